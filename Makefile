@@ -1,0 +1,36 @@
+# Every target makes its own environment; nothing but Python >= 3.11, pip and make is needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip --disable-pip-version-check
+SOURCES := surrogate tests examples benchmarks
+
+.PHONY: demo test lint types unit test-slow examples benchmarks clean
+
+demo: $(STAMP)  ## simulate, train with slimTrain and Adam, evaluate, report
+	$(BIN)/surrogate run quickstart --output runs/quickstart --overwrite
+
+test: lint types unit  ## what CI runs
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+
+test-slow: $(STAMP)  ## the tests left out of `make test`
+	$(BIN)/pytest -q -m slow
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; call make PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+clean:  ## remove the environment and what the demo wrote
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

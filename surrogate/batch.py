@@ -1,0 +1,38 @@
+"""The one thing that flows from a stream into a training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["Batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`B` samples of a stream.
+
+    Arguments:
+        inputs: Inputs, with shape (B, C, *S), or (B, C) for parameters alone.
+        targets: Targets, with shape (B, M, *S) or (B, M).
+        sample: Position of each sample's simulation in the data set of the stream, with shape (B,).
+        time: Position of each sample's first input step, with shape (B,); zero where there is no time axis.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    sample: Tensor
+    time: Tensor
+
+    def __len__(self) -> int:
+        return self.inputs.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The batch with inputs and targets on `device`; the two position vectors stay on the host."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device, non_blocking=non_blocking),
+            targets=self.targets.to(device, non_blocking=non_blocking),
+        )

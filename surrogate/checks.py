@@ -1,0 +1,68 @@
+"""What a user sees when something is wrong: one line and one exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Interrupted",
+    "NumericalError",
+    "ResourceError",
+    "SurrogateError",
+    "did_you_mean",
+    "nearest",
+]
+
+
+class SurrogateError(Exception):
+    """Base of every error that is the user's to mend; its text is one line (what, where, why, what to do)."""
+
+    exit_code = 1
+
+
+class ConfigError(SurrogateError, ValueError):
+    """A usage or configuration error; may hold one line per mistake of a file."""
+
+    exit_code = 2
+
+
+class DataError(SurrogateError, ValueError):
+    """Input data that cannot be used as they are."""
+
+    exit_code = 3
+
+
+class NumericalError(SurrogateError, ArithmeticError):
+    """A computation that failed: non-finite values, a singular system, a simulation that blew up."""
+
+    exit_code = 4
+
+
+class ResourceError(SurrogateError, RuntimeError):
+    """Disk, memory or a device that is full, absent or refused."""
+
+    exit_code = 5
+
+
+class Interrupted(SurrogateError):
+    """A run stopped by a signal after it wrote a checkpoint."""
+
+    exit_code = 75
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The valid name closest to `name`, or None when nothing is close."""
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A remedy to append to a message: the nearest valid name, or all of them."""
+    names = list(names)
+    close = nearest(name, names)
+    if close is not None:
+        return f"did you mean '{close}'?"
+    return "choose one of " + ", ".join(names) if names else "there are none"

@@ -1,0 +1,171 @@
+"""The command line; everything slow is imported inside the commands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from surrogate import __version__
+from surrogate.checks import SurrogateError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="surrogate",
+    help="Surrogate models of PDE simulations from few data: HDF5 in, slimTrain inside, honest errors out.",
+    epilog="Start with: surrogate run quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write into.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a value: key.subkey=value. May be repeated.")
+]
+Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped pipeline.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"surrogate {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: surrogate simulate convection_diffusion --size tiny --output data/cd")
+def simulate(
+    recipe: Annotated[str, typer.Argument(help="A recipe of the catalogue, or a YAML file.")],
+    size: Annotated[str, typer.Option(help="One of the recipe's sizes.")] = "default",
+    output: Output = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Simulate an ensemble into HDF5 shards."""
+    from surrogate.generate import find_recipe, generate, load_recipe
+
+    loaded = load_recipe(find_recipe(recipe))
+    folder = output or Path("data") / loaded.name
+    generate(loaded, size, folder, resume=resume, overwrite=overwrite, device=device)
+    typer.echo(f"{folder}")
+
+
+@app.command(epilog="Example: surrogate inspect simulations.h5")
+def inspect(
+    path: Annotated[str, typer.Argument(help="An HDF5 or NetCDF-4 file, a folder of them, or a pattern.")],
+    write_config: Annotated[Path | None, typer.Option(help="Write a configuration to start from.")] = None,
+) -> None:
+    """Tell what is in a file and how to train on it."""
+    from surrogate.data.inspect import describe, render
+    from surrogate.pipelines import write_starter
+
+    description = describe(path)
+    for line in render(description):
+        typer.echo(line)
+    if write_config is not None:
+        write_starter(write_config, Path(path).stem, description.suggested_config)
+        typer.echo(f"wrote {write_config}: check its axes, inputs and targets, then `surrogate run {write_config}`")
+
+
+@app.command(epilog="Example: surrogate train my.yaml --output runs/my --set training.epochs=50")
+def train(
+    config: Config,
+    output: Output = None,
+    case: Annotated[str | None, typer.Option(help="Which of the file's cases; needed when there are several.")] = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train one model."""
+    from surrogate.pipelines import find_pipeline, train_case
+
+    run = train_case(
+        find_pipeline(config),
+        overrides or [],
+        output,
+        case=case,
+        command=_command(),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    typer.echo(f"{run}")
+
+
+@app.command(epilog="Example: surrogate evaluate runs/my")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train`.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+) -> None:
+    """Score a trained model on data it has not seen."""
+    from surrogate.pipelines import evaluate_run
+
+    evaluate_run(run, typer.echo, part=split)
+
+
+@app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a pipeline.")],
+    output: Output = None,
+) -> None:
+    """Write one HTML page about evaluated runs."""
+    from surrogate.pipelines import report_runs
+
+    typer.echo(f"{report_runs(runs, output, command=_command())}")
+
+
+@app.command(epilog="Example: surrogate run quickstart --output runs/quickstart")
+def run(
+    config: Config,
+    output: Output = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Simulate, train, evaluate and report in a row."""
+    from surrogate.pipelines import find_pipeline, run_pipeline
+
+    run_pipeline(
+        find_pipeline(config),
+        overrides or [],
+        output,
+        typer.echo,
+        command=_command(),
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
+def _command() -> str:
+    """The command as typed, for the report."""
+    return shlex.join(["surrogate", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Run the command line; errors are one line and an exit code, with a traceback only under `--debug`."""
+    if "--debug" in sys.argv:
+        sys.argv.remove("--debug")
+        app()
+    try:
+        app()
+    except SurrogateError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        print("error: out of memory; lower training.batch_size or training.buffer_mb", file=sys.stderr)
+        sys.exit(5)

@@ -1,0 +1,287 @@
+"""Strict settings: YAML with line numbers, pydantic models, overrides from the command line, one digest.
+
+The way of a file: `read_yaml` (plain tree, line of every key) -> `apply_overrides` -> `validate` -> frozen `Settings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from surrogate.checks import ConfigError, did_you_mean
+
+__all__ = ["Settings", "Source", "apply_overrides", "digest", "dump", "load", "parse_yaml", "read_yaml", "validate"]
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+PLAIN_TAGS = ("null", "bool", "int", "float", "str", "map", "seq")
+
+Key = tuple[str | int, ...]
+
+
+class Settings(BaseModel):
+    """Base of every configuration: unknown keys, NaN and later changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+@dataclass
+class Source:
+    """A parsed file: its name, its plain tree and the line of every key."""
+
+    name: str
+    tree: dict[str, Any]
+    lines: dict[Key, int] = field(default_factory=dict)
+    containers: set[int] = field(default_factory=set)  # where mappings and lists start: a second visit is an alias
+
+    def where(self, key: Key) -> str:
+        """`file:line` of the deepest part of `key` that stands in the file."""
+        for length in range(len(key), 0, -1):
+            line = self.lines.get(key[:length])
+            if line:
+                return f"{self.name}:{line}"
+        return self.name
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset with the numbers of YAML 1.2: `1e-3` is a number, `on` and `12:30` are text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf)|\.(?:nan|NaN))$"),
+    list("-+.0123456789"),
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes exactly the text that `_Loader` would take for something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def read_yaml(path: Path) -> Source:
+    """Parse a configuration file.
+
+    Raises:
+        ConfigError: The file is missing, too large, not YAML, not a mapping, or repeats a key.
+    """
+    try:
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read configuration {path}: {reason}") from error
+    if size > MAX_BYTES:
+        raise ConfigError(f"configuration {path} has {size} bytes; at most {MAX_BYTES} are read")
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> Source:
+    """Parse configuration text; `name` stands for the file in messages."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        source = Source(name, {})
+        if node is None:
+            return source
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{name}:1: a configuration is a mapping of `key: value` lines, this is something else")
+        source.tree = _plain(node, (), source)
+        return source
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{name}{line}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: nested deeper than {MAX_DEPTH} levels") from error
+
+
+def _plain(node: yaml.Node, key: Key, source: Source) -> Any:
+    """Plain Python objects of a YAML node; anchors may not be reused, so a small file stays small."""
+    line = node.start_mark.line + 1
+    source.lines.setdefault(key, line)
+    if len(key) > MAX_DEPTH:
+        raise ConfigError(f"{source.name}:{line}: nested deeper than {MAX_DEPTH} levels")
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS:
+        raise ConfigError(f"{source.name}:{line}: tag {node.tag} is not allowed; plain values only")
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, line, source)
+    if node.start_mark.index in source.containers:
+        raise ConfigError(f"{source.name}:{line}: aliases (*name) are not supported; write the value out")
+    source.containers.add(node.start_mark.index)
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, key, source)
+    return [_plain(item, (*key, index), source) for index, item in enumerate(node.value)]
+
+
+def _mapping(node: yaml.MappingNode, key: Key, source: Source) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name_node, value_node in node.value:
+        line = name_node.start_mark.line + 1
+        if not isinstance(name_node, yaml.ScalarNode) or name_node.tag == "tag:yaml.org,2002:merge":
+            raise ConfigError(f"{source.name}:{line}: keys are plain words")
+        name = name_node.value
+        if name in result:
+            raise ConfigError(
+                f"{source.name}:{line}: key '{'.'.join(map(str, (*key, name)))}' stands twice; remove one"
+            )
+        source.lines[(*key, name)] = line
+        result[name] = _plain(value_node, (*key, name), source)
+    return result
+
+
+def _scalar(node: yaml.Node, line: int, source: Source) -> Any:
+    loader = _Loader("")
+    try:
+        return loader.construct_object(node)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{source.name}:{line}: cannot read value '{node.value}'") from error
+    finally:
+        loader.dispose()
+
+
+def apply_overrides(source: Source, overrides: list[str]) -> Source:
+    """Set `a.b=value` entries in a parsed tree; values are read as YAML.
+
+    Raises:
+        ConfigError: An entry has no `=`, or its path runs through a plain value.
+    """
+    tree = json.loads(json.dumps(source.tree))
+    for entry in overrides:
+        path, separator, text = entry.partition("=")
+        keys = path.strip().split(".")
+        if not separator or not all(keys):
+            raise ConfigError(f"--set {entry}: write it as key.subkey=value")
+        value = parse_yaml(f"value: {text}" if text.strip() else "value: null", f"--set {path.strip()}").tree["value"]
+        _assign(tree, keys, value, entry)
+    return Source(source.name, tree, source.lines)
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any, entry: str) -> None:
+    for depth, name in enumerate(keys[:-1]):
+        below = tree.setdefault(name, {})
+        if below is None:
+            below = tree[name] = {}
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {entry}: '{'.'.join(keys[: depth + 1])}' is a value and has no keys below it")
+        tree = below
+    tree[keys[-1]] = value
+
+
+def load(path: Path, settings: type[S], overrides: list[str] | None = None) -> S:
+    """Read, override and validate a file in one go."""
+    return validate(apply_overrides(read_yaml(Path(path)), overrides or []), settings)
+
+
+def validate(source: Source, settings: type[S]) -> S:
+    """Validated settings of a parsed tree.
+
+    Raises:
+        ConfigError: One line for every mistake: file, line, key, what was expected and the nearest valid name.
+    """
+    try:
+        return settings.model_validate(source.tree)
+    except ValidationError as error:
+        lines = [_explain(item, source, settings) for item in error.errors(include_url=False)]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _explain(error: Any, source: Source, settings: type[BaseModel]) -> str:
+    location = _without_union_tags(error["loc"], source.tree)
+    shown = ".".join(str(part) for part in location) or "the file"
+    where = source.where(location)
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return f"{where}: {shown}: unknown key; {did_you_mean(str(location[-1]), _siblings(error['loc'], settings))}"
+    if kind == "missing":
+        return f"{where}: {shown}: required, but not given"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{where}: {_explain_tag(error, shown)}"
+    message = re.sub(r"^(Value error|Assertion failed), ", "", error["msg"])
+    given = error.get("input")
+    suffix = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    return f"{where}: {shown}: {message[0].lower()}{message[1:]}{suffix}"
+
+
+def _explain_tag(error: Any, shown: str) -> str:
+    context = error["ctx"]
+    key = str(context["discriminator"]).strip("'")
+    if error["type"] == "union_tag_not_found":
+        return f"{shown}.{key}: required, but not given"
+    names = re.findall(r"'([^']+)'", context["expected_tags"])
+    return f"{shown}.{key}: unknown name '{context['tag']}'; {did_you_mean(context['tag'], names)}"
+
+
+def _without_union_tags(location: Key, tree: Any) -> Key:
+    """pydantic puts the chosen member of a union into the path; a user's file has no such key."""
+    result: list[str | int] = []
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        in_list = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        if in_list or (isinstance(tree, dict) and part in tree):
+            result.append(part)
+            tree = tree[part]
+        elif last:
+            result.append(part)
+    return tuple(result)
+
+
+def _siblings(location: Key, settings: type[BaseModel]) -> list[str]:
+    """Names allowed beside the last key of `location`: walk the models down to it."""
+    models: list[type[BaseModel]] = [settings]
+    for part in location[:-1]:
+        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        if fields:
+            models = [model for annotation in fields for model in _models_in(annotation)]
+        else:
+            models = [model for model in models if _tagged(model, part)] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _tagged(model: type[BaseModel], tag: str | int) -> bool:
+    return any(
+        info.default == tag or tag in getattr(info.annotation, "__args__", ()) for info in model.model_fields.values()
+    )
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def dump(settings: BaseModel) -> str:
+    """The resolved settings as YAML text that `load` reads back."""
+    return yaml.dump(settings.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def digest(settings: BaseModel) -> str:
+    """SHA-256 of the settings, independent of the order of keys."""
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True, default=_refuse_nan)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"settings hold a non-finite number: {value}")
+    return str(value)

@@ -1,0 +1,20 @@
+"""Data: any HDF5 in, lazily and with names; batches out."""
+
+from surrogate.data.layouts import open_snapshots
+from surrogate.data.mapping import MappedVariable, Mapping
+from surrogate.data.settings import DataSettings, NamedGroup, SplitSettings, Window
+from surrogate.data.splits import split, split_ids
+from surrogate.data.stream import Stream
+
+__all__ = [
+    "DataSettings",
+    "MappedVariable",
+    "Mapping",
+    "NamedGroup",
+    "SplitSettings",
+    "Stream",
+    "Window",
+    "open_snapshots",
+    "split",
+    "split_ids",
+]

@@ -1,0 +1,76 @@
+"""Joining files along `sample`, exactly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from surrogate.checks import DataError
+
+__all__ = ["Part", "join_parts"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file, or a group of a file, and its name in messages."""
+
+    where: str
+    ds: xr.Dataset
+
+
+def join_parts(parts: Sequence[Part]) -> xr.Dataset:
+    """One data set of all parts, in their order.
+
+    Raises:
+        DataError: Two parts differ in their variables, axes, types, sizes or coordinates.
+    """
+    first = parts[0]
+    for other in parts[1:]:
+        difference = _difference(first.ds, other.ds)
+        if difference:
+            raise DataError(
+                f"{first.where} and {other.where} cannot be joined: {difference}; convert them to one form, or open "
+                "them apart"
+            )
+    if len(parts) == 1:
+        return first.ds
+    datasets = [part.ds for part in parts]
+    return xr.concat(
+        datasets,
+        "sample",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="exact",
+        combine_attrs="drop_conflicts",
+    )
+
+
+def _difference(a: xr.Dataset, b: xr.Dataset) -> str | None:
+    """The first difference that keeps two parts from being joined, in words."""
+    lone = sorted(set(map(str, a.variables)) ^ set(map(str, b.variables)))
+    if lone:
+        return f"only one of them has {', '.join(lone)}"
+    for name, one in a.variables.items():
+        difference = _variable_difference(one, b.variables[name])
+        if difference:
+            return f"'{name}' {difference}"
+    return None
+
+
+def _variable_difference(one: xr.Variable, two: xr.Variable) -> str | None:
+    if one.dims != two.dims:
+        return f"has axes {one.dims} and {two.dims}"
+    if one.dtype != two.dtype and {one.dtype.kind, two.dtype.kind} != {"U"}:
+        return f"has type {one.dtype} and {two.dtype}"
+    if one.attrs.get("units") != two.attrs.get("units"):
+        return f"has units '{one.attrs.get('units')}' and '{two.attrs.get('units')}'"
+    for axis in one.dims:
+        if axis != "sample" and one.sizes[axis] != two.sizes[axis]:
+            return f"has {one.sizes[axis]} and {two.sizes[axis]} entries along {axis}"
+    if "sample" not in one.dims and not np.array_equal(one.values, two.values, equal_nan=one.dtype.kind == "f"):
+        return "has other values and no sample axis"
+    return None

@@ -1,0 +1,62 @@
+"""A declared layout: which dataset is which variable, and what its axes are."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from surrogate.config import Settings
+
+__all__ = ["LEADING", "MappedVariable", "Mapping"]
+
+LEADING = ("sample", "time", "channel")  # the axes with a meaning; every other axis is space
+
+
+class MappedVariable(Settings):
+    """One dataset of a file.
+
+    Arguments:
+        path: Path of the dataset in the file, or in each group.
+        axes: Names of its axes in file order: `sample`, `time`, `channel`, and space by name (`y`, `x`, `point`).
+        units: Units, as text; "1" for none.
+    """
+
+    path: str = Field(min_length=1)
+    axes: tuple[str, ...]
+    units: str | None = None
+
+    @field_validator("axes")
+    @classmethod
+    def _distinct(cls, axes: tuple[str, ...]) -> tuple[str, ...]:
+        repeated = sorted({axis for axis in axes if axes.count(axis) > 1})
+        if repeated:
+            raise ValueError(f"axis {', '.join(repeated)} is repeated in {list(axes)}; every axis has its own name")
+        if not all(axes):
+            raise ValueError(f"an axis of {list(axes)} has no name")
+        return axes
+
+
+class Mapping(Settings):
+    """A file described by its user, never guessed from shapes.
+
+    Arguments:
+        groups: HDF5 groups that hold the same variables, joined along `sample`; their names become coordinate `group`.
+        variables: Datasets by the name that they get.
+        coordinates: Coordinates by the name that they get.
+    """
+
+    groups: tuple[str, ...] = ()
+    variables: dict[str, MappedVariable] = Field(min_length=1)
+    coordinates: dict[str, MappedVariable] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        both = sorted(set(self.variables) & set(self.coordinates))
+        if both:
+            raise ValueError(f"{', '.join(both)} is declared as a variable and as a coordinate; keep one")
+        axes = {axis for variable in self.variables.values() for axis in variable.axes}
+        clash = sorted(axes & set(self.variables)) + sorted({"origin", "group"} & {*self.variables, *self.coordinates})
+        if clash:
+            raise ValueError(f"'{clash[0]}' is taken as the name of an axis or coordinate; rename the variable")
+        return self

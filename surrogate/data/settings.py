@@ -1,0 +1,98 @@
+"""The `data:` section of a configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from surrogate.config import Settings
+from surrogate.data.mapping import Mapping
+
+__all__ = ["DataSettings", "NamedGroup", "SplitSettings", "Window"]
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+class Window(Settings):
+    """Which time steps make a sample.
+
+    Arguments:
+        steps_in: Input steps, the first at the start t of the window.
+        steps_out: Target steps that follow them; 0 means the targets at the input steps themselves.
+        stride: Distance of neighbouring steps of a window, in steps of the file.
+    """
+
+    steps_in: int = Field(default=1, ge=1)
+    steps_out: int = Field(default=1, ge=0)
+    stride: int = Field(default=1, ge=1)
+
+    @property
+    def input_offsets(self) -> tuple[int, ...]:
+        """Distances of the input steps from the start of the window."""
+        return tuple(self.stride * step for step in range(self.steps_in))
+
+    @property
+    def target_offsets(self) -> tuple[int, ...]:
+        """Distances of the target steps from the start of the window."""
+        if self.steps_out == 0:
+            return self.input_offsets
+        return tuple(self.stride * (self.steps_in + step) for step in range(self.steps_out))
+
+    @property
+    def extent(self) -> int:
+        """Time steps from the first to the last of a window."""
+        return self.stride * (self.steps_in + self.steps_out - 1) + 1
+
+
+class NamedGroup(Settings):
+    """The simulations whose coordinate `group` has this value."""
+
+    group: str
+
+
+class SplitSettings(Settings):
+    """Which simulations train, validate and test.
+
+    Arguments:
+        validation: Fraction or number of the simulations, or a named group.
+        test: Fraction or number of the simulations, or a named group.
+        train: Number of training simulations; None takes all that are left. Smaller sets lie within larger ones.
+        seed: Seed of the draw.
+    """
+
+    validation: Count | Fraction | NamedGroup = 0.1
+    test: Count | Fraction | NamedGroup = 0.1
+    train: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class DataSettings(Settings):
+    """What a training run reads.
+
+    Arguments:
+        path: File, folder or glob.
+        layout: Declared mapping; None for our shards and NetCDF-4.
+        inputs: Names of the input variables: fields or parameters.
+        targets: Names of the target variables.
+        window: Steps of a sample; only where there is a time axis.
+        split: Which simulations train, validate and test.
+        by: Coordinate that names the simulation where several samples belong to one; None makes each its own.
+    """
+
+    path: str = Field(min_length=1)
+    layout: Mapping | None = None
+    inputs: list[str] = Field(min_length=1)
+    targets: list[str] = Field(min_length=1)
+    window: Window | None = None
+    split: SplitSettings = SplitSettings()
+    by: str | None = None
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for side, names in (("inputs", self.inputs), ("targets", self.targets)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{side} name {', '.join(twice)} twice; name each variable once")
+        return self

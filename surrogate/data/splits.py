@@ -1,0 +1,112 @@
+"""Splits by simulation: seeded, nested, never overlapping."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from surrogate.checks import DataError, did_you_mean
+from surrogate.data.settings import NamedGroup, SplitSettings
+
+__all__ = ["split", "split_ids"]
+
+PARTS = ("train", "validation", "test")
+
+
+def split(ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None) -> dict[str, xr.Dataset]:
+    """Training, validation and test data that share no simulation.
+
+    The draw depends on the seed and the simulations alone; smaller training sets lie within larger ones.
+
+    Arguments:
+        ds: The data.
+        settings: Sizes, named groups and seed.
+        by: Coordinate on `sample` that names the simulation; None makes every sample one of its own.
+
+    Returns:
+        Data sets under `train`, `validation` and `test`; a part of size 0 is left out.
+
+    Raises:
+        DataError: There are too few simulations, a group does not exist, or two parts share a simulation.
+    """
+    if ds.sizes.get("sample", 0) == 0:
+        raise DataError(f"the data have no sample to split (sizes {dict(ds.sizes)}); check the selection")
+    simulations = _simulations(ds, by)
+    parts = _draw(ds, simulations, settings)
+    chosen = {name: np.flatnonzero(np.isin(simulations, parts[name])) for name in PARTS}
+    return {name: ds.isel(sample=index) for name, index in chosen.items() if len(index)}
+
+
+def split_ids(parts: dict[str, xr.Dataset], *, by: str | None = None) -> dict[str, list[str]]:
+    """The simulations of each part as plain lists, by coordinate `by`, or by their origin."""
+    ids = {}
+    for name, ds in parts.items():
+        key = by or ("origin" if "origin" in ds.variables else "sample")
+        ids[name] = [str(value) for value in dict.fromkeys(ds[key].values.tolist())]
+    return ids
+
+
+def _simulations(ds: xr.Dataset, by: str | None) -> np.ndarray:
+    """Number of the simulation of every sample, in order of first appearance."""
+    if by is None:
+        return np.arange(ds.sizes["sample"])
+    names = _labels(ds, by, "data.by")
+    _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def _labels(ds: xr.Dataset, name: str, key: str) -> np.ndarray:
+    known = [str(key) for key, variable in ds.variables.items() if variable.dims == ("sample",)]
+    if name not in known:
+        raise DataError(f"{key}: no coordinate '{name}' on the samples; {did_you_mean(name, known)}")
+    return np.asarray(ds[name].values)
+
+
+def _draw(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -> dict[str, np.ndarray]:
+    """Simulations of each part, by number."""
+    parts: dict[str, np.ndarray] = {}
+    taken = np.zeros(0, np.int64)
+    for name, size in (("test", settings.test), ("validation", settings.validation)):
+        if isinstance(size, NamedGroup):
+            parts[name] = _group(ds, simulations, size.group, name)
+            taken = np.union1d(taken, parts[name])
+    left = np.setdiff1d(simulations, taken)
+    left = np.random.default_rng(settings.seed).permutation(left)
+    total = len(left)
+    for name, size in (("test", settings.test), ("validation", settings.validation)):
+        if not isinstance(size, NamedGroup):
+            count = max(1, round(size * total)) if 0 < size < 1 else int(size)
+            parts[name], left = left[:count], left[count:]
+            _check_count(name, count, len(parts[name]), total)
+    parts["train"] = left if settings.train is None else left[: settings.train]
+    _check_disjoint(parts)
+    _check_count("train", settings.train or 1, len(parts["train"]), total)
+    return parts
+
+
+def _check_count(name: str, wanted: int, found: int, total: int) -> None:
+    if found < wanted:
+        raise DataError(
+            f"data.split: {name} takes {wanted} simulations, but {found} of {total} are left for it; "
+            "ask for fewer, or bring more simulations"
+        )
+
+
+def _group(ds: xr.Dataset, simulations: np.ndarray, group: str, part: str) -> np.ndarray:
+    labels = _labels(ds, "group", f"data.split.{part}.group")
+    found = np.unique(simulations[labels == group])
+    if len(found) == 0:
+        names = sorted({str(label) for label in labels})
+        raise DataError(f"data.split.{part}.group: no simulation in group '{group}'; {did_you_mean(group, names)}")
+    return found
+
+
+def _check_disjoint(parts: dict[str, np.ndarray]) -> None:
+    for one, two in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        shared = np.intersect1d(parts[one], parts[two])
+        if len(shared):
+            raise DataError(
+                f"data.split: {one} and {two} share {len(shared)} simulations; choose groups that do not overlap"
+            )

@@ -1,0 +1,295 @@
+"""Shards that are whole or absent, and the manifest that names them.
+
+HDF5 lays a shard out in memory and never touches the disk: the library can take the process down when a disk fills or
+leave half a file. The bytes are written by plain file calls into a file beside the target, flushed and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import h5py
+import numpy as np
+import xarray as xr
+from pydantic import AfterValidator, Field, ValidationError
+
+from surrogate.checks import DataError
+from surrogate.config import Settings
+from surrogate.files import replacing, sha256
+
+__all__ = [
+    "MANIFEST",
+    "Failure",
+    "Manifest",
+    "Shard",
+    "check_shard",
+    "read_manifest",
+    "verify",
+    "write_manifest",
+    "write_shard",
+]
+
+MANIFEST = "manifest.json"
+MANIFEST_BYTES = 64 * 2**20
+BLOCK_BYTES = 32 * 2**20
+ALIGNMENT = 64
+NO_COORDINATE = "This is a netCDF dimension but not a netCDF variable.%10d"
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"'{name}' is not a plain file name")
+    return name
+
+
+class Shard(Settings):
+    """One file of a data set."""
+
+    file: Annotated[str, AfterValidator(_plain_name)]
+    samples: int = Field(gt=0)
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Failure(Settings):
+    """A simulation that blew up and is not in the data."""
+
+    simulation: int = Field(ge=0)
+    parameters: dict[str, float]
+
+
+class Manifest(Settings):
+    """The contents of a data set; `digest` is that of the settings that made it."""
+
+    version: Literal[1] = 1
+    name: str
+    digest: str
+    samples: int = Field(ge=0)
+    shards: list[Shard]
+    failed: list[Failure] = Field(default_factory=list)
+
+
+# --- shards ----------------------------------------------------------------------------------------------------------
+
+
+def write_shard(path: Path, dataset: xr.Dataset) -> Shard:
+    """Write a data set as one NetCDF-4-conforming HDF5 file, or leave what was there.
+
+    Every variable is contiguous, uncompressed and little-endian, so a memory map reads it at `Dataset.id.get_offset()`.
+    Lazy variables are computed a block at a time.
+
+    Arguments:
+        path: The file; an older version stays until the new one is complete.
+        dataset: Numeric variables over named dimensions, the first dimension of a field being `sample`.
+
+    Returns:
+        The entry of the shard in a manifest.
+
+    Raises:
+        DataError: There is no sample, or a variable does not hold numbers.
+        ResourceError: The disk is full, read-only or out of quota.
+    """
+    samples = dataset.sizes.get("sample", 0)
+    if not samples or not all(dataset.sizes.values()):
+        raise DataError(f"nothing to write to {path}: the data set has the sizes {dict(dataset.sizes)}")
+    skeleton, offsets, size = _lay_out(dataset, path)
+    with replacing(path) as part:
+        with open(part, "wb") as file:
+            _reserve(file, size)
+            for offset, piece in skeleton.pieces:
+                file.seek(offset)
+                file.write(piece)
+            for name, offset in offsets.items():
+                file.seek(offset)
+                _fill(file, dataset[name].variable)
+        shard = Shard(file=path.name, samples=samples, bytes=size, sha256=sha256(part))
+    return shard
+
+
+class _Skeleton(io.RawIOBase):
+    """A file in memory that keeps only what HDF5 writes, not the room it leaves for data."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, bytes]] = []
+        self.position = self.size = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        return self.position
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self.pieces.append((self.position, piece))
+        self.position += len(piece)
+        self.size = max(self.size, self.position)
+        return len(piece)
+
+    def readinto(self, buffer: Any) -> int:
+        start, stop = self.position, self.position + len(buffer)
+        content = bytearray(len(buffer))
+        for offset, piece in self.pieces:
+            low, high = max(start, offset), min(stop, offset + len(piece))
+            if low < high:
+                content[low - start : high - start] = piece[low - offset : high - offset]
+        buffer[:] = content
+        self.position = stop
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self.position if size is None else size
+        return self.size
+
+
+def _lay_out(dataset: xr.Dataset, path: Path) -> tuple[_Skeleton, dict[str, int], int]:
+    """The metadata of a shard, the place of each variable's first byte, and the size of the whole file."""
+    skeleton = _Skeleton()
+    with h5py.File(skeleton, "w", track_order=True, alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
+        _set_attributes(file, dataset.attrs)
+        for index, (dim, length) in enumerate(dataset.sizes.items()):
+            _create_dimension(file, str(dim), length, index, dataset, path)
+        variables = [str(name) for name in dataset.variables]
+        for name in variables:
+            if name not in dataset.sizes:
+                _create_variable(file, name, dataset, path)
+        offsets = {name: file[name].id.get_offset() for name in variables}
+        file.flush()
+        size = file.id.get_filesize()
+    return skeleton, offsets, size
+
+
+def _create_dimension(file: h5py.File, dim: str, length: int, index: int, dataset: xr.Dataset, path: Path) -> None:
+    if dim in dataset.variables:
+        scale, label = _create(file, dim, dataset[dim].variable, path), dim
+    else:  # the NetCDF-4 form of a dimension without a coordinate: a scale that holds no data
+        scale, label = file.create_dataset(dim, (length,), ">f4"), NO_COORDINATE % length
+    scale.make_scale(label)
+    scale.attrs["_Netcdf4Dimid"] = np.int32(index)
+
+
+def _create_variable(file: h5py.File, name: str, dataset: xr.Dataset, path: Path) -> None:
+    variable = dataset[name].variable
+    target = _create(file, name, variable, path)
+    for axis, dim in enumerate(variable.dims):
+        target.dims[axis].attach_scale(file[str(dim)])
+    if name in dataset.data_vars:
+        beside = [str(c) for c in dataset.coords if c not in dataset.sizes and set(dataset[c].dims) <= {*variable.dims}]
+        _set_attributes(target, {"coordinates": " ".join(beside)} if beside else {})
+
+
+def _create(file: h5py.File, name: str, variable: xr.Variable, path: Path) -> h5py.Dataset:
+    """A contiguous variable whose room in the file is reserved and not filled."""
+    if variable.dtype.kind not in "fiu":
+        raise DataError(f"cannot write {path}:{name}: it holds {variable.dtype}, only real numbers can be stored")
+    if "/" in name:
+        raise DataError(f"cannot write {path}:{name}: a name with a slash would be a group; rename the variable")
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plan.set_obj_track_times(False)  # the same data give the same bytes
+    kind = h5py.h5t.py_create(variable.dtype.newbyteorder("<"))
+    space = h5py.h5s.create_simple(variable.shape) if variable.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    target = h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, space, plan))
+    _set_attributes(target, variable.attrs)
+    return target
+
+
+def _set_attributes(target: h5py.File | h5py.Dataset, attributes: Mapping[Any, Any]) -> None:
+    for name, value in attributes.items():
+        number = np.asarray(value)
+        if number.dtype.kind in "fiu":
+            target.attrs[str(name)] = number
+        else:
+            text = str(value).encode()
+            target.attrs.create(str(name), text, dtype=h5py.string_dtype("utf-8", max(len(text), 1)))
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Claim the room on the disk first; where that is not offered, the writes themselves tell of a full disk."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        file.truncate(size)
+
+
+def _fill(file: BinaryIO, variable: xr.Variable) -> None:
+    if not variable.ndim:
+        variable = variable.set_dims({"row": 1})
+    rows = max(1, BLOCK_BYTES * len(variable) // variable.nbytes)
+    for start in range(0, len(variable), rows):
+        block = variable[start : start + rows].values
+        file.write(np.ascontiguousarray(block, dtype=variable.dtype.newbyteorder("<")).data)
+
+
+# --- manifest --------------------------------------------------------------------------------------------------------
+
+
+def write_manifest(folder: Path, manifest: Manifest, file: str = MANIFEST) -> None:
+    """Write the manifest of a folder, after all of its shards."""
+    with replacing(folder / file) as part:
+        part.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path, file: str = MANIFEST) -> Manifest:
+    """Read and check the manifest of a folder; its shards are not opened.
+
+    Raises:
+        DataError: There is no manifest, or it is not one.
+    """
+    path = folder / file
+    try:
+        if path.stat().st_size > MANIFEST_BYTES:
+            raise DataError(f"{path} is larger than {MANIFEST_BYTES} bytes: not a manifest")
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no {file}: not a data set, or one not finished; resume the simulation"
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path}: {where}: {first['msg']}; make the data set again") from error
+
+
+def verify(folder: Path) -> Manifest:
+    """Check every shard of a data set against its manifest.
+
+    Raises:
+        DataError: A shard is missing, or its bytes are not those that were written.
+    """
+    manifest = read_manifest(folder)
+    for shard in manifest.shards:
+        check_shard(folder, shard)
+    return manifest
+
+
+def check_shard(folder: Path, shard: Shard) -> None:
+    """Check one shard against its entry in a manifest.
+
+    Raises:
+        DataError: It is missing, or its bytes are not those that were written.
+    """
+    path = folder / shard.file
+    try:
+        size = path.stat().st_size
+        digest = sha256(path) if size == shard.bytes else None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; the manifest names it, make it again") from error
+    if digest is None:
+        raise DataError(f"{path} has {size} bytes, its manifest says {shard.bytes}; copy or make it again")
+    if digest != shard.sha256:
+        raise DataError(f"{path} was changed after it was written (SHA-256 differs); copy or make it again")

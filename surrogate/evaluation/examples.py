@@ -1,0 +1,97 @@
+"""The samples worth looking at: the worst, the median and the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import xarray as xr
+
+from surrogate.batch import Batch
+from surrogate.checks import DataError
+from surrogate.evaluation.evaluate import Predict, predict_batch, relative_l2_of
+
+__all__ = ["collect_examples", "select_examples"]
+
+Axis = np.ndarray | xr.DataArray
+
+
+def select_examples(metrics: xr.Dataset) -> xr.Dataset:
+    """The pairs of sample and time with the worst, the median and the best relative L2 error over all variables.
+
+    Pairs whose target is zero are ranked by nothing and never chosen; when every target is zero, the squared error
+    ranks. Fewer than three pairs give fewer examples.
+
+    Arguments:
+        metrics: The result of `evaluate`.
+
+    Returns:
+        The metrics of the chosen pairs, with dimensions (example, variable); `sample`, `step`, `time` and `simulation`
+        say which they are.
+    """
+    errors = relative_l2_of(metrics, ("variable",))
+    if not errors.notnull().any():
+        errors = metrics["squared_error"].sum("variable", skipna=False)
+    flat = errors.transpose("sample", "time").values.ravel()
+    order = np.argsort(flat, kind="stable")[: int(np.isfinite(flat).sum())]  # NaN sorts last
+    ranks = {(len(order) - 1) // 2: "median", 0: "best", len(order) - 1: "worst"}  # later names win a rank
+    chosen = {ranks[rank]: order[rank] for rank in sorted(ranks, reverse=True)}
+    sample, time = np.unravel_index(list(chosen.values()), (metrics.sizes["sample"], metrics.sizes["time"]))
+    picks = metrics.drop_vars("relative_l2_sample").isel(
+        sample=xr.DataArray(sample, dims="example"), time=xr.DataArray(time, dims="example")
+    )
+    return picks.assign_coords(example=list(chosen)).assign(error_of_pair=("example", flat[list(chosen.values())]))
+
+
+def collect_examples(
+    predict: Predict,
+    batches: Iterable[Batch],
+    picks: xr.Dataset,
+    *,
+    coordinates: Mapping[str, Axis] | None = None,
+) -> xr.Dataset:
+    """The fields of chosen samples.
+
+    Arguments:
+        predict: Inputs to targets, both in physical units.
+        batches: The samples that were evaluated, once more.
+        picks: The result of `select_examples`.
+        coordinates: Coordinates of the spatial axes by name, in the order of the axes; indices without them.
+            The units of a `DataArray` are kept.
+
+    Returns:
+        `truth`, `prediction` and `error` (prediction less truth) with dimensions (example, variable, *space), beside
+        the metrics of `picks`.
+
+    Raises:
+        DataError: A chosen sample does not come.
+    """
+    wanted = {(int(s), int(t)): i for i, (s, t) in enumerate(zip(picks["sample"], picks["step"], strict=True))}
+    variables = [str(name) for name in picks["variable"].values]
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for batch in batches:
+        pairs = zip(batch.sample.tolist(), batch.time.tolist(), strict=True)
+        rows = {row: wanted[pair] for row, pair in enumerate(pairs) if pair in wanted}
+        if rows:
+            prediction, truth = predict_batch(predict, batch, variables).numpy(), batch.targets.cpu().double().numpy()
+            found |= {index: (truth[row], prediction[row]) for row, index in rows.items()}
+    if len(found) < len(wanted):
+        missing = next(pair for pair, index in wanted.items() if index not in found)
+        raise DataError(f"examples: sample {missing[0]} at step {missing[1]} does not come; give the stream evaluated")
+    ordered = [found[index] for index in range(len(wanted))]
+    truth, prediction = (np.stack(fields) for fields in zip(*ordered, strict=True))
+    return _dataset(picks, truth, prediction, coordinates)
+
+
+def _dataset(
+    picks: xr.Dataset, truth: np.ndarray, prediction: np.ndarray, coordinates: Mapping[str, Axis] | None
+) -> xr.Dataset:
+    shape = truth.shape[2:]
+    space: Mapping[str, Axis] = coordinates or {f"axis_{i}": np.arange(n) for i, n in enumerate(shape)}
+    if tuple(len(axis) for axis in space.values()) != shape:
+        lengths = {name: len(axis) for name, axis in space.items()}
+        raise DataError(f"examples: coordinates {lengths} do not fit fields of shape {shape}; give one per axis")
+    dims = ("example", "variable", *space)
+    labels = {name: (name, np.asarray(axis), dict(getattr(axis, "attrs", {}))) for name, axis in space.items()}
+    result = picks.assign_coords(labels)
+    return result.assign(truth=(dims, truth), prediction=(dims, prediction), error=(dims, prediction - truth))

@@ -1,0 +1,113 @@
+"""Errors of a prediction p against a target q, one number per sample and variable.
+
+Every function takes tensors with shape (B, M, *S) and returns float64 with shape (B, M). Sums over space come from
+numpy, which adds a row the same way however many rows there are: a sample's number does not depend on its batch.
+`squared_error`, `squared_target` and `points` are kept beside the metrics, so that errors over several times,
+variables or samples follow exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "METRICS",
+    "conserved_error",
+    "max_error",
+    "nrmse",
+    "points",
+    "relative_l2",
+    "rmse",
+    "squared_error",
+    "squared_target",
+    "vrmse",
+]
+
+
+def points(target: Tensor) -> int:
+    """Number of grid points of a sample: the product of *S."""
+    return target[0, 0].numel()
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Sum over space of (p - q)^2."""
+    return _sum((_double(prediction) - _double(target)) ** 2)
+
+
+def squared_target(prediction: Tensor, target: Tensor) -> Tensor:
+    """Sum over space of q^2; zero marks a degenerate target, for which no relative error exists."""
+    return _sum(_double(target) ** 2)
+
+
+def rmse(prediction: Tensor, target: Tensor) -> Tensor:
+    """sqrt(mean (p - q)^2)."""
+    return (squared_error(prediction, target) / points(target)).sqrt()
+
+
+def nrmse(prediction: Tensor, target: Tensor) -> Tensor:
+    """sqrt(mean (p - q)^2) / sqrt(mean q^2), NaN where the target is zero everywhere.
+
+    Source: Takamoto et al., PDEBench, 2022. For one sample, variable and time it equals the relative L2 error.
+    """
+    return _ratio(rmse(prediction, target), (squared_target(prediction, target) / points(target)).sqrt())
+
+
+def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
+    """||p - q|| / ||q||, NaN where the target is zero everywhere."""
+    return _ratio(squared_error(prediction, target).sqrt(), squared_target(prediction, target).sqrt())
+
+
+def max_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """max |p - q|."""
+    return _rows((_double(prediction) - _double(target)).abs()).amax(-1)
+
+
+def vrmse(prediction: Tensor, target: Tensor, *, epsilon: float = 0.0) -> Tensor:
+    """sqrt(mean (p - q)^2 / (var(q) + epsilon)), with the unbiased variance over space; 1 is what the mean predicts.
+
+    NaN where the target is constant in space and epsilon is zero. The Well adds epsilon = 1e-7.
+
+    Source: Ohana et al., The Well, 2024.
+    """
+    rows = _rows(_double(target))
+    centred = rows - _sum(rows)[..., None] / points(target)
+    constant = rows.amax(-1) == rows.amin(-1)  # rounding would leave a tiny variance
+    variance = torch.where(constant, 0.0, _sum(centred**2) / max(points(target) - 1, 1))
+    return _ratio(rmse(prediction, target), (variance + epsilon).sqrt())
+
+
+def conserved_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """(sum p - sum q) / n over the n grid points; its root mean square over samples is the cRMSE of PDEBench."""
+    return _sum(_double(prediction) - _double(target)) / points(target)
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relative_l2": relative_l2,
+    "nrmse": nrmse,
+    "rmse": rmse,
+    "vrmse": vrmse,
+    "max_error": max_error,
+    "conserved_error": conserved_error,
+    "squared_error": squared_error,
+    "squared_target": squared_target,
+}
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.detach().to("cpu", torch.float64)
+
+
+def _rows(values: Tensor) -> Tensor:
+    """Shape (B, M, *S) to (B, M, points); space of no dimension is one point."""
+    return values.reshape(*values.shape[:2], -1)
+
+
+def _sum(values: Tensor) -> Tensor:
+    return torch.from_numpy(_rows(values).contiguous().numpy().sum(-1))
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    return torch.where(denominator > 0, numerator / denominator, torch.nan)

@@ -1,0 +1,335 @@
+r"""Heads: last layers that are linear in their weights, around the user's own layer.
+
+A head turns features z into a design A (n, K) with one row per sample and output position, the last column ones when
+the layer has a bias, so that `head(z)` is A W up to the order of axes. slimTrain needs only the sums A'A, A'C and
+||C||^2. They are gathered by phases, sets of output positions that use the same kernel taps: a convolution has one; a
+transposed convolution with stride s has s^d, which use disjoint taps, so that A'A falls into blocks that only the bias
+connects; a dense layer is a convolution over no axes at all.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parameter import is_lazy
+
+from surrogate.checks import ConfigError, DataError
+from surrogate.models.taps import Phase, conv_axis, transposed_axes
+from surrogate.slimtik import Statistics
+
+__all__ = ["SUPPORTED", "ConvHead", "DenseHead", "Head", "TransposedConvHead", "head_of", "is_supported"]
+
+BYTE_BUDGET = 32 * 2**20
+
+
+class Head(nn.Module):
+    """A layer that is linear in its weights, as slimTrain sees it; make one with `head_of`.
+
+    Its weights as a matrix W have shape (K, M): one column per output channel, rows in the order of the layer's own
+    weight (input channels, then kernel taps), the bias last.
+
+    Arguments:
+        layer: The user's layer; the head uses its parameters and copies nothing.
+    """
+
+    _out_axis = 0  # of the layer's weight
+    _in_axis = 1
+    _channel_axis = 1  # of features, targets and outputs
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layer(z)
+
+    @property
+    def weight(self) -> Tensor:
+        """The layer's weight."""
+        return self.layer.get_parameter("weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The layer's bias, or None."""
+        return self.layer.get_parameter("bias") if self.layer.bias is not None else None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (K, M) of the weights as a matrix."""
+        M = self.weight.shape[self._out_axis]
+        return self.weight.numel() // M + (self.bias is not None), M
+
+    @torch.no_grad()
+    def matrix(self) -> Tensor:
+        """The weights W as a new matrix of shape (K, M), the bias as its last row."""
+        W = self.weight.movedim(self._out_axis, -1).reshape(-1, self.shape[1])
+        return W.clone() if self.bias is None else torch.cat([W, self.bias[None]])
+
+    @torch.no_grad()
+    def assign_(self, matrix: Tensor) -> None:
+        """Write a matrix of shape (K, M) into the layer's parameters, in place and in their own dtype.
+
+        Raises:
+            DataError: The matrix has another shape.
+        """
+        if tuple(matrix.shape) != self.shape:
+            raise DataError(f"head weights have shape {tuple(matrix.shape)}, but {self.layer} needs {self.shape}")
+        weight = self.weight.movedim(self._out_axis, -1)
+        weight.copy_(matrix[: prod(weight.shape[:-1])].reshape(weight.shape))
+        if self.bias is not None:
+            self.bias.copy_(matrix[-1])
+
+    @torch.no_grad()
+    def design(self, z: Tensor) -> Tensor:
+        """The whole design A of shape (n, K), rows by sample, then output position.
+
+        Meant for small problems and for checking: `statistics` never builds it.
+
+        Raises:
+            DataError: The features do not fit the layer.
+        """
+        fields = self._features(z)
+        fields = fields if fields.dtype == torch.float64 else fields.float()
+        outputs, phases = self._plan(tuple(fields.shape[2:]))
+        A = fields.new_zeros(fields.shape[1], *outputs, self.shape[0])
+        padded, before = _padded(fields, phases)
+        for phase in phases:
+            rows = A[(slice(None), *phase.writes)]
+            block = self._gather(padded, phase, before)
+            rows[..., self._columns(phase)] = block.T.reshape(*rows.shape[:-1], -1)
+        return A.reshape(-1, self.shape[0])
+
+    def rows(self, targets: Tensor) -> Tensor:
+        """Targets as a matrix of shape (n, M), in the row order of `design`."""
+        return targets.movedim(self._channel_axis, -1).reshape(-1, self.shape[1])
+
+    @torch.no_grad()
+    def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:
+        """The sums A'A, A'C and ||C||^2, gathered in slices so that A never exists whole.
+
+        Products are taken in float64 whatever the dtype of the features: they are exact for float32, so the normal
+        equations lose nothing that the features have not lost already.
+
+        Arguments:
+            z: Features in the shape that the layer takes, samples first.
+            targets: Targets in the shape of the layer's output.
+            byte_budget: Most bytes of A at a time; a slice has at least one line of one sample.
+
+        Raises:
+            DataError: The features do not fit the layer, or the targets its output.
+        """
+        fields = self._features(z)
+        outputs, phases = self._plan(tuple(fields.shape[2:]))
+        C = self._targets(targets, z, outputs)
+        sums = [Statistics.zeros(len(self._columns(phase)), len(C), z.device) for phase in phases]
+        positions = max(1, byte_budget // (8 * max(len(part.gram) for part in sums)))
+        samples = max(1, positions // max(prod(phase.counts) for phase in phases))
+        for first in range(0, fields.shape[1], samples):
+            part = slice(first, first + samples)
+            padded, before = _padded(fields[:, part].double(), phases)
+            for index, phase in enumerate(phases):
+                for piece in phase.slices(positions):
+                    X = self._gather(padded, piece, before)
+                    rows = C[(slice(None), part, *piece.writes)].double().reshape(len(C), -1)
+                    sums[index] += Statistics(X @ X.T, X @ rows.T, rows.square().sum(), rows.shape[1], 0)
+        return self._merged(sums, phases, len(z))
+
+    def _merged(self, sums: Sequence[Statistics], phases: Sequence[Phase], samples: int) -> Statistics:
+        """Statistics over all columns from those of each phase over its own."""
+        whole = Statistics.zeros(*self.shape, sums[0].gram.device)
+        for part, phase in zip(sums, phases, strict=True):
+            columns = torch.tensor(self._columns(phase), dtype=torch.long, device=part.gram.device)
+            whole.gram[columns[:, None], columns] += part.gram
+            whole.cross[columns] += part.cross
+        energy = torch.stack([part.energy for part in sums]).sum()
+        return Statistics(whole.gram, whole.cross, energy, sum(part.rows for part in sums), samples)
+
+    def _columns(self, phase: Phase) -> list[int]:
+        """The columns of A that a phase uses: its taps for every channel, then the bias."""
+        kernel, channels = self.weight.shape[2:], self.weight.shape[self._in_axis]
+        taps = phase.taps(kernel)
+        columns = [channel * prod(kernel) + tap for channel in range(channels) for tap in taps]
+        return columns if self.bias is None else [*columns, self.shape[0] - 1]
+
+    def _gather(self, padded: Tensor, phase: Phase, before: Sequence[int]) -> Tensor:
+        """The rows of A at a phase, only the columns it uses, transposed: (k, n)."""
+        channels, samples = padded.shape[:2]
+        reads = phase.reads(before)
+        used = channels * len(reads)
+        X = padded.new_empty(used + (self.bias is not None), samples, *phase.counts)
+        taps = X[:used].view(channels, len(reads), samples, *phase.counts)
+        for tap, read in enumerate(reads):
+            taps[:, tap] = padded[(slice(None), slice(None), *read)]
+        X[used:] = 1.0
+        return X.flatten(1)
+
+    def _features(self, z: Tensor) -> Tensor:
+        """Features as (C, B, *S)."""
+        channels = self.weight.shape[self._in_axis]
+        if z.ndim != self.weight.ndim or z.shape[1] != channels:
+            raise DataError(f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, {channels}, *S)")
+        return z.detach().movedim(1, 0)
+
+    def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
+        """Targets as (M, B, *S) with the positions `outputs`."""
+        _refuse_shape(targets, (len(z), self.shape[1], *outputs), self.layer)
+        return targets.detach().movedim(1, 0)
+
+    @abstractmethod
+    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
+        """Output positions along each axis and the phases, for features of these sizes."""
+
+
+class DenseHead(Head):
+    """`nn.Linear`, over the last axis of features of shape (B, *, K)."""
+
+    _channel_axis = -1
+
+    def _features(self, z: Tensor) -> Tensor:
+        if z.ndim < 2 or z.shape[-1] != self.weight.shape[1]:
+            raise DataError(
+                f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, *, {self.weight.shape[1]})"
+            )
+        return z.detach().reshape(-1, z.shape[-1]).T
+
+    def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
+        _refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
+        return targets.detach().reshape(-1, self.shape[1]).T
+
+    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
+        return (), [Phase(())]
+
+
+class ConvHead(Head):
+    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`: A holds every patch of the features as a row."""
+
+    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
+        layer: Any = self.layer
+        phase = Phase(
+            tuple(
+                conv_axis(size, kernel, stride=stride, padding=padding, dilation=dilation)
+                for size, kernel, stride, padding, dilation in zip(
+                    sizes, layer.kernel_size, layer.stride, self._padding(), layer.dilation, strict=True
+                )
+            )
+        )
+        _refuse_empty(phase.counts, sizes, layer)
+        return phase.counts, [phase]
+
+    def _padding(self) -> list[tuple[int, int]]:
+        """Zeros in front of and behind each axis."""
+        layer: Any = self.layer
+        if layer.padding == "same":
+            totals = [
+                dilation * (kernel - 1) for kernel, dilation in zip(layer.kernel_size, layer.dilation, strict=True)
+            ]
+            return [(total // 2, total - total // 2) for total in totals]
+        if layer.padding == "valid":
+            return [(0, 0)] * len(layer.kernel_size)
+        return [(zeros, zeros) for zeros in layer.padding]
+
+
+class TransposedConvHead(Head):
+    """`nn.ConvTranspose1d`, `nn.ConvTranspose2d` or `nn.ConvTranspose3d`, by phases of its stride."""
+
+    _out_axis = 1
+    _in_axis = 0
+
+    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
+        layer: Any = self.layer
+        settings = list(zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True))
+        outputs = tuple(
+            (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra + 1
+            for size, extra, (kernel, stride, padding, dilation) in zip(
+                sizes, layer.output_padding, settings, strict=True
+            )
+        )
+        _refuse_empty(outputs, sizes, layer)
+        axes = [
+            transposed_axes(count, kernel, stride=stride, padding=padding, dilation=dilation)
+            for count, (kernel, stride, padding, dilation) in zip(outputs, settings, strict=True)
+        ]
+        return outputs, [Phase(phase) for phase in product(*axes)]
+
+
+def _padded(fields: Tensor, phases: Sequence[Phase]) -> tuple[Tensor, list[int]]:
+    """Features with zeros wherever a tap of any phase reads beyond them, and the number in front of each axis."""
+    margins = [[phase.axes[axis].margins(size) for phase in phases] for axis, size in enumerate(fields.shape[2:])]
+    before = [max(first for first, _ in axis) for axis in margins]
+    after = [max(last for _, last in axis) for axis in margins]
+    flat = [zeros for pair in zip(reversed(before), reversed(after), strict=True) for zeros in pair]
+    return functional.pad(fields, flat) if any(flat) else fields, before
+
+
+def _refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -> None:
+    if tuple(targets.shape) != expected:
+        raise DataError(f"targets have shape {tuple(targets.shape)}, but {layer} makes {expected}")
+
+
+def _refuse_empty(outputs: tuple[int, ...], sizes: tuple[int, ...], layer: nn.Module) -> None:
+    if min(outputs) < 1:
+        raise DataError(f"features of size {sizes} are too small for {layer}: its output would be {outputs}")
+
+
+# Choosing the head of a layer -----------------------------------------------------------------------------------------
+
+_HEADS: dict[type[nn.Module], type[Head]] = {
+    nn.Linear: DenseHead,
+    nn.Conv1d: ConvHead,
+    nn.Conv2d: ConvHead,
+    nn.Conv3d: ConvHead,
+    nn.ConvTranspose1d: TransposedConvHead,
+    nn.ConvTranspose2d: TransposedConvHead,
+    nn.ConvTranspose3d: TransposedConvHead,
+}
+SUPPORTED = tuple(kind.__name__ for kind in _HEADS)
+
+
+def is_supported(layer: nn.Module) -> bool:
+    """Whether a layer is of a kind that can be a head, whatever its settings."""
+    return any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in _HEADS)
+
+
+def head_of(layer: nn.Module) -> Head:
+    """The head around a layer, which keeps its weights.
+
+    Arguments:
+        layer: A linear, convolution or transposed convolution layer of torch, its bias optional.
+
+    Raises:
+        ConfigError: The layer is of another kind, or one of its settings is not supported; the message names it.
+    """
+    name = type(layer).__name__
+    if not is_supported(layer):
+        raise ConfigError(
+            f"{name} cannot be a head: it is not known to be linear in its weights; use {_listed(SUPPORTED)}"
+        )
+    groups, padding_mode = getattr(layer, "groups", 1), getattr(layer, "padding_mode", "zeros")
+    if groups != 1:
+        raise ConfigError(f"groups={groups} of the head {name} is not supported; use groups=1")
+    if padding_mode != "zeros":
+        raise ConfigError(
+            f"padding_mode='{padding_mode}' of the head {name} is not supported; "
+            "pad in the features and use padding=0 in the head"
+        )
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        raise ConfigError(f"the weight of the head {name} is reparametrized; remove the parametrization before")
+    if is_lazy(weight) or not weight.is_floating_point():
+        raise ConfigError(f"the weight of the head {name} is {_kind(weight)}; use an initialised layer of real numbers")
+    return next(head for kind, head in _HEADS.items() if isinstance(layer, kind))(layer)
+
+
+def _kind(weight: Tensor) -> str:
+    return "not initialised yet" if is_lazy(weight) else f"of type {weight.dtype}".replace("torch.", "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " or " + names[-1]

@@ -1,0 +1,94 @@
+"""Families of networks by name: a family is its settings and a function that builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, Any, TypeVar, Union
+
+from pydantic import Field
+
+from surrogate.checks import ConfigError
+from surrogate.config import Settings
+from surrogate.models.separable import Separable
+
+__all__ = ["ModelSettings", "Shapes", "build", "families", "register", "settings_union"]
+
+
+class ModelSettings(Settings):
+    """Base of the settings of a family; a subclass declares `family: Literal["its name"]`."""
+
+    family: str
+
+
+class Shapes(Settings):
+    """What a network has to map: (B, C, *S) to (B, M, *S).
+
+    Arguments:
+        inputs: Number of input channels C.
+        outputs: Number of output channels M.
+        grid: Points along each space axis; empty when inputs and targets are plain vectors.
+    """
+
+    inputs: int
+    outputs: int
+    grid: tuple[int, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """Number of space dimensions."""
+        return len(self.grid)
+
+    @property
+    def points(self) -> int:
+        """Number of grid points."""
+        return prod(self.grid)
+
+
+M = TypeVar("M", bound=ModelSettings)
+Builder = Callable[[M, Shapes], Separable]
+
+
+@dataclass(frozen=True)
+class _Family:
+    settings: type[ModelSettings]
+    build: Builder[Any]
+
+
+_FAMILIES: dict[str, _Family] = {}
+
+
+def register(settings: type[M]) -> Callable[[Builder[M]], Builder[M]]:
+    """Decorator that makes a family available by name in configurations.
+
+    Arguments:
+        settings: The family's settings; the default of their field `family` is the name.
+
+    Raises:
+        ConfigError: Another family has that name.
+    """
+    name = settings.model_fields["family"].default
+
+    def add(builder: Builder[M]) -> Builder[M]:
+        if name in _FAMILIES and _FAMILIES[name].settings is not settings:
+            raise ConfigError(f"a model family named '{name}' is registered already; choose another name")
+        _FAMILIES[name] = _Family(settings, builder)
+        return builder
+
+    return add
+
+
+def families() -> list[str]:
+    """Names of all registered families."""
+    return sorted(_FAMILIES)
+
+
+def settings_union() -> Any:
+    """The type of the `model` section of a configuration: one of the registered families, told apart by `family`."""
+    return Annotated[Union[tuple(family.settings for family in _FAMILIES.values())], Field(discriminator="family")]  # noqa: UP007
+
+
+def build(settings: ModelSettings, shapes: Shapes) -> Separable:
+    """The network of a family for data of given shapes, freshly initialised from torch's random state."""
+    return _FAMILIES[settings.family].build(settings, shapes)

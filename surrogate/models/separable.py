@@ -1,0 +1,162 @@
+"""Separable networks: nonlinear features, then a head that is linear in its weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from surrogate.checks import ConfigError, did_you_mean
+from surrogate.models.heads import SUPPORTED, Head, head_of, is_supported
+
+__all__ = ["Separable", "separate"]
+
+REMEDY = "a separable model ends in " + ", ".join(SUPPORTED[:-1]) + " or " + SUPPORTED[-1]
+
+
+class Separable(nn.Module):
+    r"""A network :math:`y = \phi(x; \theta) \cdot W`: features, then a head.
+
+    Arguments:
+        features: The nonlinear features phi, any module.
+        head: The head, see `head_of`.
+    """
+
+    def __init__(self, features: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.head(self.features(*inputs))
+
+
+def separate(model: nn.Module, *, head: str | None = None, example: Any = None) -> Separable:
+    """Split a model before its last layer; weights and outputs stay as they are.
+
+    The parts share every parameter with `model`, which is not changed and can still be used. The last layer is found by
+    descending into `nn.Sequential` and by tracing any other forward. A model that cannot be traced, because its forward
+    branches on data, is separated by the name of its last layer and an example input, on which outputs are compared.
+
+    Arguments:
+        model: A model whose last operation is a linear, convolution or transposed convolution layer.
+        head: Name of that layer as in `model.named_modules()`, when it cannot be found by itself.
+        example: An input of the model, or a tuple of them; when given, the outputs are compared on it.
+
+    Raises:
+        ConfigError: The model is not separable; the message names its last operation.
+    """
+    if isinstance(model, Separable):
+        return model
+    if head is None or example is None:
+        last = _last_layer(model)
+        if head not in (None, last):
+            raise ConfigError(
+                f"'{head}' is not the last operation of {type(model).__name__}, '{last}' is; use head='{last}'"
+            )
+        head = last
+    layer = _layer(model, head)
+    parts = Separable(_without(model, head), head_of(layer))
+    _refuse_shared(parts, head)
+    if example is not None:
+        _compare(model, parts, example if isinstance(example, tuple) else (example,), head)
+    return parts
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        names = [path for path, module in model.named_modules() if is_supported(module)]
+        raise ConfigError(f"{type(model).__name__} has no layer '{name}'; {did_you_mean(name, names)}") from error
+
+
+def _last_layer(model: nn.Module) -> str:
+    """Name of the layer whose output is the output of `model`; empty when the model is that layer."""
+    if is_supported(model):
+        return ""
+    if not isinstance(model, nn.Sequential):
+        return _traced_last_layer(model)
+    children = [(name, child) for name, child in model._modules.items() if not isinstance(child, nn.Identity)]
+    if not children:
+        raise ConfigError(f"{type(model).__name__} has no layers; {REMEDY}")
+    name, child = children[-1]
+    rest = _last_layer(child)
+    return f"{name}.{rest}" if rest else name
+
+
+def _traced_last_layer(model: nn.Module) -> str:
+    kind = type(model).__name__
+    if type(model).__module__.startswith("torch.nn.modules"):
+        raise ConfigError(f"the last layer is {model}, which is not known to be linear in its weights; {REMEDY}")
+    try:
+        nodes = list(fx.Tracer().trace(model).nodes)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"cannot see the last operation of {kind} from its forward ({reason}); "
+            "name its last layer and give an example input: separate(model, head=..., example=...)"
+        ) from error
+    last = nodes[-1].args[0]
+    while isinstance(last, fx.Node) and last.op == "call_module" and isinstance(_called(model, last), nn.Identity):
+        last = last.args[0]
+    if not isinstance(last, fx.Node):
+        raise ConfigError(f"{kind} returns {type(last).__name__}, not one tensor; {REMEDY}")
+    if last.op != "call_module" or not is_supported(_called(model, last)):
+        described = _called(model, last) if last.op == "call_module" else getattr(last.target, "__name__", last.target)
+        raise ConfigError(f"the last operation of {kind} is {described}, which is not linear in its weights; {REMEDY}")
+    if sum(node.target == last.target for node in nodes if node.op == "call_module") > 1:
+        raise ConfigError(
+            f"the last layer '{last.target}' of {kind} is also used before, so its features depend on it; {REMEDY}"
+        )
+    return str(last.target)
+
+
+def _called(model: nn.Module, node: fx.Node) -> nn.Module:
+    return model.get_submodule(str(node.target))
+
+
+def _without(model: nn.Module, path: str) -> nn.Module:
+    """The model with the identity in place of the layer at `path`; copies containers along the path, no parameters."""
+    if not path:
+        return nn.Identity()
+    name, _, rest = path.partition(".")
+    twin = copy.copy(model)
+    child = model.get_submodule(name)
+    twin._modules = {**model._modules, name: _without(child, rest)}
+    return twin
+
+
+def _refuse_shared(parts: Separable, head: str) -> None:
+    own = {id(parameter) for parameter in parts.head.parameters()}
+    for name, parameter in parts.features.named_parameters():
+        if id(parameter) in own:
+            raise ConfigError(f"the last layer '{head}' shares its weights with '{name}' of the features; {REMEDY}")
+
+
+@torch.no_grad()
+def _compare(model: nn.Module, parts: Separable, example: tuple[Any, ...], head: str) -> None:
+    """Refuse parts that do not reproduce the model, both in evaluation mode, on an example."""
+    modes = {module: module.training for root in (model, parts) for module in root.modules()}
+    try:
+        expected = model.eval()(*example)
+        found = _attempt(parts.eval(), example)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    comparable = isinstance(expected, Tensor) and isinstance(found, Tensor) and expected.shape == found.shape
+    if not comparable or not torch.allclose(expected, found):
+        raise ConfigError(
+            f"the layer '{head}' is not the last operation of {type(model).__name__}: "
+            f"head(features(x)) differs from model(x) on the example; {REMEDY}"
+        )
+
+
+def _attempt(parts: Separable, example: tuple[Any, ...]) -> Any:
+    """The output of the parts, or None where the features are nothing that the head could take."""
+    try:
+        return parts(*example)
+    except (RuntimeError, TypeError):
+        return None

@@ -1,0 +1,135 @@
+"""A trained network with its normalisation and signature: physical units in, physical units out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from surrogate.batch import Batch
+from surrogate.checks import ConfigError, DataError
+from surrogate.config import Settings
+from surrogate.models.registry import ModelSettings, Shapes, build, settings_union
+from surrogate.normalize import Normalizer
+
+__all__ = ["Signature", "Surrogate"]
+
+
+class Signature(Settings):
+    """What goes in and out of a surrogate, so that data that do not fit are refused.
+
+    Arguments:
+        inputs: Names of the input channels.
+        targets: Names of the output channels.
+        units: Unit of every variable by name, where known.
+        grid: Length of every space axis by name, in order.
+    """
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    units: dict[str, str] = Field(default_factory=dict)
+    grid: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Channels and grid for the builder of the network."""
+        return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=tuple(self.grid.values()))
+
+    def refuse_other(self, data: Signature) -> None:
+        """Check that data fit.
+
+        Raises:
+            DataError: Names, units or grid differ; the message lists every difference.
+        """
+        mine, theirs = self.model_dump(), data.model_dump()
+        different = [f"{key}: trained on {mine[key]}, given {theirs[key]}" for key in mine if mine[key] != theirs[key]]
+        if different:
+            raise DataError("the data do not fit the surrogate: " + "; ".join(different))
+
+
+class Surrogate(nn.Module):
+    """y = inverse(network(normalize(x))), both sides in physical units.
+
+    Arguments:
+        settings: Settings of the network's family.
+        signature: Names, units and grid of inputs and outputs.
+        inputs: Normalisation of the inputs.
+        targets: Normalisation of the targets.
+    """
+
+    def __init__(self, settings: ModelSettings, signature: Signature, inputs: Normalizer, targets: Normalizer) -> None:
+        super().__init__()
+        self.settings = settings
+        self.signature = signature
+        self.network = build(settings, signature.shapes)
+        self.inputs = inputs
+        self.targets = targets
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Predict targets with shape (B, M, *S) from inputs with shape (B, C, *S)."""
+        return self.targets.inverse(self.network(self.inputs(inputs)))
+
+    def normalized(self, batch: Batch) -> Batch:
+        """The batch in the units in which the network is trained."""
+        return replace(batch, inputs=self.inputs(batch.inputs), targets=self.targets(batch.targets))
+
+    def save(self, folder: Path) -> None:
+        """Write `surrogate.json` and `model.safetensors` into an existing folder."""
+        description = {
+            "model": self.settings.model_dump(mode="json"),
+            "signature": self.signature.model_dump(mode="json"),
+        }
+        (folder / "surrogate.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+        tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors")
+
+    @staticmethod
+    def load(folder: str | Path, device: torch.device | str = "cpu") -> Surrogate:
+        """Read a surrogate from a checkpoint folder, in evaluation mode.
+
+        Raises:
+            ConfigError: The folder holds no surrogate, or one that this version cannot read.
+        """
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / "surrogate.json").read_text(encoding="utf-8"))
+            described = _Description.of(description)
+            tensors = load_file(folder / "model.safetensors")
+        except (OSError, json.JSONDecodeError, ValidationError, SafetensorError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"no readable surrogate in {folder}: {reason}; name a checkpoint folder") from error
+        surrogate = described.empty()
+        try:
+            surrogate.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ConfigError(f"{folder}/model.safetensors does not fit {folder}/surrogate.json") from error
+        return surrogate.to(device).eval()
+
+
+class _Description(Settings):
+    """The content of `surrogate.json`."""
+
+    model: Any
+    signature: Signature
+
+    @staticmethod
+    def of(description: dict[str, Any]) -> _Description:
+        class Typed(_Description):
+            model: settings_union()  # type: ignore[valid-type]
+
+        return Typed.model_validate(description)
+
+    def empty(self) -> Surrogate:
+        """A surrogate of the right shapes, its weights still to be loaded."""
+        shapes = self.signature.shapes
+        inputs, targets = (
+            Normalizer(torch.zeros(count), torch.ones(count)) for count in (shapes.inputs, shapes.outputs)
+        )
+        return Surrogate(self.model, self.signature, inputs, targets)

@@ -1,0 +1,106 @@
+"""Putting the page together: one HTML file that needs no network and runs no script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from surrogate.checks import ConfigError
+from surrogate.files import replacing
+from surrogate.report.figures import Picture, draw_comparison, draw_examples
+from surrogate.report.runs import read_case
+from surrogate.report.words import Table, case_table, compare, facts_table, findings, variable_table
+
+__all__ = ["write_report"]
+
+IMAGE_BYTES = 6_500_000  # of PNG, which base64 makes a third longer: the page stays below 10 MB
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture on the page: embedded, or only named once the page is full."""
+
+    caption: str
+    file: str
+    content: str | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says about one case."""
+
+    name: str
+    pictures: Sequence[Shown]
+    facts: Table
+    config: str
+
+
+class _Embedder:
+    """Turns pictures into text until the page is full."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.left = IMAGE_BYTES
+
+    def __call__(self, picture: Picture) -> Shown:
+        content, file = picture.path.read_bytes(), picture.path.relative_to(self.output).as_posix()
+        if len(content) > self.left:
+            return Shown(picture.caption, file, None)
+        self.left -= len(content)
+        return Shown(picture.caption, file, base64.b64encode(content).decode("ascii"))
+
+
+def write_report(output: Path, runs: dict[str, Path], *, title: str, command: str) -> Path:
+    """Write `report.html` and its figures, from the files of the run folders alone.
+
+    Arguments:
+        output: Folder of the report; figures also go to `output/figures/` as PNG files.
+        runs: Run folder by name of the case.
+        title: Heading of the page.
+        command: The command line that repeats everything.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        ConfigError: There are no runs, or one of them was not evaluated.
+        DataError: A file of a run cannot be read.
+        ResourceError: The report cannot be written; an earlier one is intact.
+    """
+    if not runs:
+        raise ConfigError("report: no runs were given; name at least one run folder")
+    cases = [read_case(name, Path(folder)) for name, folder in runs.items()]
+    comparison = compare(cases)
+    embed = _Embedder(output)
+    overview = [embed(picture) for picture in draw_comparison(cases, output / "figures")]
+    sections = [
+        Section(
+            case.name, [embed(p) for p in draw_examples(case, i, output / "figures")], facts_table(case), case.config
+        )
+        for i, case in enumerate(cases)
+    ]
+    text = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            command=command,
+            findings=findings(cases, comparison),
+            tables=[case_table(cases, comparison), variable_table(cases)],
+            overview=overview,
+            sections=sections,
+        )
+    )
+    path = output / "report.html"
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("surrogate", "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -1,0 +1,145 @@
+"""What a report knows about a run: the files of its folder and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from surrogate.checks import ConfigError, DataError
+
+__all__ = ["Case", "read_case"]
+
+EPOCH_KEYS = ("train_loss", "validation_loss", "seconds")
+STEP_KEYS = ("loss", "damping", "running_sum")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trained and evaluated run.
+
+    Arguments:
+        name: Name in tables and legends.
+        folder: The run folder.
+        facts: Content of `run.json`.
+        config: Text of the resolved configuration.
+        rows: `summary.csv`, by metric and variable.
+        metrics: `metrics.nc`.
+        examples: `examples.nc`, where it was written.
+        epochs: The log by epoch.
+        steps: The log by step; NaN where the optimizer had nothing to tell.
+    """
+
+    name: str
+    folder: Path
+    facts: dict[str, Any]
+    config: str
+    rows: dict[tuple[str, str], dict[str, str]]
+    metrics: xr.Dataset
+    examples: xr.Dataset | None
+    epochs: xr.Dataset
+    steps: xr.Dataset
+
+    def number(self, metric: str, column: str, variable: str = "all") -> float:
+        """An entry of `summary.csv`."""
+        return float(self.rows[metric, variable][column])
+
+    @property
+    def variables(self) -> list[str]:
+        """Names of the target variables."""
+        return [str(name) for name in self.metrics["variable"].values]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of every target variable; "" where unknown."""
+        return dict(zip(self.variables, map(str, self.metrics["units"].values), strict=True))
+
+
+def read_case(name: str, folder: Path) -> Case:
+    """Read a run folder.
+
+    Raises:
+        ConfigError: It is no run folder, or the run was not evaluated.
+        DataError: One of its files cannot be read.
+    """
+    evaluation = folder / "evaluation"
+    for file in ("config.yaml", "run.json", "log.jsonl"):
+        if not (folder / file).is_file():
+            raise ConfigError(f"{folder} is no run folder: {file} is missing; name a folder made by `surrogate train`")
+    for file in ("metrics.nc", "summary.csv"):
+        if not (evaluation / file).is_file():
+            raise ConfigError(f"{evaluation / file} is missing; run `surrogate evaluate {folder}` first")
+    records = _read_log(folder / "log.jsonl")
+    examples = evaluation / "examples.nc"
+    return Case(
+        name=name,
+        folder=folder,
+        facts=_read_json(folder / "run.json"),
+        config=(folder / "config.yaml").read_text(encoding="utf-8"),
+        rows=_read_summary(evaluation / "summary.csv"),
+        metrics=_read_netcdf(evaluation / "metrics.nc"),
+        examples=_read_netcdf(examples) if examples.is_file() else None,
+        epochs=_table(records, "epoch", EPOCH_KEYS),
+        steps=_table(records, "step", STEP_KEYS),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); train again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}; train again")
+    return content
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """Records of the log; a last line without its end belongs to a run that was killed, and is left out."""
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            break
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not valid JSON; remove this line, or train again") from error
+    return records
+
+
+def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"metric", "variable", "mean", "low", "high"} <= set(rows[0]):
+        raise DataError(f"{path}: no table of metrics; run `surrogate evaluate {path.parents[1]}` again")
+    return {(row["metric"], row["variable"]): row for row in rows}
+
+
+def _read_netcdf(path: Path) -> xr.Dataset:
+    try:
+        return xr.load_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: cannot be read ({reason}); run `surrogate evaluate {path.parents[1]}` again"
+        ) from error
+
+
+def _table(records: Sequence[dict[str, Any]], event: str, keys: Sequence[str]) -> xr.Dataset:
+    """Records of one event along their own number; a value that is absent or null becomes NaN."""
+    chosen = [record for record in records if record.get("event") == event]
+    columns = {key: np.array([_number(record.get(key)) for record in chosen]) for key in keys}
+    return xr.Dataset(
+        {key: (event, column) for key, column in columns.items()},
+        coords={event: np.array([record.get(event, 0) for record in chosen], dtype=np.int64)},
+    )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -1,0 +1,208 @@
+"""The findings of a report: sentences and tables, every number of them from a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from surrogate.evaluation import Comparison, compare_cases
+from surrogate.report.runs import Case
+
+__all__ = ["Table", "case_table", "compare", "facts_table", "findings", "number", "variable_table"]
+
+FEW = 10  # samples; a bootstrap of fewer says little
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
+
+    Arguments:
+        caption: What stands in it.
+        header: Names of the columns.
+        rows: Texts; the first is the row's name.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def number(value: Any) -> str:
+    """A number with four digits, as text."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return MISSING
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def compare(cases: Sequence[Case]) -> dict[str, Comparison] | None:
+    """Every case against the best one, paired by test sample; None where the cases had different test samples."""
+    first = cases[0]
+    for case in cases[1:]:
+        same = case.facts.get("data_fingerprint") == first.facts.get("data_fingerprint")
+        if not same or not _index(case).equals(_index(first)):
+            return None
+    return compare_cases({case.name: case.metrics["relative_l2_sample"].values for case in cases})
+
+
+def _index(case: Case) -> Any:
+    kept = case.metrics[["simulation", "time", "step", "variable"]].reset_coords()
+    return kept.assign(split=str(case.metrics.attrs.get("split", "")))
+
+
+def ranked(cases: Sequence[Case]) -> list[Case]:
+    """Cases by mean error, the lowest first; a case without a number comes last."""
+    means = {case.name: case.number("relative_l2", "mean") for case in cases}
+    return sorted(cases, key=lambda case: (math.isnan(means[case.name]), means[case.name]))
+
+
+def findings(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[str]:
+    """The summary in plain words, a paragraph each."""
+    best = ranked(cases)[0]
+    paragraphs = [_how_good(best, alone=len(cases) == 1)]
+    if len(cases) > 1 and comparison is None:
+        paragraphs.append(
+            "The cases were not evaluated on the same test samples of the same data, so they are not told apart here."
+        )
+    if comparison:
+        paragraphs.append(" ".join(_verdict(name, item, best.name) for name, item in comparison.items()))
+    return paragraphs + _cautions(cases)
+
+
+def _how_good(case: Case, *, alone: bool) -> str:
+    if not math.isfinite(case.number("relative_l2", "mean")):
+        return "There is no relative L2 error to report: every target is zero everywhere."
+    subject = f"{case.name} has" if alone else f"{case.name} has the lowest mean error:"
+    samples = int(case.number("relative_l2", "samples"))
+    low, high = case.number("relative_l2", "low"), case.number("relative_l2", "high")
+    spread = (
+        f"90 % bootstrap interval {number(low)} to {number(high)}"
+        if math.isfinite(low)
+        else "no interval from one sample"
+    )
+    return (
+        f"{subject} a relative L2 error of {number(case.number('relative_l2', 'mean'))} on average over "
+        f"{samples} samples of the split “{_stated(case, 'split')}” ({spread}; median "
+        f"{number(case.number('relative_l2', 'median'))}). The error is taken over all points, times and variables "
+        f"of a sample. Steps given: {_stated(case, 'steps_given')}; steps scored: {_stated(case, 'steps_scored')}."
+    )
+
+
+def _verdict(name: str, item: Comparison, best: str) -> str:
+    paired = (
+        f"on the same {item.samples} samples the paired difference in relative L2 error is {number(item.difference)} "
+        f"({100 * item.level:.3g} % interval {number(item.low)} to {number(item.high)})"
+    )
+    if item.verdict == "worse":
+        return f"{best} is better than {name}: {paired}."
+    return f"{best} and {name} are not told apart: {paired}, which does not exclude zero."
+
+
+def _cautions(cases: Sequence[Case]) -> list[str]:
+    samples = min(int(case.number("relative_l2", "samples")) for case in cases)
+    cautions = []
+    if samples < FEW:
+        cautions.append(f"With {samples} test samples, the intervals are rough.")
+    if len(cases) > 1:
+        seeds = ", ".join(f"{case.name} {case.facts.get('seed', MISSING)}" for case in cases)
+        cautions.append(
+            f"Each case was trained once (seeds: {seeds}). The verdict is about these trained models; "
+            "another seed may change it."
+        )
+    for case in cases:
+        zero = int(case.metrics.attrs.get("zero_targets", 0))
+        constant = int(case.metrics.attrs.get("constant_targets", 0))
+        if zero or constant:
+            cautions.append(
+                f"{case.name}: {zero} targets are zero everywhere and have no relative error, {constant} are constant "
+                "in space and have no VRMSE; they are left out of these averages."
+            )
+    return cautions
+
+
+def _stated(case: Case, key: str) -> str:
+    return str(case.metrics.attrs.get(key, "not stated"))
+
+
+def case_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> Table:
+    """One row per case, the lowest error first."""
+    single = cases[0].variables[0] if all(case.variables == cases[0].variables[:1] for case in cases) else None
+    header = ["case", "against the best"] if len(cases) > 1 else ["case"]
+    header += ["relative L2, mean", "90 % interval", "median"]
+    header += [f"nRMSE {single}", _with_unit("max error", cases[0].units[single])] if single else []
+    header += ["parameters", "epochs", "best validation loss", "training [s]"]
+    best = ranked(cases)[0].name
+    verdicts = {name: item.verdict for name, item in (comparison or {}).items()}
+    rows = []
+    for case in ranked(cases):
+        row = [case.name]
+        row += [verdicts.get(case.name, "best" if case.name == best else "not compared")] if len(cases) > 1 else []
+        row += _relative_l2(case)
+        row += [_entry(case, "nrmse", "mean", single), _entry(case, "max_error", "largest", single)] if single else []
+        row += [number(case.facts.get("parameters")), number(case.epochs.sizes["epoch"]), _validation(case)]
+        row += [number(case.facts.get("train_seconds"))]
+        rows.append(row)
+    stated = f"split {_stated(cases[0], 'split')}, steps given {_stated(cases[0], 'steps_given')}"
+    return Table(f"Cases ({stated}, scored {_stated(cases[0], 'steps_scored')}).", header, rows)
+
+
+def _relative_l2(case: Case) -> list[str]:
+    mean, low, high, median = (case.number("relative_l2", key) for key in ("mean", "low", "high", "median"))
+    return [number(mean), f"{number(low)} … {number(high)}", number(median)]
+
+
+def _entry(case: Case, metric: str, column: str, variable: str) -> str:
+    return number(case.number(metric, column, variable))
+
+
+def _validation(case: Case) -> str:
+    losses = case.epochs["validation_loss"].dropna("epoch")
+    return number(float(losses.min())) if losses.size else MISSING
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} [{unit}]" if unit else name
+
+
+def variable_table(cases: Sequence[Case]) -> Table:
+    """One row per case and variable."""
+    header = [
+        "case",
+        "variable",
+        "nRMSE",
+        "nRMSE, 90 % interval",
+        "RMSE",
+        "VRMSE, median",
+        "cRMSE",
+        "max error",
+        "unit",
+    ]
+    rows = []
+    for case in ranked(cases):
+        for name in case.variables:
+            low, high = _entry(case, "nrmse", "low", name), _entry(case, "nrmse", "high", name)
+            row = [case.name, name, _entry(case, "nrmse", "mean", name), f"{low} … {high}"]
+            row += [_entry(case, "rmse", "mean", name), _entry(case, "vrmse", "median", name)]
+            row += [_entry(case, "crmse", "mean", name), _entry(case, "max_error", "largest", name)]
+            rows.append([*row, case.units[name] or MISSING])
+    caption = "Every variable: averages over time, then over samples; the largest error is over everything."
+    return Table(caption, header, rows)
+
+
+def facts_table(case: Case) -> Table:
+    """What is needed to repeat a case."""
+    facts = case.facts
+    versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
+    splits = ", ".join(f"{name} {count}" for name, count in facts.get("splits", {}).items())
+    rows = [
+        ("command", facts.get("command", MISSING)),
+        ("seed", str(facts.get("seed", MISSING))),
+        ("samples per split", splits or MISSING),
+        ("data fingerprint", facts.get("data_fingerprint", MISSING)),
+        ("configuration digest", facts.get("config_digest", MISSING)),
+        ("versions", versions or MISSING),
+    ]
+    return Table("", [], [[name, str(value)] for name, value in rows])

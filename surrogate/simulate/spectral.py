@@ -1,0 +1,45 @@
+"""Fourier transforms and products whose bits do not depend on the size of the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from surrogate.simulate.equation import Grid
+
+__all__ = ["from_spectrum", "multiply", "to_spectrum", "wave_numbers"]
+
+
+def wave_numbers(grid: Grid) -> list[NDArray[np.float64]]:
+    """Angular wave numbers along each axis in the order of a real transform: the last axis holds half of them."""
+    orders = [np.fft.fftfreq(points, 1 / points) for points in grid.shape[:-1]]
+    orders.append(np.fft.rfftfreq(grid.shape[-1], 1 / grid.shape[-1]))
+    return [np.asarray(m * (2 * np.pi / length), np.float64) for m, length in zip(orders, grid.lengths, strict=True)]
+
+
+def to_spectrum(u: Tensor) -> Tensor:
+    """Real transform over the space axes of (B, C, *S)."""
+    axes = tuple(range(2, u.ndim))
+    return torch.cat([torch.fft.rfftn(part, dim=axes) for part in _parts(u)])
+
+
+def from_spectrum(spectrum: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Real fields (B, C, *S) with space axes of the given shape; the inverse of `to_spectrum`."""
+    axes = tuple(range(2, spectrum.ndim))
+    return torch.cat([torch.fft.irfftn(part, s=shape, dim=axes) for part in _parts(spectrum)])
+
+
+def _parts(u: Tensor) -> tuple[Tensor, ...]:
+    """Single members on the CPU, where a library transforms a batch in another order of operations than one field."""
+    return u.split(1) if u.device.type == "cpu" else (u,)
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Complex product from single real operations.
+
+    A fused multiply-add rounds otherwise than the two operations, and whether an entry meets one depends on its place
+    in memory.
+    """
+    return torch.complex(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)

@@ -1,0 +1,49 @@
+"""slimTik, the linear algebra of slimTrain: tensors in, tensors out.
+
+A batch becomes sums (`Statistics`), the sums of the last batches (`Memory`) a factorisation (`Spectrum`), the
+factorisation a curve of residual and trace over the damping (`Curve`); a rule and a search choose the damping, and
+`step` updates the weights.
+"""
+
+from surrogate.slimtik.memory import Memory
+from surrogate.slimtik.selection import (
+    RULES,
+    SEARCHES,
+    Bounded,
+    Bounds,
+    Constant,
+    Curve,
+    HalfSum,
+    Rule,
+    Search,
+    rule_of,
+    sdp,
+    search_of,
+    sgcv,
+    supre,
+)
+from surrogate.slimtik.solve import Solution, step
+from surrogate.slimtik.spectrum import Spectrum
+from surrogate.slimtik.statistics import Statistics
+
+__all__ = [
+    "RULES",
+    "SEARCHES",
+    "Bounded",
+    "Bounds",
+    "Constant",
+    "Curve",
+    "HalfSum",
+    "Memory",
+    "Rule",
+    "Search",
+    "Solution",
+    "Spectrum",
+    "Statistics",
+    "rule_of",
+    "sdp",
+    "search_of",
+    "sgcv",
+    "step",
+    "supre",
+]

@@ -1,0 +1,88 @@
+"""One step of slimTik: pure, tensors in and tensors out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from surrogate.checks import NumericalError
+from surrogate.slimtik.selection import Curve, HalfSum, Rule, Search, residual, sgcv
+from surrogate.slimtik.spectrum import Spectrum
+from surrogate.slimtik.statistics import Statistics
+
+__all__ = ["Solution", "step"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a step of slimTik found; every number is a float64 tensor of shape () on the device of the statistics.
+
+    Arguments:
+        weights: New head weights, with shape (K, M).
+        damping: The damping chosen, lambda in the paper; may be negative.
+        running_sum: Sum of all dampings, Lambda in the paper, this step included.
+        residual: Mean squared residual of the batch with the new weights, in squared units of the targets.
+        effective_dof: Effective degrees of freedom per output, the trace of G (H + Lambda I)^-1.
+        condition: Condition number of H + Lambda I.
+    """
+
+    weights: Tensor
+    damping: Tensor
+    running_sum: Tensor
+    residual: Tensor
+    effective_dof: Tensor
+    condition: Tensor
+
+    def diagnostics(self) -> dict[str, float]:
+        """Every number but the weights, by name, in one transfer to the host."""
+        names = ("damping", "running_sum", "residual", "effective_dof", "condition")
+        return dict(zip(names, torch.stack([getattr(self, name) for name in names]).tolist(), strict=True))
+
+
+def step(
+    weights: Tensor,
+    batch: Statistics,
+    memory: Tensor,
+    running_sum: Tensor | float,
+    *,
+    rule: Rule = sgcv,
+    search: Search | None = None,
+    lower_bound: float = 1e-7,
+) -> Solution:
+    r"""Update the head weights by one sampled Tikhonov step.
+
+    .. math:: W \leftarrow W - (H + (\Lambda + \lambda) I)^{-1} (G W - B + \lambda W)
+
+    Arguments:
+        weights: Head weights W, with shape (K, M).
+        batch: Statistics of the current batch.
+        memory: Sum H of the normalised Gram matrices in memory, the current batch included, with shape (K, K).
+        running_sum: Sum of all dampings so far, Lambda, above zero.
+        rule: What the damping minimises; `sgcv` unless given.
+        search: The points over which it is minimised; `HalfSum` unless given.
+        lower_bound: The running sum never falls below it.
+
+    Raises:
+        NumericalError: The statistics are not finite, or the factorisation or the solution failed.
+
+    Source: Newman, Chung, Chung, Ruthotto, SIAM J. Sci. Comput. 44(4), 2022, Algorithm 4.1.
+    """
+    W = weights.double()
+    L = torch.as_tensor(running_sum, dtype=torch.float64, device=W.device)
+    spectrum = Spectrum.of(memory)
+    curve = Curve.of(spectrum, W, batch, L)
+    damping = torch.maximum((search or HalfSum())(curve, rule), lower_bound - L)
+    total = torch.clamp(L + damping, min=lower_bound)
+    new = W - spectrum.solve(batch.G @ W - batch.B + damping * W, total)
+    if not torch.isfinite(new).all():
+        raise NumericalError(
+            "the head weights are not finite after the solve: the system is singular; "
+            "raise the lower bound of the regularization"
+        )
+    per_equation = batch.samples / batch.equations
+    _, trace = curve(damping[None])
+    dof = trace[0] / W.shape[1]
+    mean_square = residual(new, batch).clamp(min=0.0) * per_equation
+    return Solution(new, damping, total, mean_square, dof, spectrum.condition(total))

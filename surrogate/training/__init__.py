@@ -1,0 +1,31 @@
+"""One training loop for every model and optimizer."""
+
+from surrogate.training.checkpoint import CheckpointFolder
+from surrogate.training.log import Reporter, RunLog
+from surrogate.training.loop import Progressed, Trainer, validation_loss
+from surrogate.training.run import RunFolder, evaluation_stream, split_datasets, train
+from surrogate.training.settings import Experiment, SimulateSettings, TrainingSettings, case_sources, read_experiment
+from surrogate.training.steps import AdamSettings, Method, SgdSettings, SlimTrainSettings, build_method
+
+__all__ = [
+    "AdamSettings",
+    "CheckpointFolder",
+    "Experiment",
+    "Method",
+    "Progressed",
+    "Reporter",
+    "RunFolder",
+    "RunLog",
+    "SgdSettings",
+    "SimulateSettings",
+    "SlimTrainSettings",
+    "Trainer",
+    "TrainingSettings",
+    "build_method",
+    "case_sources",
+    "evaluation_stream",
+    "read_experiment",
+    "split_datasets",
+    "train",
+    "validation_loss",
+]

@@ -1,0 +1,16 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Reference data kept beside the checkout; tests that use them skip where they are absent."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("SURROGATE_SHARED", default)) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}")
+    return folder

@@ -1,0 +1,161 @@
+"""What inspection finds, and that its proposal opens and trains."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from surrogate.config import parse_yaml
+from surrogate.data import DataSettings, Stream, open_snapshots, split
+from surrogate.data.inspect import amplification, describe, render
+from surrogate.data.suggest import Candidate, propose_axes, suggest_config
+
+
+def settings_of(text):
+    return DataSettings.model_validate(parse_yaml(text, "suggested").tree["data"])
+
+
+def open_suggested(description):
+    data = settings_of(description.suggested_config)
+    parts = split(open_snapshots(data.path, data.layout), data.split, by=data.by)
+    return Stream(parts["train"], data.inputs, data.targets, batch_size=4, window=data.window)
+
+
+@pytest.fixture
+def file(tmp_path):
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["code"] = "solver 1"
+        u = rng.normal(size=(20, 6, 8, 8)).astype("f4")
+        u[3, 2, 1, 0], u[4] = np.nan, np.inf
+        file.create_dataset("u", data=u, chunks=(4, 3, 8, 4), compression="gzip", compression_opts=4, shuffle=True)
+        file["nu"] = rng.uniform(size=20)
+        file["wall"] = np.ones((20, 8, 8))
+        file["t-coordinate"] = np.arange(6.0)
+        file["x-coordinate"], file["y-coordinate"] = np.arange(8.0), np.arange(8.0)
+    return tmp_path / "a.h5"
+
+
+def test_a_file_without_names(file):
+    description = describe(file)
+    reports = {report.path: report for report in description.variables}
+    u = reports["u"]
+    assert (u.shape, u.dtype, u.axes, u.chunks) == ((20, 6, 8, 8), "float32", None, (4, 3, 8, 4))
+    assert u.compression == "shuffle + gzip-4"
+    assert u.memory_bytes == 20 * 6 * 64 * 4
+    assert u.amplification == 12
+    assert (u.values.nan, u.values.inf, u.values.looked_at, u.values.all) == (1, 384, 7680, True)
+    assert reports["wall"].values.constant
+    assert not u.values.constant
+    assert any("1 NaN and 384 infinite of 7680" in note for note in description.notes)
+    assert any("wall: every value looked at is 1" in note for note in description.notes)
+    text = "\n".join(render(description))
+    assert "code: solver 1" in text
+    assert "chunks (4, 3, 8, 4), compression shuffle + gzip-4" in text
+    plain = json.loads(json.dumps(description.to_json()))
+    assert plain["variables"][1]["values"]["all"] is True
+
+
+def test_the_proposal_for_a_file_without_names_is_marked_and_opens(file):
+    description = describe(file)
+    assert "u: {path: u, axes: [sample, time, y, x]}  # check the order" in description.suggested_config
+    stream = open_suggested(description)
+    assert stream.target_names == ("u[t+1]",)
+    assert stream.samples == 16 * 5
+
+
+def test_the_proposal_for_named_dimensions_has_no_layout(tmp_path):
+    ds = xr.Dataset({"a": (("sample", "x"), np.random.rand(10, 4)), "b": (("sample", "x"), np.random.rand(10, 4))})
+    ds.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    description = describe(tmp_path / "a.nc")
+    assert "layout" not in description.suggested_config
+    assert description.sizes == {"sample": 10, "x": 4}
+    assert [report.axes for report in description.variables] == [("sample", "x")] * 2
+    assert len(list(open_suggested(description))) == 2
+
+
+def test_the_reference_darcy_file(shared_data):
+    description = describe(shared_data / "darcy16.h5")
+    data = settings_of(description.suggested_config)
+    assert set(data.layout.groups) == {"train", "test"}
+    assert data.split.test.group == "test"
+    stream = open_suggested(description)
+    assert (stream.samples, stream.input_names, stream.target_names) == (900, ("permeability",), ("pressure",))
+    declared = describe(shared_data / "darcy16.h5", data.layout)
+    assert declared.sizes == {"sample": 1050, "y": 16, "x": 16}
+    assert {report.axes for report in declared.variables} == {("sample", "y", "x")}
+
+
+def test_the_reference_burgers_file(shared_data):
+    data = settings_of(describe(shared_data / "burgers_reference.h5").suggested_config)
+    assert data.layout.variables["u"].axes == ("time", "x")
+    opened = open_snapshots(data.path, data.layout)
+    assert opened.u.sizes == {"sample": 1, "time": 100, "x": 256}
+    assert opened.x.values[[0, -1]].tolist() == [-1, 1]
+
+
+def test_a_large_variable_is_sampled(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        u = file.create_dataset("u", (4000, 64, 64), "f8", chunks=(500, 64, 64), compression="gzip", compression_opts=1)
+        for start in range(0, 4000, 500):
+            u[start : start + 500] = start
+    (report,) = describe(tmp_path / "a.h5").variables
+    assert not report.values.all
+    assert report.values.looked_at < 4000 * 64 * 64
+    assert (report.values.minimum, report.values.maximum) == (0, 3500)
+
+
+def test_unusable_variables_are_described_with_their_problem(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["u"] = np.random.rand(6, 4)
+        file["z"] = np.ones((6, 4), complex)
+        file.create_dataset("half", (4, 4), "f4", chunks=(2, 4))[:2] = 1
+        file.create_dataset("huge", (10**6, 1000, 1000), "f4")
+        file["link"] = h5py.ExternalLink("/elsewhere.h5", "u")
+    description = describe(tmp_path / "a.h5")
+    reports = {report.path: report for report in description.variables}
+    assert "complex type" in reports["z"].problem
+    assert reports["half"].unwritten == 1
+    assert "no value was ever written" in reports["huge"].problem
+    assert reports["huge"].memory_bytes == 4 * 10**12
+    assert any("/link: external link to /elsewhere.h5:u" in note for note in description.notes)
+    assert set(settings_of(description.suggested_config).layout.variables) == {"u"}
+    render(description)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "chunks", "factor"),
+    [
+        ((100, 128, 128), ("sample", "y", "x"), None, 1),
+        ((100, 128, 128), ("sample", "y", "x"), (1, 128, 128), 1),
+        ((100, 128, 128), ("sample", "y", "x"), (16, 64, 64), 16),
+        ((101, 128, 128, 2), ("time", "y", "x", "channel"), (13, 16, 32, 1), 13),
+        ((10, 100), ("sample", "x"), (1, 64), 1.28),
+    ],
+)
+def test_amplification(shape, axes, chunks, factor):
+    assert amplification(shape, axes, chunks) == factor
+
+
+@pytest.mark.parametrize(
+    ("shape", "lengths", "axes"),
+    [
+        ((10, 16, 16), {}, ("sample", "y", "x")),
+        ((100, 256), {"time": 100, "x": 256}, ("time", "x")),
+        ((5, 100, 256, 2), {"time": 100, "x": 256}, ("sample", "time", "x", "channel")),
+        ((5, 16, 16), {"x": 16, "y": 16}, ("sample", "y", "x")),
+        ((1, 2, 3, 4, 5, 6, 7), {}, tuple(f"axis{index}" for index in range(7))),
+    ],
+)
+def test_proposed_axes(shape, lengths, axes):
+    assert propose_axes(shape, lengths) == axes
+
+
+def test_names_that_yaml_would_misread_are_quoted():
+    text = suggest_config("a: b.h5", [Candidate("my var", (10, 4), None, '"m"'), Candidate("2", (10, 4))])
+    data = settings_of(text)
+    assert data.path == "a: b.h5"
+    assert data.layout.variables["my_var"].path == "my var"
+    assert data.layout.variables["my_var"].units == '"m"'

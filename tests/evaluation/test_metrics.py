@@ -1,0 +1,118 @@
+"""Metrics against values by hand, and the identities that hold for any fields."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surrogate.evaluation import metrics
+from surrogate.evaluation.metrics import METRICS
+
+TARGET = torch.tensor([[[1.0, 2.0, 2.0, 4.0], [0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]]])
+PREDICTION = TARGET + torch.tensor([[[1.0, -1.0, 1.0, -3.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 4.0]]])
+
+
+def by_hand(name: str) -> list[float]:
+    variance = (1.25**2 + 2 * 0.25**2 + 1.75**2) / 3
+    nan = math.nan
+    return {
+        "squared_error": [12.0, 4.0, 16.0],
+        "squared_target": [25.0, 0.0, 36.0],
+        "rmse": [math.sqrt(3), 1.0, 2.0],
+        "nrmse": [math.sqrt(3 / 6.25), nan, 2 / 3],
+        "relative_l2": [math.sqrt(12) / 5, nan, 2 / 3],
+        "max_error": [3.0, 2.0, 4.0],
+        "vrmse": [math.sqrt(3 / variance), nan, nan],
+        "conserved_error": [-0.5, 0.5, 1.0],
+    }[name]
+
+
+def fields(seed: int, shape: tuple[int, ...] = (4, 2, 5, 6)) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return target + 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64), target
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_values_by_hand(name: str) -> None:
+    value = METRICS[name](PREDICTION, TARGET)
+    assert value.dtype == torch.float64
+    np.testing.assert_allclose(value[0], by_hand(name), rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_perfect_prediction_has_no_error(name: str) -> None:
+    _, target = fields(0)
+    if name != "squared_target":
+        assert (METRICS[name](target, target) == 0).all()
+
+
+@given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 10))
+@settings(max_examples=25, deadline=None)
+def test_relative_metrics_do_not_change_with_units_and_absolute_ones_do(scale: float, seed: int) -> None:
+    prediction, target = fields(seed)
+    for name in ("relative_l2", "nrmse", "vrmse"):
+        expected = METRICS[name](prediction, target)
+        torch.testing.assert_close(METRICS[name](scale * prediction, scale * target), expected, rtol=1e-12, atol=0)
+    for name in ("rmse", "max_error", "conserved_error"):
+        expected = scale * METRICS[name](prediction, target)
+        torch.testing.assert_close(METRICS[name](scale * prediction, scale * target), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_shift_of_both_fields_changes_only_what_divides_by_the_size_of_the_target() -> None:
+    prediction, target = fields(1)
+    for name in ("rmse", "max_error", "conserved_error", "squared_error", "vrmse"):
+        shifted = METRICS[name](prediction + 8, target + 8)
+        torch.testing.assert_close(shifted, METRICS[name](prediction, target), rtol=1e-12, atol=1e-14)
+    assert (metrics.nrmse(prediction + 8, target + 8) < metrics.nrmse(prediction, target)).all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_order_of_points_samples_and_variables_does_not_matter(name: str) -> None:
+    prediction, target = fields(2)
+    rows, channels, points = torch.randperm(4), torch.randperm(2), torch.randperm(6)
+    expected = METRICS[name](prediction, target)
+    torch.testing.assert_close(METRICS[name](prediction[..., points], target[..., points]), expected)
+    exact = METRICS[name](prediction[rows][:, channels], target[rows][:, channels])
+    assert torch.equal(exact, expected[rows][:, channels])
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_sample_has_the_same_number_in_any_batch(name: str, size: int) -> None:
+    prediction, target = fields(3, (5, 1, 300, 300))  # large enough for torch to split a sum over threads
+    pairs = zip(prediction.split(size), target.split(size), strict=True)
+    parts = torch.cat([METRICS[name](p, q) for p, q in pairs])
+    assert torch.equal(parts, METRICS[name](prediction, target))
+
+
+def test_sums_are_taken_in_double_precision() -> None:
+    target = torch.full((1, 1, 10_000), 1e4, dtype=torch.float32)
+    prediction = target + 1
+    assert metrics.squared_error(prediction, target).item() == 10_000
+    assert metrics.rmse(prediction, target).item() == 1
+
+
+def test_targets_without_space_are_one_point() -> None:
+    prediction, target = torch.tensor([[2.0, 5.0]]), torch.tensor([[1.0, 4.0]])
+    assert metrics.points(target) == 1
+    torch.testing.assert_close(
+        metrics.relative_l2(prediction, target), torch.tensor([[1.0, 0.25]], dtype=torch.float64)
+    )
+
+
+def test_predicting_the_mean_has_vrmse_one_up_to_the_unbiased_variance() -> None:
+    _, target = fields(4)
+    mean = target.mean((2, 3), keepdim=True).expand_as(target)
+    torch.testing.assert_close(metrics.vrmse(mean, target) ** 2, torch.full((4, 2), 29 / 30, dtype=torch.float64))
+
+
+def test_the_wells_epsilon_makes_constant_targets_finite() -> None:
+    target = torch.full((1, 1, 50), 0.1)
+    prediction = target + 1e-3
+    assert metrics.vrmse(prediction, target).isnan().all()
+    expected = (metrics.squared_error(prediction, target) / 50 / 1e-7).sqrt()
+    torch.testing.assert_close(metrics.vrmse(prediction, target, epsilon=1e-7), expected)

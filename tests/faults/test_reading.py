@@ -1,0 +1,276 @@
+"""Input files that cannot be used: each one line that says what, where, why and what to do."""
+
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from surrogate.checks import DataError
+from surrogate.data import Mapping, Stream, open_snapshots
+
+
+def mapping(**variables):
+    return Mapping.model_validate({"variables": {k: {"path": k, "axes": axes} for k, axes in variables.items()}})
+
+
+LAYOUT = mapping(u=["sample", "x"])
+
+
+def write(path, **datasets):
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+    return path
+
+
+def message(paths, layout=LAYOUT):
+    with pytest.raises(DataError) as caught:
+        open_snapshots(paths, layout)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_1_truncated_and_empty(tmp_path):
+    path = write(tmp_path / "a.h5", u=np.ones((100, 100)))
+    os.truncate(path, 5000)
+    assert "a.h5: truncated: holds 5000 of 8" in message(path)
+    os.truncate(path, 0)
+    assert "is not HDF5: it looks like empty (0 bytes)" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"x,y\n1,2\n", "CSV text"),
+        (b"some words\n", "plain text"),
+        (b'{"a": 1}', "JSON"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "PNG"),
+        (b"\x93NUMPY\x01\x00", "NumPy .npy"),
+        (b"MATLAB 5.0 MAT-file, Platform", "MATLAB v5 file; save it with -v7.3"),
+        (b"<!DOCTYPE html><html>", "HTML page, probably the error page of a download"),
+        (b"\x1f\x8b\x08", "gzip-compressed; run gunzip"),
+        (b"CDF\x01\x00", "NetCDF-3; convert it with nccopy"),
+        (b"\x80\x04\x95", "pickle file, which is never opened"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+        (bytes(600), "zeros"),
+        (b"\xf3\x01\xff\xfe\x00", "unknown binary data"),
+    ],
+)
+def test_2_not_hdf5(tmp_path, content, kind):
+    path = tmp_path / "a.h5"
+    path.write_bytes(content)
+    assert kind in message(path)
+
+
+def test_2_a_zip_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a", "b")
+    assert "zip archive (NumPy .npz" in message(tmp_path / "a.npz")
+
+
+def test_3_missing_or_refused(tmp_path):
+    assert "b.h5: no such file; check the path" in message(tmp_path / "b.h5")
+    assert "no file matches" in message(str(tmp_path / "*.nc"))
+    assert "holds no HDF5 file" in message(tmp_path)
+    assert "no file was given" in message([])
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_3_permission(tmp_path):
+    path = write(tmp_path / "a.h5", u=np.ones((2, 2)))
+    path.chmod(stat.S_IWUSR)
+    assert "permission denied; ask its owner" in message(path)
+
+
+def test_4_missing_variable(tmp_path):
+    text = message(write(tmp_path / "a.h5", uu=np.ones((2, 3)), w=np.ones(4)))
+    assert "no dataset 'u'; did you mean 'uu'? found uu (2, 3), w (4,)" in text
+    layout = Mapping.model_validate({"groups": ["tests"], "variables": {"u": {"path": "u", "axes": ["x"]}}})
+    assert "no dataset 'tests/u'; did you mean 'test/u'?" in message(
+        write(tmp_path / "b.h5", **{"test/u": np.ones(3)}), layout
+    )
+
+
+def test_5_not_an_array(tmp_path):
+    assert "a.h5:u: is a group, expected a dataset; it holds v" in message(write(tmp_path / "a.h5", **{"u/v": 1.0}))
+    assert "has 0 axes, shape (), but the layout declares 2" in message(write(tmp_path / "b.h5", u=1.0))
+    assert "empty (null) dataset" in message(write(tmp_path / "c.h5", u=h5py.Empty("f4")))
+
+
+def test_6_wrong_rank_or_length(tmp_path):
+    text = message(write(tmp_path / "a.h5", u=np.ones((2, 3, 4))))
+    assert (
+        "a.h5:u: has 3 axes, shape (2, 3, 4), but the layout declares 2: [sample, x]; mend layout.variables.u.axes"
+        in text
+    )
+    path = write(tmp_path / "b.h5", u=np.ones((2, 3)), k=np.ones((2, 4)))
+    assert "axis 'x' has 3 entries in 'u' but 4 in 'k'" in message(path, mapping(u=["sample", "x"], k=["sample", "x"]))
+
+
+def test_6_axes_without_names_are_not_guessed(tmp_path):
+    text = message(write(tmp_path / "a.h5", u=np.ones((2, 3))), None)
+    assert "does not name the axes of 'u' (2, 3); declare a layout" in text
+    assert "surrogate inspect" in text
+    text = message(write(tmp_path / "b.h5", **{"g/u": np.ones((2, 3))}), None)
+    assert "no variable with named dimensions at its root" in text
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({"u": np.ones((2, 4))}, "'u' has 3 and 4 entries along x"),
+        ({"u": np.ones((2, 3), "f4")}, "'u' has type float64 and float32"),
+        ({"u": np.ones((2, 3)), "x": [0.0, 1, 3]}, "'x' has other values and no sample axis"),
+    ],
+)
+def test_7_shards_that_differ(tmp_path, other, difference):
+    coordinate = {"x": {"path": "x", "axes": ["x"]}}
+    layout = Mapping.model_validate(LAYOUT.model_dump() | {"coordinates": coordinate})
+    write(tmp_path / "a.h5", **({"u": np.ones((2, 3)), "x": [0.0, 1, 2]}))
+    write(tmp_path / "b.h5", **({"x": np.arange(float(np.shape(other["u"])[1]))} | other))
+    text = message(tmp_path, layout)
+    assert "a.h5 and b.h5 cannot be joined: " + difference in text
+
+
+def test_7_variables_and_units_that_differ(tmp_path):
+    field = (("sample", "x"), np.ones((2, 3)))
+    xr.Dataset({"u": (*field, {"units": "m"})}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    xr.Dataset({"u": (*field, {"units": "cm"})}).to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
+    xr.Dataset({"v": field}).to_netcdf(tmp_path / "c.nc", engine="h5netcdf")
+    assert "'u' has units 'm' and 'cm'" in message([tmp_path / "a.nc", tmp_path / "b.nc"], None)
+    assert "only one of them has u, v" in message([tmp_path / "a.nc", tmp_path / "c.nc"], None)
+
+
+def test_9_zero_length(tmp_path):
+    assert "holds no values (shape (0, 3)); leave it out" in message(write(tmp_path / "a.h5", u=np.ones((0, 3))))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (np.ones((2, 3), complex), "complex type (complex128), expected real numbers; write real and imaginary"),
+        (np.zeros((2, 3), [("a", "f4")]), "compound or opaque type"),
+        (np.array([["a", "b"]], "S1"), "string type"),
+    ],
+)
+def test_13_types_without_real_numbers(tmp_path, values, kind):
+    assert f"a.h5:u: has {kind}" in message(write(tmp_path / "a.h5", u=values))
+
+
+def test_14_missing_compression_filter(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", data=np.ones((2, 3)), compression="gzip")
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: False)
+    text = message(tmp_path / "a.h5")
+    assert "a.h5:u: compressed with filter 1 (gzip-4), which is not installed; pip install hdf5plugin" in text
+
+
+def test_15_open_in_a_writer(tmp_path):
+    path = write(tmp_path / "a.h5", u=np.ones((2, 3)))
+    hold = "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print('open', flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold, str(path)], **pipes) as writer:
+        writer.stdout.readline()
+        text = message(path)
+        writer.stdin.close()
+    assert "is open for writing in another program; wait until it has closed the file" in text
+
+
+def test_16_chunks_never_written(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", (9, 4), "f4", chunks=(2, 4))[:4] = 1
+    assert "3 of 5 chunks were never written and would read as 0.0" in message(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("options", [{"compression": "gzip"}, {"fletcher32": True}])
+def test_17_flipped_bytes(tmp_path, options):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        u = file.create_dataset("u", data=np.random.rand(4, 64), chunks=(4, 64), **options)
+        offset = u.id.get_chunk_info(0).byte_offset
+    with open(tmp_path / "a.h5", "r+b") as file:
+        file.seek(offset + 40)
+        file.write(b"\xff" * 40)
+    opened = open_snapshots(tmp_path / "a.h5", LAYOUT)
+    with pytest.raises(DataError, match=r"a.h5:/u\[0:4, 0:64\]: cannot be read \(.*\); the file is damaged"):
+        list(Stream(opened, ["u"], ["u"], batch_size=2))
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 3)}])
+def test_18_replaced_while_in_use(tmp_path, options):
+    def make(name):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset("u", data=np.ones((4, 3)), **options)
+
+    make("a.h5")
+    stream = Stream(open_snapshots(tmp_path / "a.h5", LAYOUT), ["u"], ["u"], batch_size=2)
+    make("b.h5")
+    os.replace(tmp_path / "b.h5", tmp_path / "a.h5")
+    with pytest.raises(DataError, match=r"a.h5: was replaced or changed while in use; open the data again"):
+        list(stream)
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 1000)])
+def test_19_a_small_file_that_declares_4_tb(tmp_path, chunks):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", (10**9, 1000), "f4", chunks=chunks)
+    assert (tmp_path / "a.h5").stat().st_size < 10_000
+    assert "(4,000,000.0 MB), but no value was ever written" in message(tmp_path / "a.h5")
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "out" / "o.h5", u=np.ones((2, 3)))
+    write(tmp_path / "in" / "i.h5", u=np.full((2, 3), 7.0))
+    return tmp_path
+
+
+def virtual(source):
+    layout = h5py.VirtualLayout((2, 3), "f8")
+    layout[:] = h5py.VirtualSource(source, "u", (2, 3))
+    return layout
+
+
+def test_21_external_links(elsewhere):
+    path = write(elsewhere / "in" / "a.h5", u=h5py.ExternalLink("../out/o.h5", "u"))
+    text = message(path)
+    assert "a.h5:u: an external link leads to ../out/o.h5, outside of" in text
+    assert "refused; copy the data into one folder" in text
+    path = write(elsewhere / "in" / "b.h5", u=h5py.ExternalLink("i.h5", "u"))
+    assert (open_snapshots(path, LAYOUT).u == 7).all()
+    path = write(elsewhere / "in" / "c.h5", u=h5py.ExternalLink("a.h5", "u"))
+    assert "outside of" in message(path)
+    path = write(elsewhere / "in" / "d.h5", u=h5py.ExternalLink("none.h5", "u"))
+    assert "leads to none.h5, which is missing" in message(path)
+
+
+def test_21_soft_links(elsewhere):
+    path = elsewhere / "in" / "a.h5"
+    write(path, v=np.full((2, 3), 5.0), u=h5py.SoftLink("/v"))
+    assert (open_snapshots(path, LAYOUT).u == 5).all()
+    path = write(elsewhere / "in" / "b.h5", u=h5py.SoftLink("/u"))
+    assert "more than 16 links in a row" in message(path)
+    path = write(elsewhere / "in" / "c.h5", u=h5py.SoftLink("/w"), w=h5py.ExternalLink("../out/o.h5", "u"))
+    assert "outside of" in message(path)
+
+
+def test_21_virtual_and_external_storage(elsewhere):
+    for name, source, refused in (("a", "../out/o.h5", True), ("b", "i.h5", False)):
+        with h5py.File(elsewhere / "in" / f"{name}.h5", "w") as file:
+            file.create_virtual_dataset("u", virtual(source), fillvalue=-1)
+        if refused:
+            assert "a virtual dataset leads to ../out/o.h5, outside of" in message(elsewhere / "in" / f"{name}.h5")
+        else:
+            assert (open_snapshots(elsewhere / "in" / f"{name}.h5", LAYOUT).u == 7).all()
+    secret = elsewhere / "out" / "raw.bin"
+    secret.write_bytes(bytes(48))
+    with h5py.File(elsewhere / "in" / "c.h5", "w") as file:
+        file.create_dataset("u", (2, 3), "f8", external=[(str(secret), 0, 48)])
+    assert "external storage leads to" in message(elsewhere / "in" / "c.h5")

@@ -1,0 +1,64 @@
+"""A surrogate works in physical units and refuses data it was not trained for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from surrogate.batch import Batch
+from surrogate.checks import ConfigError, DataError
+from surrogate.models import ConvNetSettings, Signature, Surrogate
+from surrogate.normalize import Normalizer
+
+SIGNATURE = Signature(inputs=("a",), targets=("b",), units={"b": "Pa"}, grid={"y": 8, "x": 8})
+
+
+def make_surrogate() -> Surrogate:
+    torch.manual_seed(0)
+    inputs = Normalizer(torch.tensor([3.0]), torch.tensor([2.0]))
+    targets = Normalizer(torch.tensor([-100.0]), torch.tensor([50.0]))
+    return Surrogate(ConvNetSettings(width=4, depth=1), SIGNATURE, inputs, targets)
+
+
+def test_physical_in_physical_out() -> None:
+    surrogate = make_surrogate()
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(surrogate(3 + 2 * x), surrogate.network(x) * 50 - 100)
+
+
+def test_a_batch_is_normalised_on_both_sides() -> None:
+    position = torch.zeros(1, dtype=torch.int64)
+    batch = Batch(torch.full((1, 1, 8, 8), 5.0), torch.full((1, 1, 8, 8), -50.0), position, position)
+    normalized = make_surrogate().normalized(batch)
+    assert normalized.inputs.unique().item() == 1
+    assert normalized.targets.unique().item() == 1
+
+
+def test_the_difference_to_other_data_is_named() -> None:
+    other = SIGNATURE.model_copy(update={"grid": {"y": 16, "x": 8}, "targets": ("c",)})
+    with pytest.raises(DataError) as caught:
+        SIGNATURE.refuse_other(other)
+    assert "grid: trained on {'y': 8, 'x': 8}, given {'y': 16, 'x': 8}" in str(caught.value)
+    assert "targets" in str(caught.value)
+    SIGNATURE.refuse_other(SIGNATURE)
+
+
+def test_a_folder_without_a_surrogate(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no readable surrogate"):
+        Surrogate.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model": {"family": "os.system"}, "signature": {}}'])
+def test_a_malformed_description_is_refused(tmp_path: Path, content: str) -> None:
+    make_surrogate().save(tmp_path)
+    (tmp_path / "surrogate.json").write_text(content)
+    with pytest.raises(ConfigError, match="no readable surrogate"):
+        Surrogate.load(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    make_surrogate().save(tmp_path)
+    text = (tmp_path / "surrogate.json").read_text().replace('"width": 4', '"width": 5')
+    (tmp_path / "surrogate.json").write_text(text)
+    with pytest.raises(ConfigError, match="does not fit"):
+        Surrogate.load(tmp_path)

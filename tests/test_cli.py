@@ -1,0 +1,228 @@
+"""The command line as a user meets it: help, one line for every mistake, documented exit codes, the whole job."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from surrogate import cli
+
+CONFIG = """
+name: small
+data:
+  path: {path}
+  layout:
+    variables:
+      k: {{path: k, axes: [sample, x]}}
+      u: {{path: u, axes: [sample, x]}}
+  inputs: [k]
+  targets: [u]
+  split: {{validation: 4, test: 4, seed: 1}}
+model: {{family: convnet, width: 4, depth: 1}}
+optimizer: {{name: slimtrain}}
+training: {{epochs: 2, batch_size: 5, log_every: 1}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder with one file, a configuration and nothing else."""
+    rng = np.random.default_rng(0)
+    k = rng.normal(size=(24, 8)).astype("f4")
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["k"], file["u"] = k, k**2
+    (tmp_path / "small.yaml").write_text(CONFIG.format(path="data.h5"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command line in this process; returns exit code, standard output and standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["surrogate", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize("command", ["simulate", "inspect", "train", "evaluate", "report", "run"])
+def test_every_help_shows_an_example(run, command: str) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"Example: surrogate {command} " in out
+
+
+def test_version(run) -> None:
+    assert run("--version")[1].startswith("surrogate 0.")
+
+
+def test_help_imports_nothing_slow() -> None:
+    script = """
+import sys
+import surrogate.cli
+sys.argv = ["surrogate", "--help"]
+try:
+    surrogate.cli.main()
+except SystemExit:
+    pass
+print(sorted({"torch", "xarray", "dask", "matplotlib", "numpy"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_whole_job_on_a_users_file(run, folder: Path) -> None:
+    code, out, err = run("run", "small.yaml", "--output", "out")
+    assert code == 0, err
+    assert "report: out/report.html" in out
+    case = folder / "out" / "cases" / "main"
+    with xr.open_dataset(case / "evaluation" / "metrics.nc", engine="h5netcdf") as metrics:
+        assert metrics.sizes["sample"] == 4
+        assert metrics.attrs["split"] == "test"
+        assert np.isfinite(metrics["relative_l2_sample"]).all()
+    assert "<script" not in (folder / "out" / "report.html").read_text()
+
+
+def test_step_by_step_gives_the_same_errors(run, folder: Path) -> None:
+    run("run", "small.yaml", "--output", "out")
+    assert run("train", "small.yaml", "--output", "step")[0] == 0
+    assert run("evaluate", "step")[0] == 0
+    assert run("report", "step")[1].strip() == "step/report.html"
+    one, two = (Path(name) / "evaluation" / "metrics.csv" for name in ("out/cases/main", "step"))
+    assert one.read_text() == two.read_text()
+
+
+def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
+    assert run("inspect", "data.h5", "--write-config", "mine.yaml")[0] == 0
+    overrides = ["model.width=4", "model.depth=1", "training.epochs=1", "data.split={validation: 4, test: 4}"]
+    code, _, err = run(
+        "run", "mine.yaml", "--output", "out", *(part for entry in overrides for part in ("--set", entry))
+    )
+    assert code == 0, err
+    code, _, err = run("inspect", "data.h5", "--write-config", "mine.yaml")
+    assert code == 2
+    assert "mine.yaml exists already" in err
+
+
+def test_inspect_config_of_axes_without_space(run, folder: Path) -> None:
+    code, out, _ = run("inspect", "data.h5")
+    assert code == 0
+    assert "k: {path: k, axes: [sample, x]}" in out
+
+
+BROKEN = {
+    "missing file": (["--set", "data.path=none.h5"], 3, ["none.h5"]),
+    "not HDF5": (["--set", "data.path=small.yaml"], 3, ["small.yaml", "is not HDF5: it looks like plain text"]),
+    "missing variable": (["--set", "data.layout.variables.k.path=kk"], 3, ["kk", "k (24, 8)", "u (24, 8)"]),
+    "wrong axes": (["--set", "data.layout.variables.k.axes=[sample, y, x]"], 3, ["(24, 8)", "sample, y, x"]),
+    "unknown key": (["--set", "training.epoch=3"], 2, ["training.epoch", "did you mean 'epochs'?"]),
+    "unknown input": (["--set", "data.inputs=[kk]"], 3, ["kk"]),
+    "unknown family": (["--set", "model.family=convnets"], 2, ["model.family", "did you mean 'convnet'?"]),
+    "unknown optimizer": (["--set", "optimizer.name=slimtrian"], 2, ["optimizer.name", "did you mean 'slimtrain'?"]),
+    "rule without noise": (["--set", "optimizer.rule=sdp"], 2, ["noise variance"]),
+    "malformed override": (["--set", "training"], 2, ["--set training: write it as key.subkey=value"]),
+    "too many wanted": (["--set", "data.split.test=40"], 3, ["40 simulations", "24"]),
+    "existing output": (["--output", "."], 2, ["exists already; give --overwrite"]),
+    "foreign output": (["--output", ".", "--overwrite"], 2, ["not made by surrogate"]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_bad_input_is_one_clear_line(run, folder: Path, name: str) -> None:
+    arguments, expected, parts = BROKEN[name]
+    before = sorted(os.listdir())
+    code, _, err = run("train", "small.yaml", *arguments)
+    assert code == expected, err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    for part in parts:
+        assert part in err
+    assert sorted(os.listdir()) == before
+
+
+def test_nan_is_named_with_its_index(run, folder: Path) -> None:
+    with h5py.File("data.h5", "r+") as file:
+        file["k"][:, 3] = np.nan
+    code, _, err = run("train", "small.yaml", "--output", "out")
+    assert code == 3
+    assert "'k'" in err
+    assert "[sample 0, x 3]" in err
+    assert not Path("out").exists()
+
+
+def test_a_configuration_key_is_reported_with_its_line(run, folder: Path) -> None:
+    text = Path("small.yaml").read_text().replace("batch_size", "batchsize")
+    Path("small.yaml").write_text(text)
+    code, _, err = run("train", "small.yaml")
+    line = next(number for number, content in enumerate(text.splitlines(), 1) if "batchsize" in content)
+    assert (code, err.strip()) == (
+        2,
+        f"error: small.yaml:{line}: training.batchsize: unknown key; did you mean 'batch_size'?",
+    )
+
+
+def test_a_run_folder_is_asked_for(run, folder: Path) -> None:
+    code, _, err = run("evaluate", ".")
+    assert code == 2
+    assert "no run folder" in err
+
+
+def test_report_wants_an_evaluation(run, folder: Path) -> None:
+    run("train", "small.yaml", "--output", "out")
+    code, _, err = run("report", "out")
+    assert code == 2
+    assert "surrogate evaluate" in err
+
+
+def test_unknown_pipeline(run) -> None:
+    code, _, err = run("run", "quickstrat")
+    assert code == 2
+    assert "did you mean 'quickstart'?" in err
+
+
+def test_several_cases_need_a_choice(run, folder: Path) -> None:
+    with open("small.yaml", "a") as file:
+        file.write("cases: {a: {}, b: {optimizer: {name: adam}}}\n")
+    code, _, err = run("train", "small.yaml")
+    assert code == 2
+    assert "choose one with --case" in err
+    assert run("train", "small.yaml", "--case", "b")[1].strip() == "runs/small-b"
+
+
+def test_a_signal_writes_a_checkpoint_and_resume_ends_the_run(run, folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "surrogate",
+        "train",
+        "small.yaml",
+        "--output",
+        "out",
+        "--set",
+        "training.epochs=2000",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = folder / "out" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.is_file() and log.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "a checkpoint is written: continue with --resume" in err
+    code, _, err = run("train", "small.yaml", "--output", "out", "--resume")
+    assert code == 2
+    assert "training.epochs: 2000 -> 2" in err

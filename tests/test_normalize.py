@@ -1,0 +1,86 @@
+"""Moments merge exactly; normalisation is inverted."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surrogate.batch import Batch
+from surrogate.checks import DataError
+from surrogate.normalize import Moments, Normalizer, fit_normalizers
+
+
+def make_batches(values, targets, size):
+    index = torch.arange(len(values))
+    parts = zip(values.split(size), targets.split(size), index.split(size), strict=True)
+    return [Batch(x, y, i, torch.zeros_like(i)) for x, y, i in parts]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_merged_moments_are_those_of_all_values(sizes, mean, scale):
+    generator = torch.Generator().manual_seed(sum(sizes))
+    parts = [mean + scale * torch.randn(size, 2, 3, generator=generator, dtype=torch.float64) for size in sizes]
+    merged = Moments.of(parts[0])
+    for part in parts[1:]:
+        merged = merged + Moments.of(part)
+    values = torch.cat(parts).transpose(0, 1).flatten(1).numpy()
+    assert merged.count == values.shape[1]
+    if merged.count:
+        np.testing.assert_allclose(merged.mean, values.mean(1), rtol=1e-10, atol=1e-10 * scale)
+        np.testing.assert_allclose(merged.std, values.std(1), rtol=1e-8, atol=1e-10 * abs(mean))
+
+
+def test_merging_is_independent_of_the_order():
+    parts = [Moments.of(torch.randn(n, 2, 5, dtype=torch.float64) + n) for n in (3, 9, 1)]
+    left, right = (parts[0] + parts[1]) + parts[2], parts[2] + (parts[1] + parts[0])
+    torch.testing.assert_close(left.m2, right.m2, rtol=1e-12, atol=0)
+
+
+def test_float16_values_do_not_overflow():
+    moments = Moments.of(torch.full((1000, 1, 10), 60000.0, dtype=torch.float16))
+    assert moments.mean.item() == 60000.0 - 60000.0 % 32
+    assert moments.m2.item() == 0
+
+
+@pytest.mark.parametrize("space", [(), (5,), (4, 5), (2, 3, 4)])
+def test_the_inverse_undoes_it_to_rounding(space):
+    values = 3 + 7 * torch.randn(20, 2, *space)
+    normalizer, _ = fit_normalizers(make_batches(values, values, 6), ["a", "b"], ["a", "b"])
+    normalised = normalizer(values)
+    flat = normalised.double().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(flat.mean(1), torch.zeros(2).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(flat.std(1, unbiased=False), torch.ones(2).double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(normalizer.inverse(normalised), values, rtol=4e-7, atol=4e-6)
+
+
+def test_a_constant_channel_is_shifted_and_named():
+    values = torch.randn(8, 2, 4)
+    values[:, 1] = 0.1
+    with pytest.warns(UserWarning, match=r"channel 'nu' is constant \(0.1\)"):
+        normalizer, _ = fit_normalizers(make_batches(values, values[:, :1], 3), ["u", "nu"], ["u"])
+    assert normalizer.scale[1] == 1
+    assert normalizer(values)[:, 1].abs().max() < 1e-7
+
+
+def test_the_state_round_trips():
+    normalizer = Normalizer(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    other = Normalizer(torch.zeros(2), torch.ones(2))
+    other.load_state_dict(normalizer.state_dict())
+    values = torch.randn(3, 2, 4)
+    assert torch.equal(normalizer(values), other(values))
+
+
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        (lambda: fit_normalizers([], ["a"], ["b"]), "training set is empty"),
+        (lambda: Normalizer(torch.zeros(2), torch.zeros(2)), "scale positive"),
+        (lambda: Normalizer(torch.zeros(2), torch.ones(3)), "one entry per channel"),
+        (lambda: Normalizer(torch.zeros(2), torch.ones(2))(torch.zeros(4, 3, 8)), "expected 2 channels on axis 1"),
+    ],
+)
+def test_refusals(action, text):
+    with pytest.raises(DataError, match=text):
+        action()

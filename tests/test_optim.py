@@ -1,0 +1,368 @@
+"""SlimTrain keeps the promises of a torch optimizer and of the paper."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler
+
+from surrogate.checks import ConfigError, DataError, NumericalError
+from surrogate.models.heads import head_of
+from surrogate.models.separable import Separable
+from surrogate.optim import SlimTrain
+from surrogate.slimtik import Constant, HalfSum, Statistics, step, supre
+
+
+def network(seed: int = 0, *, outputs: int = 1, width: int = 8) -> Separable:
+    torch.manual_seed(seed)
+    return Separable(nn.Sequential(nn.Linear(2, width), nn.Tanh()), head_of(nn.Linear(width, outputs)))
+
+
+def slimtrain(model: Separable, base: type[Optimizer] = Adam, *, lr: float = 1e-2, **options: object) -> SlimTrain:
+    return SlimTrain(base(model.features.parameters(), lr=lr), model.head, **options)
+
+
+def data(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    x = 2 * torch.rand(count, 2, generator=torch.Generator().manual_seed(seed)) - 1
+    return x, torch.sin(4 * x[:, :1]) * x[:, 1:]
+
+
+def train_step(model: Separable, optimizer: SlimTrain, x: Tensor, y: Tensor) -> float:
+    z = model.features(x)
+    optimizer.solve(z.detach(), y)
+    loss = nn.functional.mse_loss(model.head(z), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def run(model: Separable, optimizer: SlimTrain, steps: int, first: int = 0) -> list[float]:
+    return [train_step(model, optimizer, *data(6, seed)) for seed in range(first, first + steps)]
+
+
+def everything(model: Separable, optimizer: SlimTrain) -> list[Tensor]:
+    """Copies of all that a failed step must leave alone."""
+    state = optimizer.state_dict()["slimtik"]
+    numbers = torch.tensor([state["running_sum"], state["steps"]], dtype=torch.float64)
+    return [*(p.detach().clone() for p in model.parameters()), state["front"], state["back"], numbers]
+
+
+# The solve ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_solve_is_the_pure_step_on_head_and_memory() -> None:
+    model = network(outputs=2).double()
+    optimizer = slimtrain(model, memory_depth=1, rule=supre(1e-2), search=HalfSum(7), regularization=0.3)
+    grams, L = [], 0.3
+    for seed in range(4):
+        z = torch.randn(5, 8, dtype=torch.float64)
+        y = torch.randn(5, 2, dtype=torch.float64)
+        batch = Statistics.of(model.head.design(z), y, 5)
+        grams = [*grams, batch.G][-2:]
+        expected = step(model.head.matrix(), batch, sum(grams), L, rule=supre(1e-2), search=HalfSum(7))
+        optimizer.solve(z, y)
+        torch.testing.assert_close(model.head.matrix(), expected.weights)
+        L = float(expected.running_sum)
+        assert optimizer.steps == seed + 1
+        assert optimizer.diagnostics == pytest.approx(expected.diagnostics())
+
+
+def test_micro_batches_are_solved_as_one_batch() -> None:
+    z, y = torch.randn(6, 8, dtype=torch.float64), torch.randn(6, 1, dtype=torch.float64)
+    whole, parts = network().double(), network().double()
+    first, second = slimtrain(whole), slimtrain(parts)
+    for _ in range(3):
+        first.solve(z, y)
+        second.accumulate(z[:2], y[:2])
+        second.accumulate(z[2:3], y[2:3])
+        second.solve(z[3:], y[3:])
+    torch.testing.assert_close(parts.head.matrix(), whole.head.matrix())
+    assert second.steps == 3
+
+
+def test_a_constant_search_by_name_takes_the_regularization() -> None:
+    optimizer = slimtrain(network(), search="constant", regularization=0.2)
+    assert optimizer.search == Constant(0.2)
+    optimizer.solve(torch.randn(5, 8), torch.randn(5, 1))
+    assert optimizer.diagnostics["running_sum"] == pytest.approx(0.4)
+
+
+def test_there_are_no_diagnostics_before_the_first_solve() -> None:
+    assert slimtrain(network()).diagnostics == {}
+
+
+def test_bfloat16_features_of_autocast_are_solved() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    x, y = data(20)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z = model.features(x)
+        assert z.dtype == torch.bfloat16
+        optimizer.solve(z, y)
+        loss = nn.functional.mse_loss(model.head(z).float(), y)
+    loss.backward()
+    optimizer.step()
+    assert model.head.weight.dtype == torch.float32
+    assert float(loss.detach()) < float(y.square().mean())
+
+
+@pytest.mark.parametrize("culprit", ["features", "targets"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_change_nothing(culprit: str, value: float) -> None:
+    model = network()
+    optimizer = slimtrain(model, memory_depth=2)
+    run(model, optimizer, 4)
+    before = everything(model, optimizer)
+    z, y = torch.randn(5, 8), torch.randn(5, 1)
+    (z if culprit == "features" else y)[2, 0] = value
+    with pytest.raises(
+        NumericalError, match=f"slimTrain step 5: the {culprit} are not finite, weights left as they are"
+    ):
+        optimizer.solve(z, y)
+    assert all(map(torch.equal, everything(model, optimizer), before))
+    run(model, optimizer, 1)
+
+
+def test_an_empty_batch_and_a_failed_solve_change_nothing() -> None:
+    model = network()
+    optimizer = slimtrain(model, search=Constant(-1.0), lower_bound=0.0, regularization=1.0)
+    before = everything(model, optimizer)
+    with pytest.raises(NumericalError, match=r"slimTrain step 1: the batch is empty, features \(0, 8\)"):
+        optimizer.solve(torch.zeros(0, 8), torch.zeros(0, 1))
+    with pytest.raises(NumericalError, match="slimTrain step 1: the head weights are not finite"):
+        optimizer.solve(torch.zeros(3, 8), torch.zeros(3, 1))
+    with pytest.raises(DataError, match="targets have shape"):
+        optimizer.solve(torch.zeros(3, 8), torch.zeros(3, 2))
+    assert all(map(torch.equal, everything(model, optimizer), before))
+
+
+def test_a_batch_of_one_and_a_ragged_last_batch_are_solved() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    for count in (6, 6, 1):
+        train_step(model, optimizer, *data(count))
+    assert torch.isfinite(model.head.matrix()).all()
+
+
+# The optimizer --------------------------------------------------------------------------------------------------------
+
+
+def test_features_get_their_gradient_through_the_new_weights_and_the_head_gets_none() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    x, y = data(6)
+    z = model.features(x)
+    optimizer.solve(z, y)
+    nn.functional.mse_loss(model.head(z), y).backward()
+    expected = 2 / 6 * (model.head(z) - y).detach() @ model.head.weight
+    slope = 1 - z.detach().square()
+    torch.testing.assert_close(model.features[0].weight.grad, (expected * slope).T @ x)
+    assert all(parameter.grad is None for parameter in model.head.parameters())
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_stepping_is_stepping_the_base_optimizer() -> None:
+    model, twin = network(), network()
+    optimizer, base = slimtrain(model), Adam(twin.features.parameters(), lr=1e-2)
+    for seed in range(3):
+        x, y = data(6, seed)
+        train_step(model, optimizer, x, y)
+        twin.head.load_state_dict(model.head.state_dict())
+        base.zero_grad()
+        nn.functional.mse_loss(twin(x), y).backward()
+        base.step()
+    for mine, theirs in zip(model.features.parameters(), twin.features.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_groups_are_those_of_the_base_optimizer() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    assert isinstance(optimizer, Optimizer)
+    assert optimizer.param_groups is optimizer.base.param_groups
+    optimizer.param_groups[0]["lr"] = 0.0
+    before = [parameter.clone() for parameter in model.features.parameters()]
+    run(model, optimizer, 1)
+    assert all(map(torch.equal, model.features.parameters(), before))
+    extra = nn.Parameter(torch.zeros(2))
+    optimizer.add_param_group({"params": [extra], "lr": 0.5})
+    assert optimizer.base.param_groups[1]["lr"] == 0.5
+
+
+SCHEDULERS: dict[str, Callable[[Optimizer], object]] = {
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda epoch: 0.9),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 1),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [1, 2]),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 5),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 1e-4, 1e-2),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 1e-2, total_steps=10),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o), lr_scheduler.ExponentialLR(o, 0.9)], [1]
+    ),
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.ExponentialLR(o, 0.9)]),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.filterwarnings("error")
+def test_every_torch_scheduler_drives_the_base_optimizer(name: str) -> None:
+    results = []
+    for wrapped in (True, False):
+        model = network()
+        optimizer = slimtrain(model)
+        driven = optimizer if wrapped else optimizer.base
+        scheduler, rates = SCHEDULERS[name](driven), []
+        for seed in range(4):
+            train_step(model, optimizer, *data(6, seed))
+            scheduler.step(*([1.0] if name == "ReduceLROnPlateau" else []))
+            rates.append(optimizer.base.param_groups[0]["lr"])
+        results.append(rates)
+    assert results[0] == results[1]
+    assert len(set(results[0])) > 1 or name == "ConstantLR"
+
+
+def test_every_scheduler_of_torch_is_in_the_list() -> None:
+    others = {"LRScheduler", "SWALR", "_LRScheduler"}
+    assert {name for name in lr_scheduler.__all__ if name not in others} <= set(SCHEDULERS)
+
+
+def test_arguments_out_of_range_are_refused() -> None:
+    model = network()
+    with pytest.raises(ConfigError, match=r"give it model.features.parameters\(\) alone"):
+        SlimTrain(Adam(model.parameters()), model.head)
+    with pytest.raises(ConfigError, match=r"regularization=0.0"):
+        slimtrain(model, regularization=0.0)
+    with pytest.raises(ConfigError, match="lower_bound=-1"):
+        slimtrain(model, lower_bound=-1)
+    with pytest.raises(ConfigError, match="memory_depth is -2"):
+        slimtrain(model, memory_depth=-2)
+    with pytest.raises(ConfigError, match="rule 'supre' needs a noise variance above zero"):
+        slimtrain(model, rule="supre")
+    with pytest.raises(ConfigError, match="search 'bound' of slimTrain is unknown"):
+        slimtrain(model, search="bound")
+
+
+# Checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def through_files(state: object, folder: Path) -> object:
+    """The state after a trip through JSON and safetensors."""
+    tensors: dict[str, Tensor] = {}
+
+    def pack(value: object) -> object:
+        if isinstance(value, Tensor):
+            tensors[str(len(tensors))] = value.clone()
+            return {"tensor": str(len(tensors) - 1)}
+        if isinstance(value, dict):
+            return {str(key): pack(item) for key, item in value.items()}
+        return [pack(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def unpack(value: object) -> object:
+        if isinstance(value, dict):
+            return loaded[value["tensor"]] if "tensor" in value else {key: unpack(item) for key, item in value.items()}
+        return [unpack(item) for item in value] if isinstance(value, list) else value
+
+    text = json.dumps(pack(state))
+    save_file(tensors, folder / "tensors.safetensors")
+    loaded = load_file(folder / "tensors.safetensors")
+    return unpack(json.loads(text))
+
+
+@pytest.mark.parametrize("base", [Adam, AdamW, SGD])
+@pytest.mark.parametrize("depth", [0, 3])
+@pytest.mark.parametrize("steps", [0, 2, 6])
+def test_a_run_resumes_bit_for_bit_from_files(base: type[Optimizer], depth: int, steps: int, tmp_path: Path) -> None:
+    model = network()
+    optimizer = slimtrain(model, base, memory_depth=depth)
+    run(model, optimizer, steps)
+    weights, state = model.state_dict(), through_files(optimizer.state_dict(), tmp_path)
+    again = network(seed=1)
+    again.load_state_dict(weights)
+    resumed = slimtrain(again, base, memory_depth=depth, lr=0.5)
+    resumed.load_state_dict(state)
+    assert run(model, optimizer, 5, first=9) == run(again, resumed, 5, first=9)
+    assert all(map(torch.equal, everything(again, resumed), everything(model, optimizer)))
+
+
+def test_memory_is_saved_and_restored_in_double_precision() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    run(model, optimizer, 3)
+    state = optimizer.state_dict()["slimtik"]
+    assert state["back"].dtype == torch.float64
+    assert not torch.equal(state["back"], state["back"].float().double())
+    assert isinstance(state["running_sum"], float)
+
+
+def test_states_that_do_not_fit_are_refused_and_change_nothing() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    run(model, optimizer, 3)
+    before = everything(model, optimizer)
+    other = network(width=9)
+    wide = slimtrain(other)
+    run(other, wide, 1)
+    refused = [
+        (wide.state_dict(), r"memory 'front' of the state has shape \(0, 10, 10\), the head needs \(., 9, 9\)"),
+        (
+            {**wide.state_dict(), "slimtik": optimizer.state_dict()["slimtik"]},
+            "'exp_avg' of parameter 0 in the state has shape",
+        ),
+        (slimtrain(network(), memory_depth=2).state_dict(), "the state has memory_depth=2, the optimizer 5"),
+        (optimizer.base.state_dict(), "the state holds no 'slimtik' entry"),
+        (
+            {**optimizer.state_dict(), "param_groups": [{"params": [0]}], "state": {}},
+            "the state has another number of parameters",
+        ),
+    ]
+    for state, message in refused:
+        with pytest.raises(ConfigError, match=message):
+            optimizer.load_state_dict(state)
+    assert all(map(torch.equal, everything(model, optimizer), before))
+
+
+def test_groups_stay_shared_after_loading() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    run(model, optimizer, 2)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.param_groups is optimizer.base.param_groups
+    assert optimizer.state is optimizer.base.state
+
+
+# The point of it all --------------------------------------------------------------------------------------------------
+
+
+def test_slimtrain_beats_adam_and_a_frozen_head_on_a_small_regression() -> None:
+    x, y = data(200)
+    validation = data(500, seed=1)
+    errors = {}
+    for name in ("adam", "frozen", "slimtrain"):
+        model = network(width=20)
+        trained = model.parameters() if name == "adam" else model.features.parameters()
+        optimizer = slimtrain(model) if name == "slimtrain" else Adam(trained, lr=1e-2)
+        for epoch in range(20):
+            for part in torch.randperm(200, generator=torch.Generator().manual_seed(epoch)).split(25):
+                if isinstance(optimizer, SlimTrain):
+                    train_step(model, optimizer, x[part], y[part])
+                else:
+                    optimizer.zero_grad()
+                    nn.functional.mse_loss(model(x[part]), y[part]).backward()
+                    optimizer.step()
+        with torch.no_grad():
+            errors[name] = float(nn.functional.mse_loss(model(validation[0]), validation[1]))
+    assert errors["slimtrain"] < 0.5 * min(errors["adam"], errors["frozen"])

@@ -1,0 +1,206 @@
+"""Every figure is labelled, shares its scales as it says, and needs neither a display nor a home."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from surrogate import plotting
+from surrogate.checks import ResourceError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def comparison(*shape: int) -> xr.Dataset:
+    generator = np.random.default_rng(0)
+    dims = ("z", "y", "x")[3 - len(shape) :]
+    coords = {dim: (dim, np.linspace(0, 2, n), {"units": "m"}) for dim, n in zip(dims, shape, strict=True)}
+    truth = xr.DataArray(generator.normal(size=shape), coords, dims, attrs={"long_name": "u", "units": "K"})
+    return xr.Dataset({"truth": truth, "prediction": truth.copy() + 0.1 * generator.normal(size=shape)})
+
+
+def errors(samples: int = 9, times: int = 4) -> xr.DataArray:
+    values = np.random.default_rng(1).lognormal(size=(samples, times))
+    coords = {"time": ("time", np.arange(times) / 2, {"units": "s"})}
+    return xr.DataArray(values, coords, ("sample", "time"), attrs={"long_name": "relative L2 error"})
+
+
+def epochs(count: int) -> xr.Dataset:
+    losses = 1 / np.arange(1.0, count + 1)
+    columns = {"train_loss": ("epoch", losses), "validation_loss": ("epoch", 2 * losses)}
+    return xr.Dataset(columns, {"epoch": np.arange(1, count + 1)})
+
+
+def steps(values: np.ndarray) -> xr.DataArray:
+    return xr.DataArray(values, {"step": np.arange(len(values))}, ("step",))
+
+
+def legend(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def drawn(ax: Axes) -> Figure:
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    return figure
+
+
+def test_images_share_a_scale_and_the_error_is_symmetric() -> None:
+    fields = comparison(5, 8)
+    panels = plotting.plot_comparison(fields)
+    truth, prediction, error = (panel.collections[0].get_clim() for panel in panels)
+    assert truth == prediction
+    assert truth[0] == min(fields["truth"].min(), fields["prediction"].min())
+    assert error[0] == -error[1] == -float(abs(fields["prediction"] - fields["truth"]).max())
+    assert [panel.get_xlabel() for panel in panels] == ["x [m]"] * 3
+    assert [panel.get_ylabel() for panel in panels] == ["y [m]"] * 3
+    bars = [ax.get_ylabel() for ax in drawn(panels[0]).axes if ax not in panels]
+    assert bars == ["u [K]", "u [K]", "error [K]"]
+
+
+def test_images_lie_on_their_coordinates_with_x_across() -> None:
+    panel = plotting.plot_comparison(comparison(5, 8).transpose("x", "y"))[0]
+    half = 1 / 7  # of a cell across
+    assert panel.get_xlabel() == "x [m]"
+    assert panel.get_xlim() == pytest.approx((-half, 2 + half))
+
+
+def test_lines_share_a_scale() -> None:
+    panels = plotting.plot_comparison(comparison(20))
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    assert panels[2].get_ylim()[0] == -panels[2].get_ylim()[1]
+    assert panels[0].get_ylabel() == "u [K]"
+    drawn(panels[0])
+
+
+def test_three_dimensions_are_cut_in_the_middle_and_say_where() -> None:
+    panels = plotting.plot_comparison(comparison(5, 6, 7))
+    assert panels[0].get_title() == "truth, z = 1"
+    drawn(panels[0])
+
+
+def test_a_perfect_prediction_of_a_constant_can_be_drawn() -> None:
+    fields = comparison(4, 4) * 0
+    panels = plotting.plot_comparison(fields)
+    assert panels[2].collections[0].get_clim() == (-1, 1)
+    drawn(panels[0])
+
+
+def test_variables_without_space_are_points_with_names() -> None:
+    truth = xr.DataArray([1.0, 2.0], {"variable": ["a", "b"]}, ("variable",), attrs={"long_name": "value"})
+    panels = plotting.plot_comparison(xr.Dataset({"truth": truth, "prediction": truth + 1}))
+    assert [tick.get_text() for tick in panels[2].get_xticklabels()] == ["a", "b"]
+
+
+def test_error_over_time_shows_the_median_of_every_method() -> None:
+    first = errors()
+    ax = plotting.plot_error_over_time({"slimtrain": first, "adam": 2 * first})
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), first.median("sample"))
+    assert legend(ax) == ["slimtrain", "adam"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time [s]", "relative L2 error")
+    drawn(ax)
+
+
+def test_histogram_counts_every_finite_sample_once() -> None:
+    first = errors().isel(time=0)
+    holed = first.copy(data=np.where(np.arange(9) == 3, np.nan, first))
+    ax = plotting.plot_error_histogram({"a": first, "b": holed})
+    outlines = [patch for patch in ax.patches if not patch.get_fill()]
+    assert [patch.get_data().values.sum() for patch in outlines] == [9, 8]
+    assert ax.get_ylabel() == "number of samples"
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_training_is_logarithmic_with_both_losses(count: int) -> None:
+    ax = plotting.plot_training({"a": epochs(count)})
+    assert ax.get_yscale() == "log"
+    assert legend(ax) == ["a, validation", "a, training"]
+    assert ax.get_xlabel() == "epoch"
+    drawn(ax)
+
+
+def test_damping_keeps_its_sign() -> None:
+    values = np.array([1e-2, -1e-3, 0.0, 1e-6, -1e2, np.nan])
+    ax = plotting.plot_damping({"slimtrain": steps(values)})
+    assert ax.get_yscale() == "symlog"
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), values)
+    ticks = ax.get_yticks()
+    assert 0 in ticks
+    np.testing.assert_allclose(np.sort(-ticks), np.sort(ticks))
+    drawn(ax)
+
+
+def test_damping_that_is_always_zero_can_be_drawn() -> None:
+    drawn(plotting.plot_damping({"a": steps(np.zeros(3))}))
+
+
+def test_running_sum_is_logarithmic() -> None:
+    wide = plotting.plot_running_sum({"a": steps(np.geomspace(1e-8, 1, 9))})
+    assert wide.get_yscale() == "log"
+    narrow = plotting.plot_running_sum({"a": steps(np.linspace(1.0, 1.03, 9))})
+    drawn(narrow)
+    assert "×" not in "".join(tick.get_text() for tick in narrow.get_yticklabels())
+
+
+def test_intervals_name_every_method_and_start_at_zero() -> None:
+    ax = plotting.plot_intervals({"a": (1.0, 0.8, 1.3), "b": (2.0, np.nan, np.nan)}, label="error")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.get_xlim()[0] == 0
+    drawn(ax)
+
+
+def test_names_are_never_read_as_mathematics_or_hidden() -> None:
+    ax = plotting.plot_running_sum({r"$\foo$": steps(np.ones(2)), "_hidden": steps(np.ones(2))})
+    drawn(ax)
+    assert legend(ax) == [r"\$\foo\$", " _hidden"]
+
+
+def test_given_axes_are_drawn_on() -> None:
+    _, axes = plotting.new_figure()
+    assert plotting.plot_training({"a": epochs(3)}, ax=axes[0, 0]) is axes[0, 0]
+
+
+def test_nothing_is_clipped() -> None:
+    fields = comparison(4, 6)
+    fields["truth"].attrs["long_name"] = "a_rather_long_name_of_a_pressure[t+1]"
+    panels = plotting.plot_comparison(fields)
+    figure = drawn(panels[0])
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    boxes = [ax.get_tightbbox(renderer) for ax in figure.axes]
+    assert all(figure.bbox.padded(1).containsx(box.x0) and figure.bbox.padded(1).containsx(box.x1) for box in boxes)
+    assert all(figure.bbox.padded(1).containsy(box.y0) and figure.bbox.padded(1).containsy(box.y1) for box in boxes)
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
+    assert not any(a.padded(-1).overlaps(b.padded(-1)) for a, b in pairs)
+
+
+def test_saved_figures_are_complete_files(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "figure.png"
+    plotting.save_figure(drawn(plotting.plot_training({"a": epochs(3)})), path)
+    assert path.read_bytes().startswith(PNG)
+    assert list(path.parent.iterdir()) == [path]
+    (tmp_path / "file").touch()
+    with pytest.raises((ResourceError, OSError)):
+        plotting.save_figure(Figure(), tmp_path / "file" / "figure.png")
+
+
+def test_no_display_and_no_home_are_needed(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from surrogate.plotting import new_figure, save_figure;"
+        "save_figure(new_figure()[0], Path(sys.argv[1])); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    kept = {key: value for key, value in os.environ.items() if key not in ("HOME", "DISPLAY", "MPLBACKEND")}
+    path = tmp_path / "a.png"
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(path)], env=kept, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert path.read_bytes().startswith(PNG)

@@ -1,0 +1,177 @@
+"""The training loop: interrupted and resumed it gives the same run; failures are counted, never applied."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from surrogate.checks import ConfigError, DataError, Interrupted, NumericalError
+from surrogate.config import parse_yaml
+from surrogate.models import Surrogate
+from surrogate.training import RunFolder, case_sources, read_experiment, train
+from surrogate.training.loop import Trainer
+from surrogate.training.settings import Experiment
+
+CONFIG = """
+name: small
+data:
+  path: {path}
+  inputs: [a]
+  targets: [u]
+  split: {{validation: 4, test: 4, seed: 1}}
+model: {{family: convnet, width: 4, depth: 1}}
+optimizer: {{name: {optimizer}, learning_rate: 1e-3}}
+training: {{epochs: 3, batch_size: 5, schedule: cosine, log_every: 1}}
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(24, 8)).astype("f4")
+    u = (np.roll(a, 1, axis=1) ** 2 + a).astype("f4")
+    coordinates = {"x": ("x", np.linspace(0, 1, 8), {"units": "m"})}
+    path = tmp_path / "data.nc"
+    xr.Dataset({"a": (("sample", "x"), a), "u": (("sample", "x"), u)}, coords=coordinates).to_netcdf(
+        path, engine="h5netcdf"
+    )
+    return path
+
+
+def experiment(data: Path, optimizer: str = "slimtrain") -> Experiment:
+    return read_experiment(parse_yaml(CONFIG.format(path=data, optimizer=optimizer), "small.yaml"))
+
+
+def records(run: RunFolder) -> list[dict[str, float]]:
+    """The log without what depends on the clock."""
+    lines = [json.loads(line) for line in run.log().path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "samples_per_second")} for line in lines]
+
+
+def final_weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    newest = run.checkpoints.latest()
+    assert newest is not None
+    return Surrogate.load(newest).state_dict()
+
+
+@pytest.mark.parametrize("optimizer", ["slimtrain", "adam", "sgd"])
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_resumed_run_is_the_undisturbed_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, stop_at: int
+) -> None:
+    whole = train(experiment(data, optimizer), tmp_path / "whole", command="")
+    step = Trainer._step
+
+    def stopping(self: Trainer, *args: object) -> None:
+        step(self, *args)  # type: ignore[arg-type]
+        if self.progressed.step == stop_at:
+            self.stop.signal = 15
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stopping)
+        with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop_at}"):
+            train(experiment(data, optimizer), tmp_path / "halved", command="")
+    torch.manual_seed(999)
+    halved = train(experiment(data, optimizer), tmp_path / "halved", command="", resume=True)
+    assert records(halved) == records(whole)
+    for name, value in final_weights(whole).items():
+        assert torch.equal(value, final_weights(halved)[name]), name
+
+
+def test_training_lowers_the_loss_and_best_is_the_lowest(data: Path, tmp_path: Path) -> None:
+    run = train(experiment(data), tmp_path / "run", command="")
+    epochs = [record for record in records(run) if record["event"] == "epoch"]
+    losses = [epoch["validation_loss"] for epoch in epochs]
+    assert losses[-1] < losses[0]
+    best = min(epochs, key=lambda epoch: epoch["validation_loss"])
+    assert run.checkpoints.best().name == f"step-{best['step']:08d}"
+
+
+def test_the_log_tells_lambda(data: Path, tmp_path: Path) -> None:
+    steps = [
+        record for record in records(train(experiment(data), tmp_path / "run", command="")) if record["event"] == "step"
+    ]
+    total = 0.05
+    for record in steps:
+        total += record["damping"]
+        assert record["running_sum"] == pytest.approx(total)
+
+
+def test_resume_refuses_another_configuration(data: Path, tmp_path: Path) -> None:
+    train(experiment(data), tmp_path / "run", command="")
+    other = experiment(data).model_copy(update={"name": "other"})
+    with pytest.raises(ConfigError, match="name: small -> other"):
+        train(other, tmp_path / "run", command="", resume=True)
+
+
+def test_resume_refuses_other_data(data: Path, tmp_path: Path) -> None:
+    train(experiment(data), tmp_path / "run", command="")
+    with xr.open_dataset(data) as old:
+        changed = old.load() + 1
+    changed.to_netcdf(data, engine="h5netcdf")
+    with pytest.raises(ConfigError, match="other data"):
+        train(experiment(data), tmp_path / "run", command="", resume=True)
+
+
+def test_existing_output_is_refused(data: Path, tmp_path: Path) -> None:
+    train(experiment(data), tmp_path / "run", command="")
+    with pytest.raises(ConfigError, match="exists already"):
+        train(experiment(data), tmp_path / "run", command="")
+
+
+def test_a_wrong_variable_fails_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    settings = experiment(data)
+    wrong = settings.model_copy(update={"data": settings.data.model_copy(update={"inputs": ["aa"]})})
+    with pytest.raises(DataError, match="aa"):
+        train(wrong, tmp_path / "run", command="")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["slimtrain", "adam"])
+def test_non_finite_steps_are_skipped_then_the_run_ends(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    seen: list[torch.Tensor] = []
+    normalized = Surrogate.normalized
+
+    def broken(self: Surrogate, batch: object) -> object:
+        seen.append(self.network.head.weight.detach().clone())
+        good = normalized(self, batch)  # type: ignore[arg-type]
+        good.inputs[:] = float("nan")
+        return good
+
+    monkeypatch.setattr(Surrogate, "normalized", broken)
+    settings = experiment(data, optimizer)
+    short = settings.training.model_copy(update={"tolerated_failures": 2})
+    with pytest.raises(NumericalError, match="3 steps in a row had to be skipped, the last at step 3"):
+        train(settings.model_copy(update={"training": short}), tmp_path / "run", command="")
+    assert len(seen) == 3
+    assert all(torch.equal(weights, seen[0]) for weights in seen)
+
+
+def test_cases_replace_whole_sections() -> None:
+    text = CONFIG.format(path="x", optimizer="slimtrain") + "cases:\n  one: {}\n  two:\n    optimizer: {name: sgd}\n"
+    cases = {name: read_experiment(source) for name, source in case_sources(parse_yaml(text, "f.yaml")).items()}
+    assert cases["one"].optimizer.name == "slimtrain"
+    assert cases["two"].optimizer.name == "sgd"
+    assert cases["two"].optimizer.learning_rate == 1e-2
+    assert cases["two"].data == cases["one"].data
+
+
+@pytest.mark.parametrize(
+    ("cases", "message"),
+    [
+        ("cases: {two: {optimiser: {}}}", "f.yaml:11: cases.two.optimiser: unknown section; did you mean 'optimizer'?"),
+        ("cases: {../two: {}}", "a case names a folder"),
+        ("cases: 3", "cases: expected"),
+        ("cases: {two: {optimizer: {name: adam, lr: 1}}}", "f.yaml:11: optimizer.lr: unknown key"),
+    ],
+)
+def test_wrong_cases(cases: str, message: str) -> None:
+    text = CONFIG.format(path="x", optimizer="slimtrain") + cases
+    with pytest.raises(ConfigError) as caught:
+        [read_experiment(source) for source in case_sources(parse_yaml(text, "f.yaml")).values()]
+    assert message in str(caught.value)
