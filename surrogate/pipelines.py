@@ -163,7 +163,7 @@ def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFo
         predict,
         stream,
         variables=stream.target_names,
-        times=dataset["time"].values if "time" in dataset.coords else None,
+        times=dataset["time"] if "time" in dataset.coords else None,
         simulations=split_ids({part: dataset})[part],
         units=stream.targets.units,
         given=stream.window.input_offsets if stream.window else (),
