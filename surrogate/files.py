@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from surrogate.checks import ConfigError, ResourceError
+from surrogate.checks import ConfigError, DataError, ResourceError
 
-__all__ = ["check_output", "claim_output", "fsync_path", "replacing", "sha256"]
+__all__ = ["check_output", "claim_output", "fsync_path", "read_pointer", "replacing", "sha256"]
 
 MARKER = ".surrogate"
 
@@ -51,6 +51,18 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_pointer(path: Path) -> Path:
+    """The file or folder beside `path` that the text in it names.
+
+    Raises:
+        DataError: The text is not a plain name.
+    """
+    name = path.read_text(encoding="utf-8").strip()
+    if Path(name).name != name:
+        raise DataError(f"{path} names '{name}', which is not beside it; the file was changed by hand or damaged")
+    return path.with_name(name)
 
 
 def check_output(folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:

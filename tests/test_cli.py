@@ -10,9 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from surrogate import cli
+from surrogate.models import Surrogate
 
 CONFIG = """
 name: small
@@ -93,6 +95,8 @@ def test_the_whole_job_on_a_users_file(run, folder: Path) -> None:
         assert metrics.sizes["sample"] == 4
         assert metrics.attrs["split"] == "test"
         assert np.isfinite(metrics["relative_l2_sample"]).all()
+    prediction = Surrogate.load(case)(torch.zeros(3, 1, 8))
+    assert prediction.shape == (3, 1, 8)
     assert "<script" not in (folder / "out" / "report.html").read_text()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
 from surrogate.config import Settings
+from surrogate.files import read_pointer
 from surrogate.models.registry import ModelSettings, Shapes, build, settings_union
 from surrogate.normalize import Normalizer
 
@@ -92,19 +93,24 @@ class Surrogate(nn.Module):
 
     @staticmethod
     def load(folder: str | Path, device: torch.device | str = "cpu") -> Surrogate:
-        """Read a surrogate from a checkpoint folder, in evaluation mode.
+        """Read a surrogate from a checkpoint, or the best checkpoint of a run folder, in evaluation mode.
 
         Raises:
             ConfigError: The folder holds no surrogate, or one that this version cannot read.
         """
         folder = Path(folder)
+        best = folder / "checkpoints" / "BEST"
+        if best.is_file():
+            folder = read_pointer(best)
         try:
             description = json.loads((folder / "surrogate.json").read_text(encoding="utf-8"))
             described = _Description.of(description)
             tensors = load_file(folder / "model.safetensors")
         except (OSError, json.JSONDecodeError, ValidationError, SafetensorError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError(f"no readable surrogate in {folder}: {reason}; name a checkpoint folder") from error
+            raise ConfigError(
+                f"no readable surrogate in {folder}: {reason}; name a run folder or one of its checkpoints"
+            ) from error
         surrogate = described.empty()
         try:
             surrogate.load_state_dict(tensors)

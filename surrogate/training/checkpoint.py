@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from surrogate.checks import ConfigError, DataError, ResourceError
-from surrogate.files import fsync_path, replacing, sha256
+from surrogate.files import fsync_path, read_pointer, replacing, sha256
 from surrogate.models.surrogate import Surrogate
 
 __all__ = ["CheckpointFolder", "pack", "unpack"]
@@ -113,11 +113,9 @@ class CheckpointFolder:
         pointer = self.path / "BEST"
         if not pointer.is_file():
             raise ConfigError(f"no finished checkpoint in {self.path}; run `surrogate train` first")
-        name = pointer.read_text(encoding="utf-8").strip()
-        if Path(name).name != name:
-            raise DataError(f"{pointer} names '{name}', which is not a checkpoint beside it")
-        verify(self.path / name)
-        return self.path / name
+        folder = read_pointer(pointer)
+        verify(folder)
+        return folder
 
     def _point(self, name: str, target: Path) -> None:
         with replacing(self.path / name) as part:
