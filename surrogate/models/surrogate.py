@@ -19,8 +19,11 @@ from surrogate.config import Settings
 from surrogate.files import read_pointer
 from surrogate.models.registry import ModelSettings, Shapes, build, settings_union
 from surrogate.normalize import Normalizer
+from surrogate.slimtik import Posterior, predictive_std
 
-__all__ = ["Signature", "Surrogate"]
+__all__ = ["Signature", "Surrogate", "chosen_checkpoint"]
+
+BEST, FINAL = "BEST", "final"
 
 
 class Signature(Settings):
@@ -72,10 +75,26 @@ class Surrogate(nn.Module):
         self.network = build(settings, signature.shapes)
         self.inputs = inputs
         self.targets = targets
+        self.posterior: Posterior | None
+        self.register_module("posterior", None)  # of the head's weights; set when it has been fitted
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict targets with shape (B, M, *S) from inputs with shape (B, C, *S)."""
         return self.targets.inverse(self.network(self.inputs(inputs)))
+
+    @torch.no_grad()
+    def predict_with_std(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Prediction and its standard deviation given the features, both with shape (B, M, *S) and in physical units.
+
+        Raises:
+            ConfigError: The surrogate was trained without `training.uncertainty`.
+        """
+        if self.posterior is None:
+            raise ConfigError("this surrogate has no uncertainty; train it with training.uncertainty: true")
+        z = self.network.features(self.inputs(inputs))
+        std = predictive_std(self.network.head, self.posterior, z).to(z.dtype)
+        scale = self.targets.scale.view(-1, *[1] * (std.ndim - 2))
+        return self.targets.inverse(self.network.head(z)), std * scale
 
     def normalized(self, batch: Batch) -> Batch:
         """The batch in the units in which the network is trained."""
@@ -99,9 +118,7 @@ class Surrogate(nn.Module):
             ConfigError: The folder holds no surrogate, or one that this version cannot read.
         """
         folder = Path(folder)
-        best = folder / "checkpoints" / "BEST"
-        if best.is_file():
-            folder = read_pointer(best)
+        folder = chosen_checkpoint(folder / "checkpoints") or folder
         try:
             description = json.loads((folder / "surrogate.json").read_text(encoding="utf-8"))
             described = _Description.of(description)
@@ -112,11 +129,20 @@ class Surrogate(nn.Module):
                 f"no readable surrogate in {folder}: {reason}; name a run folder or one of its checkpoints"
             ) from error
         surrogate = described.empty()
+        if any(name.startswith("posterior.") for name in tensors):
+            surrogate.posterior = Posterior(*surrogate.network.head.shape)
         try:
             surrogate.load_state_dict(tensors)
         except RuntimeError as error:
             raise ConfigError(f"{folder}/model.safetensors does not fit {folder}/surrogate.json") from error
         return surrogate.to(device).eval()
+
+
+def chosen_checkpoint(checkpoints: Path) -> Path | None:
+    """The checkpoint of a run to use: the final model, otherwise the one that `BEST` names, if there is any."""
+    if (checkpoints / FINAL).is_dir():
+        return checkpoints / FINAL
+    return read_pointer(checkpoints / BEST) if (checkpoints / BEST).is_file() else None
 
 
 class _Description(Settings):

@@ -2,10 +2,11 @@
 
 A batch becomes sums (`Statistics`), the sums of the last batches (`Memory`) a factorisation (`Spectrum`), the
 factorisation a curve of residual and trace over the damping (`Curve`); a rule and a search choose the damping, and
-`step` updates the weights.
+`step` updates the weights. Sums over all data give the exact solution (`tikhonov`) and its uncertainty (`Posterior`).
 """
 
 from surrogate.slimtik.memory import Memory
+from surrogate.slimtik.posterior import Posterior, predictive_leverage, predictive_std
 from surrogate.slimtik.selection import (
     RULES,
     SEARCHES,
@@ -25,6 +26,7 @@ from surrogate.slimtik.selection import (
 from surrogate.slimtik.solve import Solution, step
 from surrogate.slimtik.spectrum import Spectrum
 from surrogate.slimtik.statistics import Statistics
+from surrogate.slimtik.tikhonov import TikhonovFit, tikhonov
 
 __all__ = [
     "RULES",
@@ -35,15 +37,20 @@ __all__ = [
     "Curve",
     "HalfSum",
     "Memory",
+    "Posterior",
     "Rule",
     "Search",
     "Solution",
     "Spectrum",
     "Statistics",
+    "TikhonovFit",
+    "predictive_leverage",
+    "predictive_std",
     "rule_of",
     "sdp",
     "search_of",
     "sgcv",
     "step",
     "supre",
+    "tikhonov",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from surrogate.checks import ConfigError, DataError, ResourceError
 from surrogate.files import fsync_path, read_pointer, replacing, sha256
-from surrogate.models.surrogate import Surrogate
+from surrogate.models.surrogate import BEST, FINAL, Surrogate, chosen_checkpoint
 
 __all__ = ["CheckpointFolder", "pack", "unpack"]
 
@@ -57,7 +57,7 @@ def unpack(node: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run: `step-00000120/`, and the files `LATEST` and `BEST` that name one of them.
+    """The checkpoints of one run: `step-00000120/`, `final/`, and the files `LATEST` and `BEST` that name a step.
 
     Arguments:
         path: Folder that holds them; made at the first save.
@@ -69,17 +69,33 @@ class CheckpointFolder:
         self.keep = keep
 
     def save(self, step: int, surrogate: Surrogate, state: dict[str, Any], *, best: bool) -> Path:
-        """Write a checkpoint whole or not at all.
+        """Write a checkpoint of a step whole or not at all.
 
         Raises:
             ResourceError: The disk is full or refuses; earlier checkpoints are intact.
         """
-        target = self.path / f"step-{step:08d}"
+        target = self._write(f"step-{step:08d}", surrogate, state)
+        if best:
+            self._point(BEST, target)
+        self._point("LATEST", target)
+        self._prune()
+        return target
+
+    def save_final(self, surrogate: Surrogate) -> Path:
+        """Write the model that a run ends with, which then stands before the best one; training never resumes from it.
+
+        Raises:
+            ResourceError: The disk is full or refuses; earlier checkpoints are intact.
+        """
+        return self._write(FINAL, surrogate, {})
+
+    def _write(self, name: str, surrogate: Surrogate, state: dict[str, Any]) -> Path:
+        target = self.path / name
         part = self.path / f".{target.name}.part"
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            _write(part, surrogate, state)
+            _fill(part, surrogate, state)
             if target.exists():  # written before an interruption; replace it by the same state
                 shutil.rmtree(target)
             os.replace(part, target)
@@ -87,10 +103,6 @@ class CheckpointFolder:
         except (OSError, RuntimeError) as error:
             shutil.rmtree(part, ignore_errors=True)
             raise ResourceError(f"cannot write checkpoint {target}: {error}; earlier checkpoints are intact") from error
-        if best:
-            self._point("BEST", target)
-        self._point("LATEST", target)
-        self._prune()
         return target
 
     def latest(self) -> Path | None:
@@ -104,18 +116,21 @@ class CheckpointFolder:
         return None
 
     def best(self) -> Path:
-        """The checkpoint with the lowest validation loss.
+        """The final model where there is one, otherwise the checkpoint with the lowest validation loss.
 
         Raises:
             ConfigError: There is none yet.
             DataError: It is damaged.
         """
-        pointer = self.path / "BEST"
-        if not pointer.is_file():
+        folder = chosen_checkpoint(self.path)
+        if folder is None:
             raise ConfigError(f"no finished checkpoint in {self.path}; run `surrogate train` first")
-        folder = read_pointer(pointer)
         verify(folder)
         return folder
+
+    def best_of_training(self) -> Path:
+        """The checkpoint with the lowest validation loss, whatever came after training."""
+        return read_pointer(self.path / BEST)
 
     def _point(self, name: str, target: Path) -> None:
         with replacing(self.path / name) as part:
@@ -124,7 +139,7 @@ class CheckpointFolder:
     def _prune(self) -> None:
         named = {
             path.read_text(encoding="utf-8").strip()
-            for path in (self.path / "BEST", self.path / "LATEST")
+            for path in (self.path / BEST, self.path / "LATEST")
             if path.is_file()
         }
         for folder in sorted(self.path.glob("step-*"))[: -self.keep]:
@@ -155,7 +170,7 @@ def verify(folder: Path) -> None:
         raise DataError(f"checkpoint {folder} is damaged: {str(error).splitlines()[0]}") from error
 
 
-def _write(folder: Path, surrogate: Surrogate, state: dict[str, Any]) -> None:
+def _fill(folder: Path, surrogate: Surrogate, state: dict[str, Any]) -> None:
     surrogate.save(folder)
     tensors: dict[str, Tensor] = {}
     tree = pack(state, tensors)

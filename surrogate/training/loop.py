@@ -84,6 +84,7 @@ class Trainer:
         method: Optimizer and step.
         scheduler: Learning rate over the steps.
         train: Shuffled stream of training samples.
+        unshuffled: The same samples in the order of the file.
         validation: Stream of validation samples.
         settings: Lengths and intervals.
         checkpoints: Where checkpoints go.
@@ -95,6 +96,7 @@ class Trainer:
     method: Method
     scheduler: LRScheduler
     train: Stream
+    unshuffled: Stream
     validation: Stream
     settings: TrainingSettings
     checkpoints: CheckpointFolder

@@ -23,6 +23,7 @@ from surrogate.files import check_output, claim_output, replacing
 from surrogate.models.surrogate import Signature, Surrogate
 from surrogate.normalize import fit_normalizers
 from surrogate.training.checkpoint import CheckpointFolder
+from surrogate.training.finish import refit_end, refit_start
 from surrogate.training.log import Reporter, RunLog
 from surrogate.training.loop import Trainer
 from surrogate.training.settings import Experiment, TrainingSettings, read_experiment
@@ -108,7 +109,12 @@ def train(
     if not resumed:
         trainer.log.path.unlink(missing_ok=True)
     total = experiment.training.epochs * len(trainer.train)
-    progressed = trainer.fit(Reporter(output.name, total, done=trainer.progressed.step))
+    if not resumed and experiment.training.refit in ("start", "both"):
+        refit_start(trainer)
+    reporter = Reporter(output.name, total, done=trainer.progressed.step)
+    progressed = trainer.fit(reporter)
+    if experiment.training.uncertainty or experiment.training.refit in ("end", "both"):
+        refit_end(trainer, reporter)
     _write_text(
         run.facts, json.dumps(facts | {"train_seconds": progressed.seconds, "steps": progressed.step}, indent=2)
     )
@@ -160,8 +166,8 @@ def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFo
     stream = _stream(experiment, datasets["train"], shuffle=True)
     names = [*experiment.data.inputs, *experiment.data.targets]
     signature = signature_of(stream, datasets["train"], names)
-    statistics = evaluation_stream(experiment, datasets["train"])
-    inputs, targets = fit_normalizers(statistics, stream.input_names, stream.target_names)
+    unshuffled = evaluation_stream(experiment, datasets["train"])
+    inputs, targets = fit_normalizers(unshuffled, stream.input_names, stream.target_names)
     model = Surrogate(experiment.model, signature, inputs, targets).to(device)
     method = build_method(experiment.optimizer, model.network)
     return Trainer(
@@ -169,6 +175,7 @@ def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFo
         method=method,
         scheduler=_scheduler(method.optimizer, training, training.epochs * len(stream)),
         train=stream,
+        unshuffled=unshuffled,
         validation=evaluation_stream(experiment, datasets["validation"]),
         settings=training,
         checkpoints=run.checkpoints,

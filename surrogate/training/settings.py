@@ -40,6 +40,9 @@ class TrainingSettings(Settings):
         seed: Seed of initial weights and of the order of the data.
         device: `auto` takes a GPU when there is one.
         schedule: Learning rate over the steps: constant, or half a cosine down to zero.
+        refit: When the head is solved exactly over all training data: before the first step, after the last, or both.
+            The solution at the end is kept where it lowers the validation loss.
+        uncertainty: Fit the posterior of the head at the end, for standard deviations; its mean becomes the head.
         buffer_mb: Memory of the shuffle buffer, in megabytes.
         log_every: Steps between two step records in the log.
         tolerated_failures: Steps in a row that may be skipped as not finite before the run is given up.
@@ -50,6 +53,8 @@ class TrainingSettings(Settings):
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     schedule: Literal["constant", "cosine"] = "constant"
+    refit: Literal["none", "start", "end", "both"] = "none"
+    uncertainty: bool = False
     buffer_mb: int = Field(256, ge=1)
     log_every: int = Field(10, ge=1)
     tolerated_failures: int = Field(10, ge=0)

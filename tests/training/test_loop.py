@@ -175,3 +175,49 @@ def test_wrong_cases(cases: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         [read_experiment(source) for source in case_sources(parse_yaml(text, "f.yaml")).values()]
     assert message in str(caught.value)
+
+
+def with_training(settings: Experiment, **changes: object) -> Experiment:
+    return settings.model_copy(update={"training": settings.training.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize("optimizer", ["slimtrain", "adam"])
+def test_refit_at_the_end_is_kept_where_it_lowers_the_validation_loss(
+    data: Path, tmp_path: Path, optimizer: str
+) -> None:
+    run = train(with_training(experiment(data, optimizer), refit="end"), tmp_path / "run", command="")
+    (record,) = [record for record in records(run) if record["event"] == "refit"]
+    assert record["kept"] == (record["validation_loss_after"] < record["validation_loss_before"])
+    assert (run.checkpoints.best().name == "final") == record["kept"]
+
+
+def test_refit_at_the_start_lowers_the_first_loss(data: Path, tmp_path: Path) -> None:
+    plain = train(experiment(data, "adam"), tmp_path / "plain", command="")
+    refitted = train(with_training(experiment(data, "adam"), refit="start"), tmp_path / "refitted", command="")
+    first = [next(r for r in records(run) if r["event"] == "step")["loss"] for run in (refitted, plain)]
+    assert first[0] < first[1]
+
+
+def test_uncertainty_is_stored_and_scales_with_the_targets(data: Path, tmp_path: Path) -> None:
+    run = train(with_training(experiment(data), uncertainty=True), tmp_path / "run", command="")
+    surrogate = Surrogate.load(run.path)
+    x = torch.randn(5, 1, 8)
+    mean, std = surrogate.predict_with_std(x)
+    torch.testing.assert_close(mean, surrogate(x))
+    assert (std > 0).all()
+    surrogate.targets.scale.mul_(10)
+    torch.testing.assert_close(surrogate.predict_with_std(x)[1], 10 * std)
+    assert surrogate.predict_with_std(50 * x)[1].mean() > 20 * std.mean()
+
+
+def test_without_uncertainty_there_is_a_remedy(data: Path, tmp_path: Path) -> None:
+    surrogate = Surrogate.load(train(experiment(data), tmp_path / "run", command="").path)
+    with pytest.raises(ConfigError, match=r"training\.uncertainty: true"):
+        surrogate.predict_with_std(torch.zeros(1, 1, 8))
+
+
+def test_a_finished_run_may_be_resumed_again(data: Path, tmp_path: Path) -> None:
+    settings = with_training(experiment(data), uncertainty=True, refit="both")
+    before = Surrogate.load(train(settings, tmp_path / "run", command="").path).state_dict()
+    after = Surrogate.load(train(settings, tmp_path / "run", command="", resume=True).path).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)

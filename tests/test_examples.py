@@ -1,0 +1,29 @@
+"""Every example runs as it stands, and shows what it says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def output_of(script: Path, folder: Path) -> str:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.name)
+def test_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:
+    found = output_of(script, tmp_path)
+    assert found.strip()
+    if script.name == "own_model_own_loop.py":
+        losses = {line.split()[0]: float(line.split()[3]) for line in found.splitlines()}
+        assert losses["slimTrain"] < 0.5 * losses["Adam"]
