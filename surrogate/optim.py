@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from surrogate.checks import ConfigError, NumericalError
 from surrogate.models.heads import Head
 from surrogate.slimtik import Memory, Rule, Search, Solution, Statistics, rule_of, search_of, step
+from surrogate.slimtik.ranks import broadcast, is_distributed, summed
 
 __all__ = ["SlimTrain"]
 
@@ -45,6 +47,9 @@ class SlimTrain(Optimizer):
 
     To solve for several micro-batches at once, `accumulate` all but the last, then `solve` with the last.
 
+    Where torch.distributed is initialised, every rank calls `solve` with its own part of the batch, which may be empty:
+    one reduction adds up the sums, and all ranks get the weights of the first.
+
     Arguments:
         base: Optimizer of the features' parameters alone.
         head: Head of the network.
@@ -53,6 +58,7 @@ class SlimTrain(Optimizer):
         rule: How a damping is judged: a rule, or the name of one without arguments.
         search: Among which dampings: a search, or the name of one.
         lower_bound: The running sum never falls below it.
+        process_group: Ranks that share a batch, where torch.distributed is initialised; the default group unless given.
 
     Raises:
         ConfigError: An argument is out of range, or the base optimizer holds a parameter of the head.
@@ -70,6 +76,7 @@ class SlimTrain(Optimizer):
         rule: Rule | str = "sgcv",
         search: Search | str = "half-sum",
         lower_bound: float = 1e-7,
+        process_group: distributed.ProcessGroup | None = None,
     ) -> None:
         _refuse_head_parameters(base, head)
         if not regularization > 0 or not lower_bound >= 0:
@@ -85,6 +92,7 @@ class SlimTrain(Optimizer):
             search_of(search, damping=regularization, lower_bound=lower_bound) if isinstance(search, str) else search
         )
         self.lower_bound = lower_bound
+        self.process_group = process_group
         self.memory = Memory(memory_depth)
         self.running_sum: Tensor | float = regularization
         self.steps = 0
@@ -98,14 +106,13 @@ class SlimTrain(Optimizer):
 
     @torch.no_grad()
     def accumulate(self, z: Tensor, targets: Tensor) -> None:
-        """Add a micro-batch to the batch of the next `solve`.
+        """Add a micro-batch to the batch of the next `solve`, which refuses values that are not finite.
 
         Raises:
-            NumericalError: The micro-batch is empty or not finite.
             DataError: The shapes do not fit the head.
         """
-        statistics = self._statistics(z, targets)
-        self._pending = statistics if self._pending is None else self._pending + statistics
+        found = self._statistics(z, targets)
+        self._pending = found if self._pending is None else self._pending + found
 
     @torch.no_grad()
     def solve(self, z: Tensor, targets: Tensor) -> None:
@@ -121,8 +128,11 @@ class SlimTrain(Optimizer):
             DataError: The shapes do not fit the head.
         """
         pending, self._pending = self._pending, None
-        batch = self._statistics(z, targets)
-        batch = batch if pending is None else pending + batch
+        own = self._statistics(z, targets)
+        batch = summed(own if pending is None else pending + own, self.process_group)
+        where = f"slimTrain step {self.steps + 1}"
+        if batch.samples == 0:
+            raise NumericalError(f"{where}: the batch is empty, features {tuple(z.shape)}; drop empty batches")
         memory = self.memory.pushed(batch.G)
         try:
             solution = step(
@@ -133,25 +143,26 @@ class SlimTrain(Optimizer):
                 rule=self.rule,
                 search=self.search,
                 lower_bound=self.lower_bound,
+                blocks=self.head.blocks,
             )
         except NumericalError as error:
-            raise NumericalError(f"slimTrain step {self.steps + 1}: {error}") from error
+            _refuse_not_finite(batch, where)
+            raise NumericalError(f"{where}: {error}") from error
+        if is_distributed():
+            solution = self._agreed(solution)
         self.head.assign_(solution.weights)
         self.memory, self.running_sum, self._solution = memory, solution.running_sum, solution
         self.steps += 1
 
     def _statistics(self, z: Tensor, targets: Tensor) -> Statistics:
-        where = f"slimTrain step {self.steps + 1}"
-        if z.numel() == 0:
-            raise NumericalError(f"{where}: the batch is empty, features {tuple(z.shape)}; drop empty batches")
-        found = self.head.statistics(z, targets)
-        if not torch.isfinite(found.gram.sum() + found.cross.sum() + found.energy):
-            culprit = "targets" if torch.isfinite(z).all() else "features"
-            raise NumericalError(
-                f"{where}: the {culprit} are not finite, weights left as they are; "
-                "lower the learning rate or look for NaN and Inf in the data"
-            )
-        return found
+        return self.head.statistics(z, targets) if z.numel() else Statistics.zeros(*self.head.shape, z.device)
+
+    def _agreed(self, solution: Solution) -> Solution:
+        """The solution of the first rank: factorisations on different devices may differ in the last bit."""
+        numbers = torch.cat([solution.weights.flatten(), torch.stack([solution.damping, solution.running_sum])])
+        broadcast(numbers, self.process_group)
+        weights = numbers[:-2].view_as(solution.weights)
+        return replace(solution, weights=weights, damping=numbers[-2], running_sum=numbers[-1])
 
     @property
     def diagnostics(self) -> dict[str, float]:
@@ -216,6 +227,15 @@ class SlimTrain(Optimizer):
                 )
             stacks[name] = stack.unbind()
         return Memory(depth, stacks["front"], stacks["back"])
+
+
+def _refuse_not_finite(batch: Statistics, where: str) -> None:
+    if not torch.isfinite(batch.gram.sum() + batch.cross.sum() + batch.energy):
+        culprit = "targets" if torch.isfinite(batch.gram.sum()) else "features"
+        raise NumericalError(
+            f"{where}: the {culprit} are not finite, weights left as they are; "
+            "lower the learning rate or look for NaN and Inf in the data"
+        )
 
 
 def _refuse_head_parameters(base: Optimizer, head: Head) -> None:

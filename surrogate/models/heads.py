@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache, reduce
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +23,13 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from surrogate.checks import ConfigError, DataError
-from surrogate.models.taps import Phase, conv_axis, transposed_axes
-from surrogate.slimtik import Statistics
+from surrogate.models.correlations import cheaper_plan, correlated
+from surrogate.models.taps import Layout, Phase, Position, conv_layout, transposed_layout
+from surrogate.slimtik import Blocks, Statistics
 
 __all__ = ["SUPPORTED", "ConvHead", "DenseHead", "Head", "TransposedConvHead", "head_of", "is_supported"]
 
-BYTE_BUDGET = 32 * 2**20
+BYTE_BUDGET = 2 * 2**20  # about what caches hold: faster than more
 
 
 class Head(nn.Module):
@@ -37,6 +40,10 @@ class Head(nn.Module):
 
     Arguments:
         layer: The user's layer; the head uses its parameters and copies nothing.
+
+    Attributes:
+        channels: Number of channels of the features.
+        shape: Shape (K, M) of the weights as a matrix.
     """
 
     _out_axis = 0  # of the layer's weight
@@ -46,6 +53,10 @@ class Head(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
+        weight = layer.get_parameter("weight")
+        M = weight.shape[self._out_axis]
+        self.channels = weight.shape[self._in_axis]
+        self.shape = (weight.numel() // M + (layer.bias is not None), M)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layer(z)
@@ -53,18 +64,12 @@ class Head(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The layer's weight."""
-        return self.layer.get_parameter("weight")
+        return cast(Tensor, self.layer._parameters["weight"])
 
     @property
     def bias(self) -> Tensor | None:
         """The layer's bias, or None."""
-        return self.layer.get_parameter("bias") if self.layer.bias is not None else None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape (K, M) of the weights as a matrix."""
-        M = self.weight.shape[self._out_axis]
-        return self.weight.numel() // M + (self.bias is not None), M
+        return self.layer._parameters["bias"]
 
     @torch.no_grad()
     def matrix(self) -> Tensor:
@@ -97,10 +102,10 @@ class Head(nn.Module):
         """
         fields = self._features(z)
         fields = fields if fields.dtype == torch.float64 else fields.float()
-        outputs, phases = self._plan(tuple(fields.shape[2:]))
-        A = fields.new_zeros(fields.shape[1], *outputs, self.shape[0])
-        padded, before = _padded(fields, phases)
-        for phase in phases:
+        layout = self._layout(tuple(fields.shape[2:]))
+        A = fields.new_zeros(fields.shape[1], *layout.outputs, self.shape[0])
+        padded, before = _padded(fields, layout.phases)
+        for phase in layout.phases:
             rows = A[(slice(None), *phase.writes)]
             block = self._gather(padded, phase, before)
             rows[..., self._columns(phase)] = block.T.reshape(*rows.shape[:-1], -1)
@@ -126,9 +131,19 @@ class Head(nn.Module):
             DataError: The features do not fit the layer, or the targets its output.
         """
         fields = self._features(z)
-        outputs, phases = self._plan(tuple(fields.shape[2:]))
-        C = self._targets(targets, z, outputs)
-        sums = [Statistics.zeros(len(self._columns(phase)), len(C), z.device) for phase in phases]
+        layout = self._layout(tuple(fields.shape[2:]))
+        C = self._targets(targets, z, layout.outputs)
+        plan = cheaper_plan(layout, len(fields), len(C), len(z))
+        if plan is None:
+            return replace(self._gathered(layout, fields, C, byte_budget), samples=len(z))
+        found = correlated(plan, fields, C, byte_budget=byte_budget)
+        K = self.shape[0]  # one less without a bias
+        return replace(found, gram=found.gram[:K, :K], cross=found.cross[:K])
+
+    def _gathered(self, layout: Layout, fields: Tensor, C: Tensor, byte_budget: int) -> Statistics:
+        """Statistics from the rows of A themselves, by phases and in slices."""
+        phases = layout.phases
+        sums = [Statistics.zeros(len(self._columns(phase)), len(C), fields.device) for phase in phases]
         positions = max(1, byte_budget // (8 * max(len(part.gram) for part in sums)))
         samples = max(1, positions // max(prod(phase.counts) for phase in phases))
         for first in range(0, fields.shape[1], samples):
@@ -139,9 +154,9 @@ class Head(nn.Module):
                     X = self._gather(padded, piece, before)
                     rows = C[(slice(None), part, *piece.writes)].double().reshape(len(C), -1)
                     sums[index] += Statistics(X @ X.T, X @ rows.T, rows.square().sum(), rows.shape[1], 0)
-        return self._merged(sums, phases, len(z))
+        return self._merged(sums, phases)
 
-    def _merged(self, sums: Sequence[Statistics], phases: Sequence[Phase], samples: int) -> Statistics:
+    def _merged(self, sums: Sequence[Statistics], phases: Sequence[Phase]) -> Statistics:
         """Statistics over all columns from those of each phase over its own."""
         whole = Statistics.zeros(*self.shape, sums[0].gram.device)
         for part, phase in zip(sums, phases, strict=True):
@@ -149,13 +164,18 @@ class Head(nn.Module):
             whole.gram[columns[:, None], columns] += part.gram
             whole.cross[columns] += part.cross
         energy = torch.stack([part.energy for part in sums]).sum()
-        return Statistics(whole.gram, whole.cross, energy, sum(part.rows for part in sums), samples)
+        return Statistics(whole.gram, whole.cross, energy, sum(part.rows for part in sums), 0)
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """Columns of A without products between them; None where all are one block."""
+        return None
 
     def _columns(self, phase: Phase) -> list[int]:
         """The columns of A that a phase uses: its taps for every channel, then the bias."""
-        kernel, channels = self.weight.shape[2:], self.weight.shape[self._in_axis]
+        kernel = self.weight.shape[2:]
         taps = phase.taps(kernel)
-        columns = [channel * prod(kernel) + tap for channel in range(channels) for tap in taps]
+        columns = [channel * prod(kernel) + tap for channel in range(self.channels) for tap in taps]
         return columns if self.bias is None else [*columns, self.shape[0] - 1]
 
     def _gather(self, padded: Tensor, phase: Phase, before: Sequence[int]) -> Tensor:
@@ -172,68 +192,67 @@ class Head(nn.Module):
 
     def _features(self, z: Tensor) -> Tensor:
         """Features as (C, B, *S)."""
-        channels = self.weight.shape[self._in_axis]
-        if z.ndim != self.weight.ndim or z.shape[1] != channels:
-            raise DataError(f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, {channels}, *S)")
+        if z.ndim != self.weight.ndim or z.shape[1] != self.channels:
+            raise DataError(f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, {self.channels}, *S)")
         return z.detach().movedim(1, 0)
 
     def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
         """Targets as (M, B, *S) with the positions `outputs`."""
         _refuse_shape(targets, (len(z), self.shape[1], *outputs), self.layer)
-        return targets.detach().movedim(1, 0)
+        return _floating(targets.detach().movedim(1, 0))
 
     @abstractmethod
-    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
-        """Output positions along each axis and the phases, for features of these sizes."""
+    def _layout(self, sizes: Position) -> Layout:
+        """The phases for features of these sizes."""
 
 
 class DenseHead(Head):
-    """`nn.Linear`, over the last axis of features of shape (B, *, K)."""
+    """`nn.Linear`, over the last axis of features of shape (B, *, K): A is the features themselves."""
 
     _channel_axis = -1
 
+    @torch.no_grad()
+    def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:
+        fields, C = self._features(z), self._targets(targets, z, ())
+        positions = max(1, byte_budget // (8 * self.shape[0]))
+        parts = (
+            Statistics.of(A if self.bias is None else functional.pad(A, (0, 1), value=1.0), rows, 0)
+            for A, rows in zip(fields.T.split(positions), C.T.split(positions), strict=True)
+        )
+        return replace(reduce(Statistics.__add__, parts), samples=len(z))
+
     def _features(self, z: Tensor) -> Tensor:
-        if z.ndim < 2 or z.shape[-1] != self.weight.shape[1]:
-            raise DataError(
-                f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, *, {self.weight.shape[1]})"
-            )
+        if z.ndim < 2 or z.shape[-1] != self.channels:
+            raise DataError(f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, *, {self.channels})")
         return z.detach().reshape(-1, z.shape[-1]).T
 
     def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
         _refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
         return targets.detach().reshape(-1, self.shape[1]).T
 
-    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
-        return (), [Phase(())]
+    def _layout(self, sizes: Position) -> Layout:
+        return Layout((), (), (), (Phase(()),))
 
 
 class ConvHead(Head):
     """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`: A holds every patch of the features as a row."""
 
-    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
+    def _layout(self, sizes: Position) -> Layout:
         layer: Any = self.layer
-        phase = Phase(
-            tuple(
-                conv_axis(size, kernel, stride=stride, padding=padding, dilation=dilation)
-                for size, kernel, stride, padding, dilation in zip(
-                    sizes, layer.kernel_size, layer.stride, self._padding(), layer.dilation, strict=True
-                )
-            )
+        layout = conv_layout(
+            sizes, layer.kernel_size, stride=layer.stride, padding=self._padding(), dilation=layer.dilation
         )
-        _refuse_empty(phase.counts, sizes, layer)
-        return phase.counts, [phase]
+        _refuse_empty(layout, layer)
+        return layout
 
-    def _padding(self) -> list[tuple[int, int]]:
-        """Zeros in front of and behind each axis."""
+    def _padding(self) -> tuple[Position, Position]:
+        """Zeros in front of each axis, and behind it."""
         layer: Any = self.layer
         if layer.padding == "same":
-            totals = [
-                dilation * (kernel - 1) for kernel, dilation in zip(layer.kernel_size, layer.dilation, strict=True)
-            ]
-            return [(total // 2, total - total // 2) for total in totals]
-        if layer.padding == "valid":
-            return [(0, 0)] * len(layer.kernel_size)
-        return [(zeros, zeros) for zeros in layer.padding]
+            totals = [d * (taps - 1) for taps, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+            return tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
+        zeros = (0,) * len(layer.kernel_size) if layer.padding == "valid" else layer.padding
+        return zeros, zeros
 
 
 class TransposedConvHead(Head):
@@ -242,21 +261,45 @@ class TransposedConvHead(Head):
     _out_axis = 1
     _in_axis = 0
 
-    def _plan(self, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], list[Phase]]:
+    def _layout(self, sizes: Position) -> Layout:
         layer: Any = self.layer
-        settings = list(zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True))
-        outputs = tuple(
-            (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra + 1
-            for size, extra, (kernel, stride, padding, dilation) in zip(
-                sizes, layer.output_padding, settings, strict=True
-            )
+        layout = transposed_layout(
+            sizes,
+            layer.kernel_size,
+            stride=layer.stride,
+            padding=layer.padding,
+            output_padding=layer.output_padding,
+            dilation=layer.dilation,
         )
-        _refuse_empty(outputs, sizes, layer)
-        axes = [
-            transposed_axes(count, kernel, stride=stride, padding=padding, dilation=dilation)
-            for count, (kernel, stride, padding, dilation) in zip(outputs, settings, strict=True)
-        ]
-        return outputs, [Phase(phase) for phase in product(*axes)]
+        _refuse_empty(layout, layer)
+        return layout
+
+    @property
+    def blocks(self) -> Blocks | None:
+        layer: Any = self.layer
+        return _phase_blocks(
+            self.channels,
+            tuple(layer.kernel_size),
+            stride=layer.stride,
+            dilation=layer.dilation,
+            border=self.bias is not None,
+            device=self.weight.device,
+        )
+
+
+@lru_cache(maxsize=128)
+def _phase_blocks(
+    channels: int, kernel: Position, *, stride: Position, dilation: Position, border: bool, device: torch.device
+) -> Blocks | None:
+    """Columns of taps that reach outputs of the same residues modulo the stride; None where all taps do."""
+    residues: dict[Position, list[int]] = {}
+    for number, tap in enumerate(product(*map(range, kernel))):
+        residue = tuple(d * t % s for d, t, s in zip(dilation, tap, stride, strict=True))
+        residues.setdefault(residue, []).append(number)
+    if len(residues) == 1:
+        return None
+    columns = [[c * prod(kernel) + number for c in range(channels) for number in taps] for taps in residues.values()]
+    return Blocks.of(columns, border=border, device=device)
 
 
 def _padded(fields: Tensor, phases: Sequence[Phase]) -> tuple[Tensor, list[int]]:
@@ -268,14 +311,20 @@ def _padded(fields: Tensor, phases: Sequence[Phase]) -> tuple[Tensor, list[int]]
     return functional.pad(fields, flat) if any(flat) else fields, before
 
 
+def _floating(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() else values.double()
+
+
 def _refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -> None:
     if tuple(targets.shape) != expected:
         raise DataError(f"targets have shape {tuple(targets.shape)}, but {layer} makes {expected}")
 
 
-def _refuse_empty(outputs: tuple[int, ...], sizes: tuple[int, ...], layer: nn.Module) -> None:
-    if min(outputs) < 1:
-        raise DataError(f"features of size {sizes} are too small for {layer}: its output would be {outputs}")
+def _refuse_empty(layout: Layout, layer: nn.Module) -> None:
+    if min(layout.outputs) < 1:
+        raise DataError(
+            f"features of size {layout.sizes} are too small for {layer}: its output would be {layout.outputs}"
+        )
 
 
 # Choosing the head of a layer -----------------------------------------------------------------------------------------

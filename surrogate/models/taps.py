@@ -1,13 +1,16 @@
-"""Where the taps of a convolution fall: integers only, one axis of space at a time."""
+"""Where the taps of a convolution fall: integers only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from math import prod
 
-__all__ = ["Axis", "Phase", "conv_axis", "transposed_axes"]
+__all__ = ["Axis", "Box", "Layout", "Phase", "Position", "conv_layout", "transposed_layout"]
+
+Position = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ class Phase:
         """For each tap the index of the inputs it reads, in a field with `before` zeros in front of each axis."""
         return list(product(*(axis.reads(zeros) for axis, zeros in zip(self.axes, before, strict=True))))
 
+    @property
+    def starts(self) -> list[Position]:
+        """For each tap the input position that it reads for the first output."""
+        return list(product(*(axis.starts for axis in self.axes)))
+
     def taps(self, kernel: Sequence[int]) -> list[int]:
         """The taps as positions in a flattened kernel of this shape."""
         strides = [prod(kernel[axis + 1 :]) for axis in range(len(kernel))]
@@ -97,15 +105,76 @@ class Phase:
             yield Phase((first.narrowed(line, lines), *rest))
 
 
-def conv_axis(size: int, kernel: int, *, stride: int, padding: tuple[int, int], dilation: int) -> Axis:
-    """The outputs of a convolution along one axis of `size` inputs; a count below one where the kernel does not fit."""
-    count = (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
-    starts = tuple(tap * dilation - padding[0] for tap in range(kernel))
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """All phases of a layer on fields of one size; made once for each and then the same object.
+
+    Arguments:
+        sizes: Input positions along each axis.
+        kernel: Kernel taps along each axis.
+        outputs: Output positions along each axis; below one where the kernel does not fit.
+        phases: The phases, disjoint and together all outputs.
+    """
+
+    sizes: Position
+    kernel: Position
+    outputs: Position
+    phases: tuple[Phase, ...]
+
+
+@lru_cache(maxsize=128)
+def conv_layout(
+    sizes: Position, kernel: Position, *, stride: Position, padding: tuple[Position, Position], dilation: Position
+) -> Layout:
+    """The layout of a convolution: one phase.
+
+    Arguments:
+        sizes: Input positions along each axis.
+        kernel: Kernel taps along each axis.
+        stride: Distance between the inputs of neighbouring outputs.
+        padding: Zeros in front of each axis, and behind it.
+        dilation: Distance between the inputs of neighbouring taps.
+    """
+    axes = tuple(map(_conv_axis, sizes, kernel, stride, *padding, dilation))
+    return Layout(sizes, kernel, tuple(axis.count for axis in axes), (Phase(axes),))
+
+
+def _conv_axis(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> Axis:
+    count = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+    starts = tuple(tap * dilation - before for tap in range(kernel))
     return Axis(tuple(range(kernel)), starts, step=stride, offset=0, stride=1, count=count)
 
 
-def transposed_axes(outputs: int, kernel: int, *, stride: int, padding: int, dilation: int) -> list[Axis]:
-    """The phases of a transposed convolution along one axis of `outputs` outputs.
+@lru_cache(maxsize=128)
+def transposed_layout(
+    sizes: Position,
+    kernel: Position,
+    *,
+    stride: Position,
+    padding: Position,
+    output_padding: Position,
+    dilation: Position,
+) -> Layout:
+    """The layout of a transposed convolution: a phase for each residue of the output positions modulo the stride.
+
+    Arguments:
+        sizes: Input positions along each axis.
+        kernel: Kernel taps along each axis.
+        stride: Distance between the outputs that neighbouring inputs reach through a tap.
+        padding: Outputs left away at both ends of each axis.
+        output_padding: Outputs added behind each axis.
+        dilation: Distance between the outputs that neighbouring taps reach.
+    """
+    outputs = tuple(
+        (size - 1) * s - 2 * zeros + d * (taps - 1) + extra + 1
+        for size, taps, s, zeros, extra, d in zip(sizes, kernel, stride, padding, output_padding, dilation, strict=True)
+    )
+    axes = map(_transposed_axes, outputs, kernel, stride, padding, dilation)
+    return Layout(sizes, kernel, outputs, tuple(map(Phase, product(*axes))))
+
+
+def _transposed_axes(outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> list[Axis]:
+    """The phases along one axis.
 
     Output position o reads input i through tap k when o + padding = stride * i + dilation * k, so the residue of o
     modulo the stride decides which taps reach it. A phase without taps has the bias alone.
@@ -118,3 +187,44 @@ def transposed_axes(outputs: int, kernel: int, *, stride: int, padding: int, dil
         count = (outputs - phase - 1) // stride + 1
         axes.append(Axis(taps, starts, step=1, offset=phase, stride=stride, count=count))
     return axes
+
+
+@dataclass(frozen=True)
+class Box:
+    """The positions from `low` up to `high`, which is not among them, along each axis."""
+
+    low: Position
+    high: Position
+
+    @classmethod
+    def at(cls, low: Position, sizes: Position) -> Box:
+        """The box of these sizes at a position."""
+        return cls(low, tuple(map(int.__add__, low, sizes)))
+
+    @property
+    def sizes(self) -> Position:
+        """Positions along each axis."""
+        return tuple(map(int.__sub__, self.high, self.low))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no position in it."""
+        return any(map(int.__ge__, self.low, self.high))
+
+    def moved(self, shift: Position) -> Box:
+        """The box further on."""
+        return Box(tuple(map(int.__add__, self.low, shift)), tuple(map(int.__add__, self.high, shift)))
+
+    def common(self, other: Box) -> Box:
+        """The positions in both."""
+        return Box(tuple(map(max, self.low, other.low)), tuple(map(min, self.high, other.high)))
+
+    def hull(self, other: Box) -> Box:
+        """The smallest box around both."""
+        return Box(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
+
+    def slabs(self, positions: int) -> Iterator[Box]:
+        """Parts of at most `positions`, cut along the first axis; a part has at least one line."""
+        lines = max(1, positions // prod(self.sizes[1:]))
+        for first in range(self.low[0], self.high[0], lines):
+            yield Box((first, *self.low[1:]), (min(first + lines, self.high[0]), *self.high[1:]))

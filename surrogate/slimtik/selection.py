@@ -1,7 +1,7 @@
 """Choosing the damping of a step: a rule says what is minimised, a search says over which points.
 
-Any rule works with any search. Both see the batch only through a `Curve`, the residual and the trace after a step as
-functions of the damping. Sources: Newman et al. 2022, doi 10.1137/21M1452512; Chung et al., arXiv 1812.06165.
+Any rule works with any search, and both see the batch only through a `Curve`.
+Sources: Newman et al. 2022, doi 10.1137/21M1452512; Chung et al., arXiv 1812.06165.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from surrogate.checks import ConfigError, did_you_mean
-from surrogate.slimtik.spectrum import Spectrum
-from surrogate.slimtik.statistics import Statistics
+from surrogate.slimtik.curve import Curve
 
 __all__ = [
     "RULES",
@@ -24,7 +23,6 @@ __all__ = [
     "Bounded",
     "Bounds",
     "Constant",
-    "Curve",
     "HalfSum",
     "Rule",
     "Search",
@@ -34,72 +32,6 @@ __all__ = [
     "sgcv",
     "supre",
 ]
-
-
-@dataclass(frozen=True)
-class Curve:
-    r"""Residual and trace of a batch after a step, as functions of the damping.
-
-    With :math:`H = V \operatorname{diag}(\sigma) V^\top`, :math:`P = V^\top (G W - B)`, :math:`Q = V^\top W` and
-    :math:`D(\lambda) = 1 / (\sigma + \Lambda + \lambda)`, the step in the eigenbasis is
-    :math:`S = D (P + \lambda Q)`, and
-
-    .. math:: \rho = \rho_0 - 2 \langle S, P \rangle + \langle S, V^\top G V S \rangle, \qquad
-              t = M \sum_j (V^\top G V)_{jj} D_j,
-
-    a quadratic polynomial in lambda whose coefficients are quadratic forms in D: O(K^2) per point after
-    O(K^2 (K + M)) once.
-
-    Arguments:
-        shifted: Eigenvalues plus the running sum, with shape (K,).
-        start: Squared residual norm per sample before the step, with shape ().
-        linear: Coefficients of D in <S, P> for powers 0 and 1 of lambda, with shape (2, K).
-        quadratic: Coefficients of D D' in <S, V'GV S> for powers 0, 1 and 2 of lambda, with shape (3, K, K).
-        weighting: M times the diagonal of V'GV, with shape (K,).
-        running_sum: Sum of all dampings so far, with shape ().
-        equations: Number of scalar equations m = n M.
-        samples: Number of samples b.
-    """
-
-    shifted: Tensor
-    start: Tensor
-    linear: Tensor
-    quadratic: Tensor
-    weighting: Tensor
-    running_sum: Tensor
-    equations: int
-    samples: int
-
-    @classmethod
-    def of(cls, spectrum: Spectrum, weights: Tensor, batch: Statistics, running_sum: Tensor) -> Curve:
-        """The curve of a batch about the weights (K, M)."""
-        V, G, gradient = spectrum.vectors, batch.G, batch.G @ weights - batch.B
-        P, Q, rotated = V.mT @ gradient, V.mT @ weights, V.mT @ G @ V
-        PQ = P @ Q.mT
-        return cls(
-            shifted=spectrum.values + running_sum,
-            start=residual(weights, batch),
-            linear=torch.stack([P.square().sum(1), (P * Q).sum(1)]),
-            quadratic=rotated * torch.stack([P @ P.mT, PQ + PQ.mT, Q @ Q.mT]),
-            weighting=weights.shape[1] * rotated.diagonal(),
-            running_sum=running_sum,
-            equations=batch.equations,
-            samples=batch.samples,
-        )
-
-    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared residual norm per sample and trace at the dampings `points`, all of shape (T,)."""
-        D = 1.0 / (self.shifted + points[:, None])
-        power = torch.stack([torch.ones_like(points), points, points.square()])
-        step = (power[:2] * (self.linear @ D.mT)).sum(0)
-        norm = (power * ((D @ self.quadratic) * D).sum(-1)).sum(0)
-        rounding = torch.finfo(D.dtype).eps * self.start  # a residual below it carries no information
-        return torch.maximum(self.start - 2 * step + norm, rounding), D @ self.weighting
-
-
-def residual(weights: Tensor, batch: Statistics) -> Tensor:
-    r"""Squared residual norm per sample, :math:`\|A W - C\|^2 / b`, from the statistics alone."""
-    return ((batch.G @ weights - 2 * batch.B) * weights).sum() + batch.e
 
 
 # Rules ----------------------------------------------------------------------------------------------------------------
@@ -220,15 +152,15 @@ def _logspace(first: Tensor, last: Tensor, count: int) -> Tensor:
 
 def _criterion(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tensor:
     """The rule at `points`; a pole or any other non-finite value loses against every other point."""
-    value = rule(*curve(points), equations)
-    return torch.where(torch.isfinite(value), value, torch.inf)
+    inf = torch.inf
+    return torch.nan_to_num(rule(*curve(points), equations), nan=inf, posinf=inf, neginf=inf)
 
 
 def _best(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tensor:
     """The first point of least criterion; zero (the running sum stays) when no point has a finite criterion."""
     value = _criterion(curve, rule, points, equations)
     best = torch.argmin(value)
-    return torch.where(torch.isfinite(value[best]), points[best], 0.0)
+    return torch.where(value[best] < torch.inf, points[best], 0.0)
 
 
 # Names, for configurations --------------------------------------------------------------------------------------------

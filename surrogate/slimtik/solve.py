@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from surrogate.checks import NumericalError
-from surrogate.slimtik.selection import Curve, HalfSum, Rule, Search, residual, sgcv
-from surrogate.slimtik.spectrum import Spectrum
+from surrogate.slimtik.curve import Curve
+from surrogate.slimtik.selection import HalfSum, Rule, Search, sgcv
+from surrogate.slimtik.spectrum import Blocks, Spectrum
 from surrogate.slimtik.statistics import Statistics
 
 __all__ = ["Solution", "step"]
@@ -19,21 +20,38 @@ __all__ = ["Solution", "step"]
 class Solution:
     """What a step of slimTik found; every number is a float64 tensor of shape () on the device of the statistics.
 
+    Numbers that the step itself does not need are computed when they are asked for.
+
     Arguments:
         weights: New head weights, with shape (K, M).
         damping: The damping chosen, lambda in the paper; may be negative.
         running_sum: Sum of all dampings, Lambda in the paper, this step included.
-        residual: Mean squared residual of the batch with the new weights, in squared units of the targets.
-        effective_dof: Effective degrees of freedom per output, the trace of G (H + Lambda I)^-1.
-        condition: Condition number of H + Lambda I.
+        batch: Statistics of the batch.
+        spectrum: Factorisation of the memory.
+        curve: Residual and trace of the batch as functions of the damping.
     """
 
     weights: Tensor
     damping: Tensor
     running_sum: Tensor
-    residual: Tensor
-    effective_dof: Tensor
-    condition: Tensor
+    batch: Statistics = field(repr=False)
+    spectrum: Spectrum = field(repr=False)
+    curve: Curve = field(repr=False)
+
+    @property
+    def residual(self) -> Tensor:
+        """Mean squared residual of the batch with the new weights, in squared units of the targets."""
+        return self.batch.residual(self.weights).clamp(min=0.0) * (self.batch.samples / self.batch.equations)
+
+    @property
+    def effective_dof(self) -> Tensor:
+        """Effective degrees of freedom per output, the trace of G (H + Lambda I)^-1."""
+        return self.curve(self.damping[None])[1][0] / self.weights.shape[1]
+
+    @property
+    def condition(self) -> Tensor:
+        """Condition number of H + Lambda I."""
+        return self.spectrum.condition(self.running_sum)
 
     def diagnostics(self) -> dict[str, float]:
         """Every number but the weights, by name, in one transfer to the host."""
@@ -50,6 +68,7 @@ def step(
     rule: Rule = sgcv,
     search: Search | None = None,
     lower_bound: float = 1e-7,
+    blocks: Blocks | None = None,
 ) -> Solution:
     r"""Update the head weights by one sampled Tikhonov step.
 
@@ -63,6 +82,7 @@ def step(
         rule: What the damping minimises; `sgcv` unless given.
         search: The points over which it is minimised; `HalfSum` unless given.
         lower_bound: The running sum never falls below it.
+        blocks: Columns between which every Gram matrix is zero, to save time.
 
     Raises:
         NumericalError: The statistics are not finite, or the factorisation or the solution failed.
@@ -71,18 +91,14 @@ def step(
     """
     W = weights.double()
     L = torch.as_tensor(running_sum, dtype=torch.float64, device=W.device)
-    spectrum = Spectrum.of(memory)
+    spectrum = Spectrum.of(memory, blocks)
     curve = Curve.of(spectrum, W, batch, L)
     damping = torch.maximum((search or HalfSum())(curve, rule), lower_bound - L)
     total = torch.clamp(L + damping, min=lower_bound)
-    new = W - spectrum.solve(batch.G @ W - batch.B + damping * W, total)
+    new = W - spectrum.solve(curve.gradient + damping * W, total)
     if not torch.isfinite(new).all():
         raise NumericalError(
             "the head weights are not finite after the solve: the system is singular; "
             "raise the lower bound of the regularization"
         )
-    per_equation = batch.samples / batch.equations
-    _, trace = curve(damping[None])
-    dof = trace[0] / W.shape[1]
-    mean_square = residual(new, batch).clamp(min=0.0) * per_equation
-    return Solution(new, damping, total, mean_square, dof, spectrum.condition(total))
+    return Solution(new, damping, total, batch, spectrum, curve)

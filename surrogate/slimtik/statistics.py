@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,20 +63,24 @@ class Statistics:
             self.samples + other.samples,
         )
 
-    @property
+    @cached_property
     def G(self) -> Tensor:  # noqa: N802
         r"""Gram matrix per sample, :math:`G = A^\top A / b`, with shape (K, K)."""
         return self.gram / self.samples
 
-    @property
+    @cached_property
     def B(self) -> Tensor:  # noqa: N802
         r"""Cross products per sample, :math:`B = A^\top C / b`, with shape (K, M)."""
         return self.cross / self.samples
 
-    @property
+    @cached_property
     def e(self) -> Tensor:
         r"""Energy of the targets per sample, :math:`e = \|C\|^2 / b`, with shape ()."""
         return self.energy / self.samples
+
+    def residual(self, weights: Tensor) -> Tensor:
+        r"""Squared residual norm per sample of weights (K, M), :math:`\|A W - C\|^2 / b`, with shape ()."""
+        return ((self.G @ weights - 2 * self.B) * weights).sum() + self.e
 
     @property
     def equations(self) -> int:
