@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from surrogate import __version__
-from surrogate.checks import SurrogateError
+from surrogate.checks import ConfigError, SurrogateError, did_you_mean
 
 __all__ = ["app", "main"]
 
@@ -31,6 +32,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a value: key.subkey=value. May be repeated.")
 ]
+LayoutName = Annotated[
+    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench or the_well; without it, auto.")
+]
+LayoutFrom = Annotated[Path | None, typer.Option("--config", help="A configuration that declares data.layout.")]
 Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped pipeline.")]
 
 
@@ -65,18 +70,66 @@ def simulate(
 @app.command(epilog="Example: surrogate inspect simulations.h5")
 def inspect(
     path: Annotated[str, typer.Argument(help="An HDF5 or NetCDF-4 file, a folder of them, or a pattern.")],
+    layout: LayoutName = None,
+    config: LayoutFrom = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
     write_config: Annotated[Path | None, typer.Option(help="Write a configuration to start from.")] = None,
 ) -> None:
     """Tell what is in a file and how to train on it."""
     from surrogate.data.inspect import describe, render
     from surrogate.pipelines import write_starter
 
-    description = describe(path)
-    for line in render(description):
+    description = describe(path, _layout(layout, config))
+    if as_json:
+        typer.echo(json.dumps(description.to_json(), indent=2))
+    for line in [] if as_json else render(description):
         typer.echo(line)
     if write_config is not None:
         write_starter(write_config, Path(path).stem, description.suggested_config)
-        typer.echo(f"wrote {write_config}: check its axes, inputs and targets, then `surrogate run {write_config}`")
+        advice = f"wrote {write_config}: check its axes, inputs and targets, then `surrogate run {write_config}`"
+        typer.echo(advice, err=as_json)
+
+
+@app.command(epilog="Example: surrogate convert simulations.h5 data/shards --to shards --config mine.yaml")
+def convert(
+    source: Annotated[str, typer.Argument(help="A file, a folder of files, or a pattern.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    to: Annotated[str, typer.Option(help="shards, the_well or pdebench.")] = "shards",
+    layout: LayoutName = None,
+    config: LayoutFrom = None,
+    memory: Annotated[str, typer.Option(help="Bound of the values in memory.")] = "512MB",
+    file_size: Annotated[str, typer.Option(help="Size of a file.")] = "1GB",
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Write data of any layout as training shards, or in the layout of The Well or PDEBench."""
+    from surrogate.convert import convert, progress_bar, read_size
+
+    with progress_bar("converting") as progress:
+        folder = convert(
+            source,
+            output,
+            to,
+            layout=_layout(layout, config),
+            memory_bytes=read_size(memory),
+            file_bytes=read_size(file_size),
+            overwrite=overwrite,
+            resume=resume,
+            progress=progress,
+        )
+    typer.echo(f"{folder}")
+
+
+def _layout(name: str | None, config: Path | None) -> Any:
+    """The layout that was asked for by name, or that a configuration declares."""
+    from surrogate.convert import read_layout
+    from surrogate.data.mapping import LAYOUTS
+
+    if name is not None and config is not None:
+        raise ConfigError("--layout and --config both name a layout; give one of them")
+    if name is not None and name not in LAYOUTS:
+        raise ConfigError(f"--layout: no layout '{name}'; {did_you_mean(name, LAYOUTS)}")
+    return read_layout(config) if config else name
 
 
 @app.command(epilog="Example: surrogate train my.yaml --output runs/my --set training.epochs=50")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -11,9 +12,10 @@ from pathlib import Path
 
 from surrogate.checks import ConfigError, DataError, ResourceError
 
-__all__ = ["check_output", "claim_output", "fsync_path", "read_pointer", "replacing", "sha256"]
+__all__ = ["check_output", "claim_output", "fsync_path", "locked", "read_pointer", "replacing", "sha256"]
 
 MARKER = ".surrogate"
+LOCK = ".lock"
 
 
 @contextmanager
@@ -98,3 +100,20 @@ def claim_output(folder: Path, *, overwrite: bool = False, resume: bool = False)
         (folder / MARKER).touch()
     except OSError as error:
         raise ResourceError(f"cannot make output folder {folder}: {error.strerror}; choose another --output") from error
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Keep other processes out of a folder for as long as this one lives.
+
+    Raises:
+        ResourceError: Another process is in it.
+    """
+    with open(output / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResourceError(
+                f"another process writes to {output}; wait for it or choose another --output"
+            ) from error
+        yield

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from surrogate.checks import ConfigError, DataError, NumericalError, ResourceError
+from surrogate.checks import ConfigError, DataError, NumericalError
 from surrogate.config import digest, dump, load
 from surrogate.data.store import (
     MANIFEST,
@@ -21,14 +19,13 @@ from surrogate.data.store import (
     write_manifest,
     write_shard,
 )
-from surrogate.files import claim_output, replacing
+from surrogate.files import claim_output, locked, replacing
 from surrogate.simulate import Ensemble, Recipe, find_recipe, load_recipe, simulate_members
 
 __all__ = ["Recipe", "find_recipe", "generate", "load_recipe", "simulate_members"]
 
 RECIPE = "recipe.yaml"
 PROGRESS = "progress.json"
-LOCK = ".lock"
 
 Progress = Callable[[int, int], None]
 
@@ -69,7 +66,7 @@ def generate(
     ensemble = Ensemble(recipe, size, device)
     chosen = recipe.model_copy(update={"sizes": {size: ensemble.size}})
     claim_output(output, overwrite=overwrite, resume=resume)
-    with _locked(output):
+    with locked(output):
         run = _Run(ensemble, output, digest(chosen), batch, progress or _silent)
         run.fill(_start(output, chosen))
         write_manifest(output, run.manifest)
@@ -182,16 +179,3 @@ def _is_whole(output: Path, shard: Shard) -> bool:
     except DataError:
         return False
     return True
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Keep other processes out of a folder for as long as this one lives."""
-    with open(output / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ResourceError(
-                f"another process writes to {output}; wait for it or choose another --output"
-            ) from error
-        yield

@@ -1,35 +1,40 @@
-"""Mergeable moments and normalisation per channel."""
+"""Mergeable moments and normalisation per channel or per pixel."""
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError
+from surrogate.checks import DataError, ResourceError
+from surrogate.files import replacing
 
-__all__ = ["Moments", "Normalizer", "fit_normalizers"]
+__all__ = ["Moments", "Normalizer", "cached_normalizers", "fit_normalizers", "statistics_folder"]
 
+VERSION = 1  # of the files of cached statistics
 CONSTANT = 1e-7  # relative deviation below which a float32 channel is constant but for rounding
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations per channel, in float64; `a + b` merges.
+    """Count, mean and sum of squared deviations per channel or per pixel, in float64; `a + b` merges.
 
     With d = mean_b - mean_a and n = n_a + n_b (Chan, Golub, LeVeque 1983):
 
         mean = mean_a + d n_b / n,    M2 = M2_a + M2_b + d^2 n_a n_b / n
 
     Arguments:
-        count: Values per channel.
-        mean: Means, with shape (C,).
-        m2: Sums of squared deviations from the mean, with shape (C,).
+        count: Values per channel or pixel.
+        mean: Means, with shape (C,) or (C, *S).
+        m2: Sums of squared deviations from the mean, with the shape of `mean`.
     """
 
     count: int
@@ -37,14 +42,15 @@ class Moments:
     m2: Tensor
 
     @classmethod
-    def of(cls, values: Tensor) -> Self:
+    def of(cls, values: Tensor, *, per_pixel: bool = False) -> Self:
         """Moments of values with shape (B, C, *S) or (B, C)."""
-        rows = values.detach().double().transpose(0, 1).flatten(1)
+        values = values.detach().double()
+        rows = values.flatten(1).T if per_pixel else values.transpose(0, 1).flatten(1)
+        shape = values.shape[1:] if per_pixel else values.shape[1:2]
         if rows.shape[1] == 0:
-            zeros = rows.new_zeros(rows.shape[0])
-            return cls(0, zeros, zeros.clone())
+            return cls(0, rows.new_zeros(shape), rows.new_zeros(shape))
         mean = rows.mean(dim=1)
-        return cls(rows.shape[1], mean, (rows - mean[:, None]).square().sum(dim=1))
+        return cls(rows.shape[1], mean.view(shape), (rows - mean[:, None]).square().sum(dim=1).view(shape))
 
     def __add__(self, other: Moments) -> Moments:
         count = self.count + other.count
@@ -57,18 +63,18 @@ class Moments:
 
     @property
     def std(self) -> Tensor:
-        """Standard deviations (of the population), with shape (C,)."""
+        """Standard deviations (of the population), with the shape of the means."""
         return (self.m2 / max(self.count, 1)).sqrt()
 
 
 class Normalizer(nn.Module):
-    """Physical units to zero mean and unit deviation per channel, and back.
+    """Physical units to zero mean and unit deviation per channel or per pixel, and back.
 
         forward(x) = (x - mean) / scale,    inverse(y) = y scale + mean
 
     Arguments:
-        mean: Means, with shape (C,).
-        scale: Positive scales, with shape (C,).
+        mean: Means, with shape (C,) or (C, *S).
+        scale: Positive scales, with the shape of `mean`.
     """
 
     mean: Tensor
@@ -76,7 +82,7 @@ class Normalizer(nn.Module):
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
-        if mean.ndim != 1 or mean.shape != scale.shape:
+        if mean.ndim == 0 or mean.shape != scale.shape:
             raise DataError(f"mean {tuple(mean.shape)} and scale {tuple(scale.shape)}: both need one entry per channel")
         if not (torch.isfinite(mean).all() and torch.isfinite(scale).all() and (scale > 0).all()):
             raise DataError("mean and scale must be finite and scale positive; look for non-finite values in the data")
@@ -85,11 +91,12 @@ class Normalizer(nn.Module):
 
     @classmethod
     def from_moments(cls, moments: Moments, names: Sequence[str]) -> Self:
-        """Normalise by mean and standard deviation; a constant channel keeps scale 1 and is warned about."""
+        """Normalise by mean and standard deviation; what is constant keeps scale 1, a constant channel is named."""
         std = moments.std
         constant = std <= CONSTANT * moments.mean.abs()
-        for index in constant.nonzero().flatten().tolist():
-            warnings.warn(f"channel '{names[index]}' is constant ({moments.mean[index]:g}): it is shifted, not scaled")
+        for index in constant.reshape(len(std), -1).all(dim=1).nonzero().flatten().tolist():
+            value = moments.mean[index].flatten()[0]
+            warnings.warn(f"channel '{names[index]}' is constant ({value:g}): it is shifted, not scaled")
         return cls(moments.mean, torch.where(constant, torch.ones_like(std), std))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -103,11 +110,18 @@ class Normalizer(nn.Module):
     def _like(self, buffer: Tensor, values: Tensor) -> Tensor:
         if values.ndim < 2 or values.shape[1] != len(buffer):
             raise DataError(f"values have shape {tuple(values.shape)}, expected {len(buffer)} channels on axis 1")
-        return buffer.view(-1, *[1] * (values.ndim - 2))
+        if buffer.ndim == 1:
+            return buffer.view(-1, *[1] * (values.ndim - 2))
+        if buffer.shape != values.shape[1:]:
+            raise DataError(
+                f"values have shape {tuple(values.shape)}, expected (B, {', '.join(map(str, buffer.shape))}): they are "
+                "normalised per pixel; use the grid of the training data, or normalise per channel"
+            )
+        return buffer
 
 
 def fit_normalizers(
-    batches: Iterable[Batch], input_names: Sequence[str], target_names: Sequence[str]
+    batches: Iterable[Batch], input_names: Sequence[str], target_names: Sequence[str], *, per_pixel: bool = False
 ) -> tuple[Normalizer, Normalizer]:
     """Normalizers of inputs and targets from one pass over batches.
 
@@ -115,16 +129,99 @@ def fit_normalizers(
         batches: Training data, such as one epoch of a stream.
         input_names: Names of the input channels, for warnings.
         target_names: Names of the target channels.
+        per_pixel: One mean and scale for each point of the grid, instead of each channel.
 
     Raises:
         DataError: There is no sample.
     """
+    inputs, targets = _moments(batches, per_pixel)
+    return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
+
+
+def _moments(batches: Iterable[Batch], per_pixel: bool) -> tuple[Moments, Moments]:
+    """Moments of inputs and targets."""
     inputs: Moments | None = None
     targets: Moments | None = None
     for batch in batches:
-        new_inputs, new_targets = Moments.of(batch.inputs), Moments.of(batch.targets)
+        same = batch.targets is batch.inputs
+        new_inputs = Moments.of(batch.inputs, per_pixel=per_pixel)
+        new_targets = new_inputs if same else Moments.of(batch.targets, per_pixel=per_pixel)
         inputs = new_inputs if inputs is None else inputs + new_inputs
         targets = new_targets if targets is None else targets + new_targets
     if inputs is None or targets is None or inputs.count == 0:
         raise DataError("no sample to normalise by; the training set is empty")
-    return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
+    return inputs, targets
+
+
+class Described(Protocol):
+    """Batches that know what they are made of; a `Stream` is one."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    @property
+    def content(self) -> str:
+        """A name that changes with the files, the selection, the variables and the window."""
+        ...
+
+    @property
+    def input_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def target_names(self) -> tuple[str, ...]: ...
+
+
+def cached_normalizers(stream: Described, folder: Path, *, per_pixel: bool = False) -> tuple[Normalizer, Normalizer]:
+    """`fit_normalizers`, read from a file of an earlier pass over the same data where there is one.
+
+    Arguments:
+        stream: The training data.
+        folder: Where `.statistics-<content>.json` is kept; where it cannot be written, the statistics are not kept.
+        per_pixel: One mean and scale for each point of the grid, instead of each channel.
+
+    Raises:
+        DataError: There is no sample.
+    """
+    path = folder / f".statistics-{stream.content}{'-pixels' if per_pixel else ''}.json"
+    moments = _read(path)
+    if moments is None:
+        moments = _moments(stream, per_pixel)
+        _keep(path, moments)
+    names = stream.input_names, stream.target_names
+    inputs, targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
+    return inputs, targets
+
+
+def statistics_folder(data: Path) -> Path:
+    """Where statistics of data are kept: beside the data, or in the user's cache where that is read-only."""
+    beside = data if data.is_dir() else data.parent
+    if beside.is_dir() and os.access(beside, os.W_OK):
+        return beside
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "slim-surrogate"
+
+
+def _keep(path: Path, moments: Sequence[Moments]) -> None:
+    entries = [{"count": m.count, "mean": m.mean.tolist(), "m2": m.m2.tolist()} for m in moments]
+    try:
+        with replacing(path) as part:
+            part.write_text(json.dumps({"version": VERSION, "moments": entries}))
+    except ResourceError as error:
+        warnings.warn(f"statistics are not kept for the next run: {error}")
+
+
+def _read(path: Path) -> tuple[Moments, Moments] | None:
+    """Moments in a file; None where there is none, or it is damaged or of another version."""
+    try:
+        document = json.loads(path.read_text())
+        if document["version"] != VERSION:
+            return None
+        inputs, targets = (_moments_of(entry) for entry in document["moments"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return inputs, targets
+
+
+def _moments_of(entry: dict[str, Any]) -> Moments:
+    mean, m2 = (torch.tensor(entry[name], dtype=torch.float64) for name in ("mean", "m2"))
+    if mean.shape != m2.shape or mean.ndim == 0 or not isinstance(entry["count"], int) or entry["count"] < 1:
+        raise ValueError("not moments")
+    return Moments(entry["count"], mean, m2)

@@ -60,7 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return call
 
 
-@pytest.mark.parametrize("command", ["simulate", "inspect", "train", "evaluate", "report", "run"])
+@pytest.mark.parametrize("command", ["simulate", "inspect", "convert", "train", "evaluate", "report", "run"])
 def test_every_help_shows_an_example(run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0

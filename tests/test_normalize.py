@@ -1,5 +1,7 @@
 """Moments merge exactly; normalisation is inverted."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from surrogate.batch import Batch
 from surrogate.checks import DataError
-from surrogate.normalize import Moments, Normalizer, fit_normalizers
+from surrogate.normalize import Moments, Normalizer, cached_normalizers, fit_normalizers, statistics_folder
 
 
 def make_batches(values, targets, size):
@@ -84,3 +86,86 @@ def test_the_state_round_trips():
 def test_refusals(action, text):
     with pytest.raises(DataError, match=text):
         action()
+
+
+def test_per_pixel_statistics_are_those_of_numpy():
+    values = torch.randn(20, 2, 3, 4) * torch.rand(2, 3, 4) + torch.randn(2, 3, 4)
+    values[:, 0, 1, 2] = 5  # constant at one point: shifted, not scaled, and no reason to warn
+    normalizer, _ = fit_normalizers(make_batches(values, values, 6), "ab", "ab", per_pixel=True)
+    expected = values.double().numpy()
+    np.testing.assert_allclose(normalizer.mean, expected.mean(0), rtol=1e-6, atol=1e-7)
+    scale = expected.std(0)
+    scale[0, 1, 2] = 1
+    np.testing.assert_allclose(normalizer.scale, scale, rtol=1e-6)
+    torch.testing.assert_close(normalizer.inverse(normalizer(values)), values, rtol=1e-6, atol=1e-6)
+    with pytest.raises(DataError, match="normalised per pixel; use the grid of the training data"):
+        normalizer(torch.zeros(2, 2, 6, 8))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
+def test_huge_and_tiny_channels_are_normalised(scale):
+    values = scale * torch.randn(64, 1, 8, dtype=torch.float64).float()
+    normalizer, _ = fit_normalizers(make_batches(values, values, 9), "a", "a")
+    normalised = normalizer(values)
+    assert normalised.std(unbiased=False).item() == pytest.approx(1, rel=1e-4)
+    torch.testing.assert_close(normalizer.inverse(normalised), values, rtol=1e-5, atol=1e-6 * scale)
+
+
+class Counted:
+    """Batches that count how often they are read."""
+
+    input_names = target_names = ("a", "b")
+
+    def __init__(self, values, content="0123"):
+        self.values, self.content, self.passes = values, content, 0
+
+    def __iter__(self):
+        self.passes += 1
+        return iter(make_batches(self.values, self.values, 5))
+
+
+def same(one, two):
+    return all(torch.equal(a.mean, b.mean) and torch.equal(a.scale, b.scale) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("per_pixel", [False, True])
+def test_statistics_are_read_again_only_for_the_same_data(tmp_path, per_pixel):
+    data = Counted(torch.randn(12, 2, 3))
+    first = cached_normalizers(data, tmp_path, per_pixel=per_pixel)
+    assert same(first, fit_normalizers(data, "ab", "ab", per_pixel=per_pixel))
+    data.passes = 0
+    assert same(first, cached_normalizers(data, tmp_path, per_pixel=per_pixel))
+    assert data.passes == 0
+    other = Counted(torch.randn(12, 2, 3), "4567")
+    assert not same(first, cached_normalizers(other, tmp_path, per_pixel=per_pixel))
+    cached_normalizers(data, tmp_path, per_pixel=not per_pixel)
+    assert (other.passes, data.passes) == (1, 1)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"version": 0}', '{"version": 1, "moments": [{}, {}]}'])
+def test_damaged_statistics_are_made_again(tmp_path, content):
+    data = Counted(torch.randn(12, 2, 3))
+    first = cached_normalizers(data, tmp_path)
+    (file,) = tmp_path.iterdir()
+    good = file.read_text()
+    file.write_text(content)
+    assert same(first, cached_normalizers(data, tmp_path))
+    assert (data.passes, file.read_text()) == (2, good)
+
+
+def test_statistics_that_cannot_be_kept_are_still_given(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.warns(UserWarning, match="statistics are not kept for the next run: .*No space left"):
+        cached_normalizers(Counted(torch.randn(12, 2, 3)), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_statistics_are_kept(tmp_path, monkeypatch):
+    (tmp_path / "a.h5").write_text("")
+    assert statistics_folder(tmp_path) == statistics_folder(tmp_path / "a.h5") == tmp_path
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert statistics_folder(tmp_path / "a.h5") == tmp_path / "cache" / "slim-surrogate"

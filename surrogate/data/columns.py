@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError, did_you_mean
-from surrogate.data.mapping import LEADING
+from surrogate.data.mapping import LEADING, is_channel
 
 __all__ = ["Column", "Side", "canonical", "make_side", "pick"]
 
@@ -54,6 +54,11 @@ def pick(ds: xr.Dataset, name: str) -> xr.DataArray:
         hint = did_you_mean(name, map(str, ds.variables))
         raise DataError(f"no variable '{name}' in the data; {hint}; the data hold {shapes or 'no variable'}")
     array = ds[name]
+    channels = [dim for dim in array.dims if is_channel(dim)]
+    if len(channels) > 1:
+        raise DataError(f"variable '{name}' has the channel axes {channels}; stack them into one")
+    if channels != ["channel"] and channels:  # axes with names of their own, where variables differ in components
+        array = array.drop_vars("channel", errors="ignore").rename({channels[0]: "channel"})
     if array.dtype.kind not in "fiub":
         raise DataError(f"variable '{name}' has type {array.dtype}, expected real numbers; choose another variable")
     return array.transpose(*LEADING, ..., missing_dims="ignore")

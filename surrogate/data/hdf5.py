@@ -9,8 +9,10 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import numpy as np
 from surrogate.checks import DataError
 from surrogate.data.sniff import looks_like
 
-__all__ = ["H5Array", "Stamp", "open_file", "stamp"]
+__all__ = ["ChunkTable", "H5Array", "Stamp", "chunk_table", "indexing", "open_file", "stamp"]
 
 with contextlib.suppress(ImportError):
     importlib.import_module("hdf5plugin")  # registers compression filters where it is installed
@@ -28,6 +30,9 @@ with contextlib.suppress(ImportError):
 HANDLES = 16  # files held open by a process
 
 Stamp = tuple[int, int, int]
+
+# What indexing a dataset gives in place of values, while the graph of a variable is traced.
+indexing: ContextVar[Callable[[H5Array, Any], Any] | None] = ContextVar("indexing", default=None)
 
 
 def stamp(file: Path) -> Stamp:
@@ -98,6 +103,10 @@ class _Handles:
         with self.lock:
             return self._file(array)[array.path][key]
 
+    def visit_chunks(self, array: H5Array, note: Callable[[Any], None]) -> None:
+        with self.lock:
+            self._file(array)[array.path].id.chunk_iter(note)
+
     def _file(self, array: H5Array) -> h5py.File:
         name = array.file, array.stamp
         if name not in self.files:
@@ -129,6 +138,8 @@ class H5Array:
         stored: Type in the file.
         chunks: Chunks of the file; None where it has none.
         offset: First byte of the values where they lie contiguously in the file, else None.
+        filters: Codes of the filters that its chunks went through, in the order of writing; None where its chunks do
+            not lie in the file itself.
     """
 
     file: Path
@@ -139,24 +150,65 @@ class H5Array:
     stored: np.dtype
     chunks: tuple[int, ...] | None = None
     offset: int | None = None
+    filters: tuple[int, ...] | None = None
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def check(self) -> None:
+        """Refuse a file that changed since it was described."""
         if stamp(self.file) != self.stamp:
             raise DataError(f"{self.file}: was replaced or changed while in use; open the data again")
+
+    def damaged(self, key: Any, reason: str) -> DataError:
+        """What to raise where a part of the dataset cannot be read."""
+        return DataError(
+            f"{self.file}:{self.path}{_shown(key)}: cannot be read ({reason}); the file is damaged: copy it again"
+        )
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        described = indexing.get()
+        if described is not None:
+            return described(self, key)
+        self.check()
         if self.offset is not None:
             mapped = np.memmap(self.file, self.stored, "r", self.offset, self.shape)
             return np.array(mapped[key], self.dtype)
         try:
             return np.asarray(_handles().read(self, key)).astype(self.dtype, copy=False)
         except OSError as error:
-            reason = _inner(str(error))
-            raise DataError(
-                f"{self.file}:{self.path}{_shown(key)}: cannot be read ({reason}); the file is damaged: copy it again"
-            ) from error
+            raise self.damaged(key, _inner(str(error))) from error
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkTable:
+    """Where the chunks of a dataset lie: one entry per chunk, in the shape of the grid of chunks.
+
+    Arguments:
+        offset: First byte in the file; -1 where the chunk was never written.
+        size: Stored bytes.
+        skipped: Bit mask of the filters that the chunk did not go through.
+    """
+
+    offset: np.ndarray
+    size: np.ndarray
+    skipped: np.ndarray
+
+
+@lru_cache(maxsize=4096)
+def chunk_table(array: H5Array) -> ChunkTable:
+    """Where the chunks of a dataset lie in its file."""
+    chunks = array.chunks or array.shape
+    grid = tuple(-(-size // chunk) for size, chunk in zip(array.shape, chunks, strict=True))
+    table = ChunkTable(np.full(grid, -1, np.int64), np.zeros(grid, np.int64), np.zeros(grid, np.int64))
+
+    def note(info: Any) -> None:
+        place = tuple(at // chunk for at, chunk in zip(info.chunk_offset, chunks, strict=True))
+        table.offset[place], table.size[place], table.skipped[place] = info.byte_offset, info.size, info.filter_mask
+
+    _handles().visit_chunks(array, note)
+    return table
 
 
 def _shown(key: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,45 +12,26 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xarray as xr
 
 from surrogate.checks import DataError
 from surrogate.data.hdf5 import H5Array, open_file
-from surrogate.data.layouts import BLOCK_BYTES, Paths, block_shape, find_files, open_snapshots
-from surrogate.data.mapping import Mapping
+from surrogate.data.layouts import Paths, chosen_layout, find_files, open_snapshots
+from surrogate.data.lazy import BLOCK_BYTES
+from surrogate.data.mapping import Layout, Mapping
+from surrogate.data.pdebench import known_axes as pdebench_axes
+from surrogate.data.pdebench import seeds
 from surrogate.data.storage import filter_names, h5_array, missing_chunks
-from surrogate.data.suggest import Candidate, propose_axes, suggest_config
+from surrogate.data.suggest import Candidate, propose_axes, suggest_config, suggest_named
+from surrogate.data.the_well import known_axes as well_axes
+from surrogate.data.values import ValueReport, look
 from surrogate.data.variables import attributes, is_variable, mapped_variables, named_axes
 
 __all__ = ["Description", "ValueReport", "VariableReport", "describe", "render"]
 
-ALL_BYTES = 64_000_000  # values of a variable up to this size are all looked at
-SAMPLED_BLOCKS = 3
+SHOWN = 60  # datasets of a file
+TEXT = 200  # letters of an attribute
 HOSTILE = 4.0  # read amplification from which another chunk layout is advised
-
-
-@dataclass(frozen=True)
-class ValueReport:
-    """What the values of a variable look like.
-
-    Arguments:
-        looked_at: Number of values that were read.
-        all: Whether these are all values; otherwise blocks at the start, in the middle and at the end.
-        nan: NaN among them.
-        inf: Infinities among them.
-        minimum: Smallest finite value; None where there is none.
-        maximum: Largest finite value.
-    """
-
-    looked_at: int
-    all: bool
-    nan: int
-    inf: int
-    minimum: float | None
-    maximum: float | None
-
-    @property
-    def constant(self) -> bool:
-        return self.minimum is not None and self.minimum == self.maximum
 
 
 @dataclass(frozen=True)
@@ -94,7 +77,10 @@ class Description:
         path: What was asked for.
         files: The files found.
         sizes: Axes of all files together; empty where they cannot be opened as they are.
-        variables: Datasets of the first file.
+        layout: The layout that the first file is read in; `unknown` where one has to be declared.
+        reason: What tells that.
+        memory_bytes: Bytes of all variables of all files; 0 where they cannot be opened as they are.
+        variables: Datasets of the first file; of groups that are alike those of the first.
         attributes: Attributes of the first file.
         notes: What deserves attention, a line each.
         suggested_config: The `data:` section that trains on these files.
@@ -103,6 +89,9 @@ class Description:
     path: str
     files: list[str]
     sizes: dict[str, int]
+    layout: str
+    reason: str
+    memory_bytes: int
     variables: list[VariableReport]
     attributes: dict[str, Any]
     notes: list[str] = field(default_factory=list)
@@ -122,29 +111,75 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | list | None) else str(value)
 
 
-def describe(paths: Paths, layout: Mapping | None = None) -> Description:
+def describe(paths: Paths, layout: Layout | None = None) -> Description:
     """Look into files of any layout.
 
     Arguments:
         paths: A file, a folder, a glob or a list of files.
-        layout: A declared mapping to be checked against them.
+        layout: The name of a layout or a declared mapping to be checked against them; None recognises it.
 
     Raises:
         DataError: A file cannot be opened, or does not fit the layout.
     """
     files = find_files(paths)
-    with open_file(files[0]) as handle:
-        declared = _declared(handle, layout)
-        datasets = [item for item in _datasets(handle) if not layout or item.name in declared]
-        reports = [_report(item, declared.get(item.name)) for item in datasets]
-        root, links = attributes(handle), list(_links(handle))
-    sizes, refusal = _joined(files, layout)
     shown = str(paths) if isinstance(paths, str | Path) else str(files[0])
+    mapping = layout if isinstance(layout, Mapping) else None
+    with open_file(files[0]) as handle:
+        chosen = chosen_layout(handle, layout)
+        declared = _declared(handle, mapping)
+        datasets = [item for item in _datasets(handle) if not mapping or item.name in declared]
+        datasets, alike = _representative(datasets, handle if chosen.name == "pdebench" else None)
+        reports = [_report(item, declared.get(item.name) or _prescribed(item, chosen.name)) for item in datasets]
+        root, links = attributes(handle), list(_links(handle))
+    opened, refusal = _opened(files, layout)
+    notes = [note for report in reports for note in _notes(report, _convert_command(shown, chosen.name))]
+    notes += links + alike + ([refusal] if refusal else [])
+    return Description(
+        path=shown,
+        files=[str(file) for file in files],
+        sizes={str(axis): size for axis, size in opened.sizes.items()} if opened else {},
+        layout=chosen.name,
+        reason=chosen.reason,
+        memory_bytes=sum(variable.nbytes for variable in opened.data_vars.values()) if opened else 0,
+        variables=reports,
+        attributes=root,
+        notes=notes,
+        suggested_config=_suggestion(shown, chosen.name, reports, opened),
+    )
+
+
+def _prescribed(dataset: h5py.Dataset, layout: str) -> tuple[str, ...] | None:
+    """Axes of a dataset that follow from the layout of its file."""
+    if layout == "pdebench":
+        return pdebench_axes(dataset)
+    return well_axes(dataset) if layout == "the_well" else None
+
+
+def _suggestion(path: str, layout: str, reports: Sequence[VariableReport], opened: xr.Dataset | None) -> str:
+    """The `data:` section: the name of the layout where it has one, else a mapping to be checked."""
+    if layout in ("pdebench", "the_well"):
+        return suggest_named(path, layout, opened) if opened else ""
     usable = [Candidate(r.path, r.shape, r.axes, r.units) for r in reports if not r.problem]
-    notes = [note for report in reports for note in _notes(report)] + links
-    notes += [refusal] if refusal else []
-    config = suggest_config(shown, usable) if usable else ""
-    return Description(shown, [str(file) for file in files], sizes, reports, root, notes, config)
+    return suggest_config(path, usable) if usable else ""
+
+
+def _convert_command(path: str, layout: str) -> str:
+    """What to type to have the files rechunked."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(path).stem).strip("-") or "data"
+    options = "" if layout in ("shards", "netcdf", "pdebench", "the_well") else " --config CONFIG.yaml"
+    return f"surrogate convert {shlex.quote(path)} {stem}-shards --to shards{options}"
+
+
+def _representative(datasets: list[h5py.Dataset], seeded: h5py.File | None) -> tuple[list[h5py.Dataset], list[str]]:
+    """Datasets to report: of numbered groups those of the first, and never more than a page of them."""
+    names = seeds(seeded) if seeded is not None else []
+    if len(names) > 1:
+        others = {f"/{name}" for name in names[1:]}
+        datasets = [item for item in datasets if "/" + item.name.split("/")[1] not in others]
+        return datasets, [f"/{names[0]} stands for {len(names)} groups, up to /{names[-1]}"]
+    if len(datasets) > SHOWN:
+        return datasets[:SHOWN], [f"{len(datasets) - SHOWN} more datasets are not shown"]
+    return datasets, []
 
 
 def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str, ...]]:
@@ -178,7 +213,7 @@ def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableRepo
     axes = axes or (named_axes(dataset) if dataset.shape is not None else None)
     values, problem = None, None
     try:
-        values = _look(h5_array(dataset))
+        values = look(h5_array(dataset))
     except DataError as error:
         problem = str(error)
     units = attributes(dataset).get("units")
@@ -211,50 +246,22 @@ def amplification(shape: Sequence[int], axes: Sequence[str], chunks: Sequence[in
     return decoded / wanted
 
 
-def _look(array: H5Array) -> ValueReport:
-    """Count and bound the values: all of them, or blocks at the start, in the middle and at the end."""
-    everything = math.prod(array.shape) * array.dtype.itemsize <= ALL_BYTES or not array.ndim
-    blocks = [np.asarray(values, np.float64) for values in _blocks(array, everything)]
-    finite = [block[np.isfinite(block)] for block in blocks]
-    finite = [block for block in finite if block.size]
-    return ValueReport(
-        looked_at=sum(block.size for block in blocks),
-        all=everything,
-        nan=sum(int(np.isnan(block).sum()) for block in blocks),
-        inf=sum(int(np.isinf(block).sum()) for block in blocks),
-        minimum=min((float(block.min()) for block in finite), default=None),
-        maximum=max((float(block.max()) for block in finite), default=None),
-    )
-
-
-def _blocks(array: H5Array, everything: bool) -> Iterator[np.ndarray]:
-    if everything:
-        yield array[...]
-        return
-    axes = ("sample", *("time" if array.ndim > 3 else "x",) * (array.ndim > 1), *"x" * (array.ndim - 2))
-    block = block_shape(array.shape, axes, array.chunks, array.dtype.itemsize)
-    limit = max(1, BLOCK_BYTES * 4 // max(1, math.prod(block) // block[0] * array.dtype.itemsize))
-    last = array.shape[0] - 1
-    for position in np.unique(np.linspace(0, last, SAMPLED_BLOCKS).astype(int)).tolist():
-        yield array[position : position + min(block[0], limit)]
-
-
-def _joined(files: Sequence[Path], layout: Mapping | None) -> tuple[dict[str, int], str | None]:
-    """Axes of all files together, or why they cannot be opened as they are."""
+def _opened(files: Sequence[Path], layout: Layout | None) -> tuple[xr.Dataset | None, str | None]:
+    """All files together, or why they cannot be opened as they are."""
     try:
-        return {str(axis): size for axis, size in open_snapshots(list(files), layout).sizes.items()}, None
+        return open_snapshots(list(files), layout), None
     except DataError as error:
-        return {}, str(error)
+        return None, str(error)
 
 
-def _notes(report: VariableReport) -> Iterator[str]:
+def _notes(report: VariableReport, convert: str) -> Iterator[str]:
     name, values = report.path, report.values
     if report.problem:
         yield report.problem
-    if report.amplification >= HOSTILE and report.memory_bytes > ALL_BYTES:
+    if report.amplification >= HOSTILE and report.memory_bytes > BLOCK_BYTES:
         yield (
             f"{name}: one random snapshot decodes {report.amplification:.0f} times its size from chunks "
-            f"{report.chunks}; training reads whole chunks, other tools want chunks of one snapshot"
+            f"{report.chunks}; training reads whole chunks, other tools do not: rechunk with `{convert}`"
         )
     if values and (values.nan or values.inf):
         yield f"{name}: {values.nan} NaN and {values.inf} infinite of {values.looked_at} values; training refuses them"
@@ -268,9 +275,11 @@ def render(description: Description) -> list[str]:
     """The description as lines of text."""
     files = description.files
     lines = [f"{description.path}: {len(files)} file{'s' if len(files) > 1 else ''}"]
+    lines.append(f"  layout: {description.layout} ({description.reason})")
     if description.sizes:
         lines.append("  axes: " + ", ".join(f"{axis} {size}" for axis, size in description.sizes.items()))
-    lines += [f"  {name}: {value}" for name, value in description.attributes.items()]
+        lines.append(f"  in memory: {_size(description.memory_bytes)}")
+    lines += [f"  {name}: {' '.join(str(value).split())[:TEXT]}" for name, value in description.attributes.items()]
     for report in description.variables:
         lines += _lines(report)
     lines += ["", "notes:", *(f"  {note}" for note in description.notes)] if description.notes else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,17 @@ __all__ = ["Part", "join_parts"]
 
 @dataclass(frozen=True)
 class Part:
-    """A file, or a group of a file, and its name in messages."""
+    """A file, or a group of a file, and its name in messages.
+
+    Arguments:
+        where: The name.
+        ds: Its variables.
+        own_fields: Variables without a sample axis are fields that all samples of the part share, not of all parts.
+    """
 
     where: str
     ds: xr.Dataset
+    own_fields: bool = False
 
 
 def join_parts(parts: Sequence[Part]) -> xr.Dataset:
@@ -27,6 +34,8 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
     Raises:
         DataError: Two parts differ in their variables, axes, types, sizes or coordinates.
     """
+    if all(part.own_fields for part in parts):
+        parts = _spread(parts)
     first = parts[0]
     for other in parts[1:]:
         difference = _difference(first.ds, other.ds)
@@ -47,6 +56,23 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
         join="exact",
         combine_attrs="drop_conflicts",
     )
+
+
+def _spread(parts: Sequence[Part]) -> list[Part]:
+    """Parts in which a variable without a sample axis that differs between them has one, broadcast lazily."""
+    shared = set.intersection(*({*part.ds.data_vars} for part in parts))
+    for name in [name for name in parts[0].ds.data_vars if name in shared]:
+        first, *others = [part.ds.variables[name] for part in parts]
+        alike = all(v.dims == first.dims and v.shape == first.shape for v in others)
+        if "sample" in first.dims or not alike or all(np.array_equal(v.values, first.values) for v in others):
+            continue
+        parts = [Part(part.where, _on_samples(part.ds, name), own_fields=True) for part in parts]
+    return list(parts)
+
+
+def _on_samples(ds: xr.Dataset, name: Hashable) -> xr.Dataset:
+    variable = ds.variables[name]
+    return ds.assign({name: variable.set_dims({"sample": ds.sizes["sample"], **variable.sizes})})
 
 
 def _difference(a: xr.Dataset, b: xr.Dataset) -> str | None:

@@ -3,52 +3,57 @@
 from __future__ import annotations
 
 import glob
-import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import dask.array as da
 import h5py
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from surrogate.checks import DataError
-from surrogate.data.hdf5 import H5Array, open_file, stamp
+from surrogate.data.detect import Detection, detect
+from surrogate.data.hdf5 import open_file, stamp
 from surrogate.data.join import Part, join_parts
-from surrogate.data.mapping import LEADING, Mapping
+from surrogate.data.lazy import BLOCK_BYTES, assemble, block_shape
+from surrogate.data.mapping import Layout, Mapping
+from surrogate.data.pdebench import read_pdebench
 from surrogate.data.store import MANIFEST, read_manifest
-from surrogate.data.variables import FileVariable, attributes, mapped_variables, named_variables
+from surrogate.data.text import decode_text
+from surrogate.data.the_well import SPLITS, read_well, split_of
+from surrogate.data.variables import attributes, mapped_variables, named_variables
 
-__all__ = ["BLOCK_BYTES", "Paths", "block_shape", "find_files", "open_snapshots"]
+__all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "find_files", "open_snapshots"]
 
 Paths = str | Path | Sequence[str | Path]
 
-BLOCK_BYTES = 8_000_000
-EAGER_BYTES = 16_000_000  # coordinates and static variables up to this size are read at once
 SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".he5", ".mat")
 CF = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 
 
-def open_snapshots(paths: Paths, layout: Mapping | None = None) -> xr.Dataset:
+def open_snapshots(paths: Paths, layout: Layout | None = None, *, allow_external: bool = False) -> xr.Dataset:
     """Open simulation output lazily, with named axes.
 
     Arguments:
         paths: A file, a folder, a glob or a list of files.
-        layout: The declared mapping; None for our shards and for files whose dimensions are named (NetCDF-4).
+        layout: `auto` or None recognises the layout of each file; `shards`, `netcdf`, `pdebench` or `the_well`
+            prescribes it; a `Mapping` declares the datasets and axes of any other file.
+        allow_external: Follow links and external storage that leave the folder of a file.
 
     Returns:
         Variables with dimensions `sample`, `time`, `channel`, then space by name, in dask chunks that follow the
-        chunks of the file; coordinate `origin` (sample) says where a simulation came from, `group` its group.
+        chunks of the file; parameters of PDEBench and The Well are coordinates on `sample`. Coordinate `origin`
+        (sample) says where a simulation came from, `group` its declared group or its split in The Well.
 
     Raises:
         DataError: A file cannot be used, does not fit its declaration, or differs from the others.
     """
-    parts = []
-    for file in find_files(paths):
+    files = find_files(paths)
+    names = _labels(files)
+    parts: list[Part] = []
+    for file in files:
         with open_file(file) as handle:
-            parts += [_read_part(handle, layout, group) for group in (layout.groups if layout else ()) or ("",)]
+            parts += _read_parts(handle, names[file], layout, allow_external)
     return join_parts(parts)
 
 
@@ -66,6 +71,9 @@ def find_files(paths: Paths) -> list[Path]:
     path = Path(paths).expanduser().absolute()
     if (path / MANIFEST).exists():
         return [_complete(path / shard.file, shard.bytes) for shard in read_manifest(path).shards]
+    splits = [path / "data" / split for split in SPLITS if (path / "data" / split).is_dir()]
+    if splits:  # a data set of The Well
+        return [file for folder in splits for file in find_files(folder)]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
         if not files:
@@ -87,73 +95,50 @@ def _complete(file: Path, size: int) -> Path:
     return file
 
 
-def _read_part(handle: h5py.File, layout: Mapping | None, group: str) -> Part:
-    """One file, or one group of it, as a data set with a sample axis."""
-    file = Path(handle.filename)
-    found = mapped_variables(handle, layout, group) if layout else named_variables(handle)
-    _check_lengths(found, file)
-    ds = xr.Dataset({v.name: _variable(v) for v in found if not v.is_coordinate})
-    ds = ds.assign_coords({v.name: _variable(v) for v in found if v.is_coordinate})
-    ds = _decoded(ds).assign_attrs(attributes(handle))
-    where = f"{file.name}:{group}" if group else file.name
-    return Part(where, _with_sample(ds, where, group))
+def _labels(files: Sequence[Path]) -> dict[Path, str]:
+    """Names of files in messages and identities: as short as tells them apart."""
+    if len({file.name for file in files}) == len(files):
+        return {file: file.name for file in files}
+    common = os.path.commonpath([file.parent for file in files])
+    return {file: file.relative_to(common).as_posix() for file in files}
 
 
-def _check_lengths(found: Sequence[FileVariable], file: Path) -> None:
-    """Refuse an axis whose length differs between variables."""
-    seen: dict[str, tuple[int, str]] = {}
-    for variable in found:
-        for axis, size in zip(variable.axes, variable.values.shape, strict=True):
-            known, name = seen.setdefault(axis, (size, variable.name))
-            if known != size:
-                raise DataError(
-                    f"{file}: axis '{axis}' has {known} entries in '{name}' but {size} in '{variable.name}'; "
-                    "check the order of the declared axes, or give the second axis another name"
-                )
+def _read_parts(handle: h5py.File, where: str, layout: Layout | None, external: bool) -> list[Part]:
+    """A file as data sets with a sample axis: one, or one for each declared group."""
+    if isinstance(layout, Mapping):
+        layout = layout.model_copy(update={"allow_external": layout.allow_external or external})
+        names = [(group, f"{where}:{group}" if group else where) for group in layout.groups or ("",)]
+        return [Part(name, _with_sample(_mapped(handle, layout, group), name, group)) for group, name in names]
+    name = chosen_layout(handle, layout).name
+    if name == "pdebench":
+        return [Part(where, _with_sample(read_pdebench(handle, external=external), where))]
+    if name == "the_well":
+        split = split_of(Path(handle.filename)) or ""
+        return [Part(where, _with_sample(read_well(handle, external=external), where, split), own_fields=True)]
+    ds = assemble(named_variables(handle, external=external), Path(handle.filename))
+    ds = _decoded(decode_text(ds)).assign_attrs(attributes(handle))
+    return [Part(where, _with_sample(ds, where))]
 
 
-def _variable(variable: FileVariable) -> xr.Variable:
-    values = variable.values
-    small = math.prod(values.shape) * values.dtype.itemsize <= EAGER_BYTES
-    if isinstance(values, np.ndarray):
-        data: Any = values
-    elif small and (variable.is_coordinate or len(variable.axes) <= 1):
-        data = values[...]
-    else:
-        data = _lazy(values, variable.axes)
-    order = [axis for axis in LEADING if axis in variable.axes]
-    order += [axis for axis in variable.axes if axis not in LEADING]
-    return xr.Variable(variable.axes, data, variable.attributes).transpose(*order)
+def chosen_layout(handle: h5py.File, layout: Layout | None) -> Detection:
+    """The layout in which a file is read, and why.
 
-
-def _lazy(array: H5Array, axes: tuple[str, ...]) -> da.Array:
-    name = f"read-{array.path.strip('/')}-{tokenize(str(array.file), array.path, array.stamp)}"
-    chunks = block_shape(array.shape, axes, array.chunks, array.dtype.itemsize)
-    meta = np.empty((0,) * array.ndim, array.dtype)
-    return da.from_array(array, chunks, name=name, lock=False, fancy=False, meta=meta)
-
-
-def block_shape(
-    shape: Sequence[int], axes: Sequence[str], chunks: Sequence[int] | None, itemsize: int
-) -> tuple[int, ...]:
-    """Shape of the blocks in which a variable is read: whole chunks, whole snapshots, about 8 MB.
-
-    Arguments:
-        shape: Shape of the variable.
-        axes: Names of its axes.
-        chunks: Chunks of the file; None where there are none.
-        itemsize: Bytes of a value.
+    Raises:
+        DataError: Shards were asked for, but no manifest lies beside the file.
     """
-    block = [
-        min(chunks[axis] if chunks else 1, size) if name in ("sample", "time") else size
-        for axis, (name, size) in enumerate(zip(axes, shape, strict=True))
-    ]
-    for name in ("time", "sample"):  # a simulation as a whole first: its steps lie side by side
-        if name in axes:
-            axis = list(axes).index(name)
-            fits = max(1, BLOCK_BYTES // (math.prod(block) * itemsize))
-            block[axis] = min(shape[axis], block[axis] * fits)
-    return tuple(block)
+    if isinstance(layout, Mapping):
+        return Detection("mapping", "a mapping is declared")
+    if layout in (None, "auto"):
+        return detect(handle)
+    folder = Path(handle.filename).parent
+    if layout == "shards" and not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder} has no {MANIFEST}: these are no shards; choose another layout, or 'auto'")
+    return Detection(str(layout), "it was asked for")
+
+
+def _mapped(handle: h5py.File, layout: Mapping, group: str) -> xr.Dataset:
+    ds = assemble(mapped_variables(handle, layout, group), Path(handle.filename))
+    return _decoded(ds).assign_attrs(attributes(handle))
 
 
 def _decoded(ds: xr.Dataset) -> xr.Dataset:
@@ -164,7 +149,7 @@ def _decoded(ds: xr.Dataset) -> xr.Dataset:
     return ds.set_coords(sorted(listed & set(ds.data_vars)))
 
 
-def _with_sample(ds: xr.Dataset, where: str, group: str) -> xr.Dataset:
+def _with_sample(ds: xr.Dataset, where: str, group: str = "") -> xr.Dataset:
     """The data set with a sample axis and the origin of every sample; a file without one is one simulation."""
     if "sample" not in ds.dims:
         constants = [name for name, variable in ds.coords.items() if not variable.dims]

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from surrogate.config import Settings
 
-__all__ = ["LEADING", "MappedVariable", "Mapping"]
+__all__ = ["LAYOUTS", "LEADING", "Layout", "LayoutName", "MappedVariable", "Mapping", "in_order", "is_channel"]
 
 LEADING = ("sample", "time", "channel")  # the axes with a meaning; every other axis is space
+LAYOUTS = ("auto", "shards", "netcdf", "pdebench", "the_well")
+LayoutName = Literal["auto", "shards", "netcdf", "pdebench", "the_well"]
+
+
+def is_channel(axis: object) -> bool:
+    """Whether an axis counts components: `channel`, or `..._channel` where variables differ in them."""
+    return axis == "channel" or str(axis).endswith("_channel")
+
+
+def in_order(axes: tuple[Any, ...]) -> list[Any]:
+    """Axes in the order sample, time, channel, space."""
+    first = [axis for axis in ("sample", "time") if axis in axes] + [axis for axis in axes if is_channel(axis)]
+    return first + [axis for axis in axes if axis not in first]
 
 
 class MappedVariable(Settings):
@@ -18,7 +31,8 @@ class MappedVariable(Settings):
 
     Arguments:
         path: Path of the dataset in the file, or in each group.
-        axes: Names of its axes in file order: `sample`, `time`, `channel`, and space by name (`y`, `x`, `point`).
+        axes: Names of its axes in file order: `sample`, `time`, `channel` (or `..._channel`), and space by name
+            (`y`, `x`, `point`).
         units: Units, as text; "1" for none.
     """
 
@@ -44,11 +58,13 @@ class Mapping(Settings):
         groups: HDF5 groups that hold the same variables, joined along `sample`; their names become coordinate `group`.
         variables: Datasets by the name that they get.
         coordinates: Coordinates by the name that they get.
+        allow_external: Follow links and external storage that leave the folder of the file.
     """
 
     groups: tuple[str, ...] = ()
     variables: dict[str, MappedVariable] = Field(min_length=1)
     coordinates: dict[str, MappedVariable] = Field(default_factory=dict)
+    allow_external: bool = False
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -60,3 +76,10 @@ class Mapping(Settings):
         if clash:
             raise ValueError(f"'{clash[0]}' is taken as the name of an axis or coordinate; rename the variable")
         return self
+
+
+def _kind(layout: Any) -> str:
+    return "name" if isinstance(layout, str) else "mapping"
+
+
+Layout = Annotated[Annotated[Mapping, Tag("mapping")] | Annotated[LayoutName, Tag("name")], Discriminator(_kind)]

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from surrogate.config import Settings
-from surrogate.data.mapping import Mapping
+from surrogate.data.mapping import Layout
 
 __all__ = ["DataSettings", "NamedGroup", "SplitSettings", "Window"]
 
@@ -73,7 +73,8 @@ class DataSettings(Settings):
 
     Arguments:
         path: File, folder or glob.
-        layout: Declared mapping; None for our shards and NetCDF-4.
+        layout: Name of a layout (`auto`, `shards`, `netcdf`, `pdebench`, `the_well`) or a declared mapping; None is
+            `auto`.
         inputs: Names of the input variables: fields or parameters.
         targets: Names of the target variables.
         window: Steps of a sample; only where there is a time axis.
@@ -82,7 +83,7 @@ class DataSettings(Settings):
     """
 
     path: str = Field(min_length=1)
-    layout: Mapping | None = None
+    layout: Layout | None = None
     inputs: list[str] = Field(min_length=1)
     targets: list[str] = Field(min_length=1)
     window: Window | None = None

@@ -36,26 +36,26 @@ FILTERS = {
 
 
 @contextlib.contextmanager
-def dataset_at(handle: h5py.File, path: str, *, hops: int = HOPS) -> Iterator[h5py.Dataset]:
-    """The dataset at a path, through links that stay in the folder of the file.
+def dataset_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool = False) -> Iterator[h5py.Dataset]:
+    """The dataset at a path, through links that stay in the folder of the file, or through all where `external`.
 
     Raises:
         DataError: It is missing, a group, or a link leaves the folder; nothing outside of it is opened.
     """
     if hops == 0:
         raise DataError(f"{handle.filename}:{path}: more than {HOPS} links in a row; name the dataset itself")
-    step = _first_link(handle, path)
+    step = _first_link(handle, path, external)
     if step is None:
         yield handle[path]
         return
     file, path = step
     here = file == Path(handle.filename)
     opened = contextlib.nullcontext(handle) if here else open_file(file)
-    with opened as other, dataset_at(other, path, hops=hops - 1) as dataset:
+    with opened as other, dataset_at(other, path, hops=hops - 1, external=external) as dataset:
         yield dataset
 
 
-def _first_link(handle: h5py.File, path: str) -> tuple[Path, str] | None:
+def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str] | None:
     """Where the first link on the way to `path` leads; None where the way has no link."""
     file, parts = Path(handle.filename), [part for part in path.split("/") if part]
     node: h5py.Group = handle
@@ -63,7 +63,8 @@ def _first_link(handle: h5py.File, path: str) -> tuple[Path, str] | None:
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         rest = parts[depth + 1 :]
         if isinstance(link, h5py.ExternalLink):
-            return inside(file, link.filename, f"{file}:{path}: an external link"), posixpath.join(link.path, *rest)
+            target = inside(file, link.filename, f"{file}:{path}: an external link", external=external)
+            return target, posixpath.join(link.path, *rest)
         if isinstance(link, h5py.SoftLink):
             return file, posixpath.join("/", *parts[:depth], link.path, *rest)
         if link is None:
@@ -84,7 +85,7 @@ def holds(group: h5py.Group, path: str) -> bool:
     return isinstance(group[name], h5py.Group) and holds(group[name], rest)
 
 
-def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS) -> H5Array:
+def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS, external: bool = False) -> H5Array:
     """The lazy array of a dataset, checked.
 
     Raises:
@@ -97,7 +98,7 @@ def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS) -> H5Array:
     if dataset.size == 0:
         raise DataError(f"{where}: holds no values (shape {dataset.shape}); leave it out")
     dtype = native_type(dataset.dtype, where)
-    check_storage(dataset, where, hops)
+    check_storage(dataset, where, hops, external=external)
     check_filters(dataset, where)
     check_allocated(dataset, where)
     return H5Array(
@@ -109,6 +110,7 @@ def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS) -> H5Array:
         stored=dataset.dtype,
         chunks=dataset.chunks,
         offset=_offset(dataset),
+        filters=_chunk_filters(dataset),
     )
 
 
@@ -127,28 +129,31 @@ def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
     return (f"did you mean '{close}'? " if close else "") + "found " + (", ".join(found[:SHOWN]) or "no dataset") + more
 
 
-def inside(file: Path, name: str, what: str) -> Path:
-    """The file that `name` stands for, seen from `file`; refused outside of the folder of `file`."""
+def inside(file: Path, name: str, what: str, *, external: bool = False) -> Path:
+    """The file that `name` stands for, seen from `file`; refused outside of the folder of `file` unless `external`."""
     folder = file.resolve().parent
     target = (folder / name).resolve()
-    if not target.is_relative_to(folder):
-        raise DataError(f"{what} leads to {name}, outside of {folder}: refused; copy the data into one folder")
+    if not external and not target.is_relative_to(folder):
+        raise DataError(
+            f"{what} leads to {name}, outside of {folder}: refused; copy the data into one folder, or set "
+            "layout.allow_external: true"
+        )
     if not target.is_file():
         raise DataError(f"{what} leads to {name}, which is missing; copy it beside {file.name}")
     return target
 
 
-def check_storage(dataset: h5py.Dataset, where: str, hops: int = HOPS) -> None:
-    """Refuse external and virtual storage that leaves the folder of the file, in any depth."""
+def check_storage(dataset: h5py.Dataset, where: str, hops: int = HOPS, *, external: bool = False) -> None:
+    """Refuse external and virtual storage that leaves the folder of the file, in any depth, unless `external`."""
     file = Path(dataset.file.filename)
     for name, _, _ in dataset.external or ():
-        inside(file, name, f"{where}: external storage")
+        inside(file, name, f"{where}: external storage", external=external)
     for source in dataset.virtual_sources() if dataset.is_virtual else ():
         here = source.file_name == "."
-        target = file if here else inside(file, source.file_name, f"{where}: a virtual dataset")
+        target = file if here else inside(file, source.file_name, f"{where}: a virtual dataset", external=external)
         opened = contextlib.nullcontext(dataset.file) if here else open_file(target)
-        with opened as handle, dataset_at(handle, source.dset_name, hops=hops - 1) as part:
-            h5_array(part, hops=hops - 1)
+        with opened as handle, dataset_at(handle, source.dset_name, hops=hops - 1, external=external) as part:
+            h5_array(part, hops=hops - 1, external=external)
 
 
 def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
@@ -228,3 +233,10 @@ def _offset(dataset: h5py.Dataset) -> int | None:
     if not plain or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
         return None
     return dataset.id.get_offset()
+
+
+def _chunk_filters(dataset: h5py.Dataset) -> tuple[int, ...] | None:
+    """Codes of the filters of chunks that lie in the file itself; None where they must be read by HDF5."""
+    if dataset.chunks is None or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
+        return None
+    return tuple(code for code, _ in _filters(dataset))

@@ -1,19 +1,13 @@
-"""Shards that are whole or absent, and the manifest that names them.
-
-HDF5 lays a shard out in memory and never touches the disk: the library can take the process down when a disk fills or
-leave half a file. The bytes are written by plain file calls into a file beside the target, flushed and renamed.
-"""
+"""Shards that are whole or absent, and the manifest that names them."""
 
 from __future__ import annotations
 
-import errno
-import io
 import json
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import h5py
 import numpy as np
@@ -22,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from surrogate.checks import DataError
 from surrogate.config import Settings
+from surrogate.data.raw import BLOCK_BYTES, reserve, set_attributes, write_file
 from surrogate.files import replacing, sha256
 
 __all__ = [
@@ -38,8 +33,6 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 64 * 2**20
-BLOCK_BYTES = 32 * 2**20
-ALIGNMENT = 64
 NO_COORDINATE = "This is a netCDF dimension but not a netCDF variable.%10d"
 
 
@@ -79,7 +72,14 @@ class Manifest(Settings):
 # --- shards ----------------------------------------------------------------------------------------------------------
 
 
-def write_shard(path: Path, dataset: xr.Dataset) -> Shard:
+def write_shard(
+    path: Path,
+    dataset: xr.Dataset,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    reread: bool = False,
+    done: Callable[[int], None] | None = None,
+) -> Shard:
     """Write a data set as one NetCDF-4-conforming HDF5 file, or leave what was there.
 
     Every variable is contiguous, uncompressed and little-endian, so a memory map reads it at `Dataset.id.get_offset()`.
@@ -88,6 +88,9 @@ def write_shard(path: Path, dataset: xr.Dataset) -> Shard:
     Arguments:
         path: The file; an older version stays until the new one is complete.
         dataset: Numeric variables over named dimensions, the first dimension of a field being `sample`.
+        block_bytes: Bound of the values in memory at a time.
+        reread: Read the shard again and compare the SHA-256 of its values before it becomes visible.
+        done: Called with the bytes of every block that was written.
 
     Returns:
         The entry of the shard in a manifest.
@@ -99,69 +102,19 @@ def write_shard(path: Path, dataset: xr.Dataset) -> Shard:
     samples = dataset.sizes.get("sample", 0)
     if not samples or not all(dataset.sizes.values()):
         raise DataError(f"nothing to write to {path}: the data set has the sizes {dict(dataset.sizes)}")
-    skeleton, offsets, size = _lay_out(dataset, path)
-    with replacing(path) as part:
-        with open(part, "wb") as file:
-            _reserve(file, size)
-            for offset, piece in skeleton.pieces:
-                file.seek(offset)
-                file.write(piece)
-            for name, offset in offsets.items():
-                file.seek(offset)
-                _fill(file, dataset[name].variable)
-        shard = Shard(file=path.name, samples=samples, bytes=size, sha256=sha256(part))
-    return shard
+    written = write_file(path, partial(_declare, dataset, path), block_bytes=block_bytes, reread=reread, done=done)
+    return Shard(file=path.name, samples=samples, bytes=written.bytes, sha256=written.sha256)
 
 
-class _Skeleton(io.RawIOBase):
-    """A file in memory that keeps only what HDF5 writes, not the room it leaves for data."""
-
-    def __init__(self) -> None:
-        self.pieces: list[tuple[int, bytes]] = []
-        self.position = self.size = 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
-        return self.position
-
-    def write(self, data: Any) -> int:
-        piece = bytes(data)
-        self.pieces.append((self.position, piece))
-        self.position += len(piece)
-        self.size = max(self.size, self.position)
-        return len(piece)
-
-    def readinto(self, buffer: Any) -> int:
-        start, stop = self.position, self.position + len(buffer)
-        content = bytearray(len(buffer))
-        for offset, piece in self.pieces:
-            low, high = max(start, offset), min(stop, offset + len(piece))
-            if low < high:
-                content[low - start : high - start] = piece[low - offset : high - offset]
-        buffer[:] = content
-        self.position = stop
-        return len(content)
-
-    def truncate(self, size: int | None = None) -> int:
-        self.size = self.position if size is None else size
-        return self.size
-
-
-def _lay_out(dataset: xr.Dataset, path: Path) -> tuple[_Skeleton, dict[str, int], int]:
-    """The metadata of a shard, the place of each variable's first byte, and the size of the whole file."""
-    skeleton = _Skeleton()
-    with h5py.File(skeleton, "w", track_order=True, alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
-        _set_attributes(file, dataset.attrs)
-        for index, (dim, length) in enumerate(dataset.sizes.items()):
-            _create_dimension(file, str(dim), length, index, dataset, path)
-        variables = [str(name) for name in dataset.variables]
-        for name in variables:
-            if name not in dataset.sizes:
-                _create_variable(file, name, dataset, path)
-        offsets = {name: file[name].id.get_offset() for name in variables}
-        file.flush()
-        size = file.id.get_filesize()
-    return skeleton, offsets, size
+def _declare(dataset: xr.Dataset, path: Path, file: h5py.File) -> dict[str, xr.Variable]:
+    """Dimensions, variables and attributes of a shard, and the values to fill in."""
+    set_attributes(file, dataset.attrs)
+    for index, (dim, length) in enumerate(dataset.sizes.items()):
+        _create_dimension(file, str(dim), length, index, dataset, path)
+    for name in map(str, dataset.variables):
+        if name not in dataset.sizes:
+            _create_variable(file, name, dataset, path)
+    return {str(name): variable for name, variable in dataset.variables.items()}
 
 
 def _create_dimension(file: h5py.File, dim: str, length: int, index: int, dataset: xr.Dataset, path: Path) -> None:
@@ -180,7 +133,7 @@ def _create_variable(file: h5py.File, name: str, dataset: xr.Dataset, path: Path
         target.dims[axis].attach_scale(file[str(dim)])
     if name in dataset.data_vars:
         beside = [str(c) for c in dataset.coords if c not in dataset.sizes and set(dataset[c].dims) <= {*variable.dims}]
-        _set_attributes(target, {"coordinates": " ".join(beside)} if beside else {})
+        set_attributes(target, {"coordinates": " ".join(beside)} if beside else {})
 
 
 def _create(file: h5py.File, name: str, variable: xr.Variable, path: Path) -> h5py.Dataset:
@@ -189,48 +142,9 @@ def _create(file: h5py.File, name: str, variable: xr.Variable, path: Path) -> h5
         raise DataError(f"cannot write {path}:{name}: it holds {variable.dtype}, only real numbers can be stored")
     if "/" in name:
         raise DataError(f"cannot write {path}:{name}: a name with a slash would be a group; rename the variable")
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)  # the same data give the same bytes
-    kind = h5py.h5t.py_create(variable.dtype.newbyteorder("<"))
-    space = h5py.h5s.create_simple(variable.shape) if variable.shape else h5py.h5s.create(h5py.h5s.SCALAR)
-    target = h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, space, plan))
-    _set_attributes(target, variable.attrs)
+    target = reserve(file, name, variable.shape, variable.dtype)
+    set_attributes(target, variable.attrs)
     return target
-
-
-def _set_attributes(target: h5py.File | h5py.Dataset, attributes: Mapping[Any, Any]) -> None:
-    for name, value in attributes.items():
-        number = np.asarray(value)
-        if number.dtype.kind in "fiu":
-            target.attrs[str(name)] = number
-        else:
-            text = str(value).encode()
-            target.attrs.create(str(name), text, dtype=h5py.string_dtype("utf-8", max(len(text), 1)))
-
-
-def _reserve(file: BinaryIO, size: int) -> None:
-    """Claim the room on the disk first; where that is not offered, the writes themselves tell of a full disk."""
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-        file.truncate(size)
-
-
-def _fill(file: BinaryIO, variable: xr.Variable) -> None:
-    if not variable.ndim:
-        variable = variable.set_dims({"row": 1})
-    rows = max(1, BLOCK_BYTES * len(variable) // variable.nbytes)
-    for start in range(0, len(variable), rows):
-        block = variable[start : start + rows].values
-        file.write(np.ascontiguousarray(block, dtype=variable.dtype.newbyteorder("<")).data)
 
 
 # --- manifest --------------------------------------------------------------------------------------------------------

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
 from surrogate.data.columns import Side, make_side, pick
-from surrogate.data.gather import Buffer, Reader, chunks_of
+from surrogate.data.device import Numbered, on_device
+from surrogate.data.gather import Buffer, Reader
 from surrogate.data.plan import Consumer, Group, Plan, make_blocks, merge_chunks
 from surrogate.data.settings import Window
 
@@ -24,7 +29,8 @@ __all__ = ["Stream"]
 
 BLOCK_BYTES = 8_000_000
 FLOAT = 4  # bytes
-READERS = 4  # threads that read and decode a block
+SMALLEST_SHARE = 16  # part of the buffer that a block may take to keep a simulation in one piece
+READERS = min(4, os.cpu_count() or 1)  # threads that read and decode
 
 Share = dict[int, np.ndarray]  # windows by batch
 
@@ -34,6 +40,7 @@ class Stream(IterableDataset[Batch]):
 
     Channels are stacked in the order given: for each time step each variable that changes in time and each of its
     channels; then, once, variables without time. Parameters (sample,) beside fields become constant channels.
+    Inputs and targets are one tensor where they have the same channels: do not change a batch in place.
     The batches of an epoch are a function of (seed, epoch) alone; ranks share every batch, workers take turns.
     A `DataLoader(stream, batch_size=None, num_workers=n)` keeps the order; call `set_epoch` before each of its epochs.
 
@@ -49,6 +56,7 @@ class Stream(IterableDataset[Batch]):
         rank: Which slice of every batch to take.
         world: Number of slices.
         drop_last: Leave out the last batch where it is smaller.
+        device: Where batches are needed. To a GPU each is copied from pinned memory while the one before is used.
 
     Raises:
         ConfigError: The options contradict each other or the data.
@@ -69,6 +77,7 @@ class Stream(IterableDataset[Batch]):
         rank: int = 0,
         world: int = 1,
         drop_last: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not 0 <= rank < world or batch_size < world:
             raise ConfigError(f"rank {rank} of {world} with batch_size {batch_size}: every rank needs a sample a batch")
@@ -82,15 +91,27 @@ class Stream(IterableDataset[Batch]):
         self.targets = make_side(ds, targets, window.target_offsets if window else (0,), present)
         self._reader = Reader(ds, self.inputs, self.targets, extent)
         capacity = _capacity(self.inputs, self.targets, buffer_bytes)
-        blocks = _blocks(list(self._reader.arrays.values()), ds.sizes["sample"], extent, capacity)
+        blocks = _blocks(self._reader, ds.sizes["sample"], extent, capacity, buffer_bytes)
         self.plan = Plan(blocks, capacity, batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         self._epoch = self._first = self._done = 0
         self._held: Buffer | None = None
+        self._room: list[list[Tensor]] | None = None
+        self.device = torch.device(device)
 
     @property
     def samples(self) -> int:
         """Samples of an epoch: windows of all simulations."""
         return self.plan.windows
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """How each variable is read: `in memory`, `direct`, `threaded decoding`, `h5py` or `dask`."""
+        return self._reader.reading
+
+    @cached_property
+    def content(self) -> str:
+        """A name that changes with the files, the selection, the variables and the window; not with the order."""
+        return self._reader.content()
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -148,21 +169,31 @@ class Stream(IterableDataset[Batch]):
             )
         self._epoch, self._first, self._done = state["epoch"], state["batches"], state["batches"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None, "_room": None}  # a worker process reads for itself
+
     def __iter__(self) -> Iterator[Batch]:
         epoch, worker = self._epoch, get_worker_info()
         consumer = Consumer(
             self.rank, self.world, worker.id if worker else 0, worker.num_workers if worker else 1, self._first
         )
         self._done = self._first
+        batches = self._numbered(epoch, consumer)
+        with contextlib.closing(batches):
+            for done, batch in on_device(batches, self.device):
+                self._done = done
+                yield batch
+        self.set_epoch(epoch + 1)
+
+    def _numbered(self, epoch: int, consumer: Consumer) -> Generator[Numbered]:
+        """Batches on the host, each with the number of batches done once it is."""
         parts: list[Batch] = []
         for group, buffer, share in self._buffers(epoch, consumer):
             for batch, windows in share.items():
                 parts.append(self._batch(buffer, windows))
                 if self.plan.ends_in(batch, group):
-                    self._done = batch + 1
-                    yield _join(parts)
+                    yield batch + 1, _join(parts)
                     parts = []
-        self.set_epoch(epoch + 1)
 
     def _batch(self, buffer: Buffer, windows: np.ndarray) -> Batch:
         sample, time = self.plan.locate(windows)
@@ -181,8 +212,9 @@ class Stream(IterableDataset[Batch]):
             yield from ((group, self._held, self.plan.share(epoch, group, consumer)) for group in groups)
             return
         stop = threading.Event()
-        largest = max(group.stop - group.start for group in groups)
-        room = [self._reader.allocate(largest) for _ in groups[:2]]  # neighbouring groups take turns
+        room, self._room = self._room or [], None  # another iterator of this stream takes room of its own
+        while len(room) < len(groups[:2]):  # neighbouring groups take turns
+            room.append(self._reader.allocate(min(self.plan.capacity, self.plan.windows)))
 
         def load(group: Group) -> tuple[Group, Buffer, Share]:
             share = self.plan.share(epoch, group, consumer)
@@ -200,6 +232,7 @@ class Stream(IterableDataset[Batch]):
                     self._held = ready[0][1] if alone and ready else None
             finally:
                 stop.set()
+        self._room = None if alone else room
 
 
 def _join(parts: Sequence[Batch]) -> Batch:
@@ -232,19 +265,26 @@ def _window(ds: xr.Dataset, names: Sequence[str], window: Window | None) -> Wind
 
 def _capacity(inputs: Side, targets: Side, buffer_bytes: int) -> int:
     """Samples that half of the buffer holds."""
-    size = FLOAT * (math.prod(inputs.shape) + math.prod(targets.shape))
+    shared = inputs.columns == targets.columns  # kept once
+    size = FLOAT * (math.prod(inputs.shape) + (0 if shared else math.prod(targets.shape)))
     if buffer_bytes < 2 * size:
         raise ConfigError(f"buffer_bytes is {buffer_bytes}, but two samples take {2 * size}; give at least that")
     return buffer_bytes // 2 // size
 
 
-def _blocks(arrays: Sequence[xr.DataArray], samples: int, extent: int, capacity: int) -> np.ndarray:
-    """Blocks that follow the chunks of the largest variable, small chunks joined to about 8 MB."""
+def _blocks(reader: Reader, samples: int, extent: int, capacity: int, buffer_bytes: int) -> np.ndarray:
+    """Blocks that follow the chunks of the largest variable, small chunks joined to about 8 MB.
+
+    Time is cut as little as the buffer allows, since the steps at a cut are read twice.
+    """
+    arrays = list(reader.arrays.values())
     main = max(arrays, key=lambda array: ("sample" in array.dims, array.nbytes))
     timed = max(arrays, key=lambda array: ("time" in array.dims, array is main, array.nbytes))
     steps = timed.sizes.get("time", 1)
     step_bytes = max(1, sum(array.nbytes for array in arrays) // (samples * steps))
-    times = merge_chunks(chunks_of(timed, "time"), max(1, BLOCK_BYTES // step_bytes))
-    joint = BLOCK_BYTES // (step_bytes * steps) if len(times) == 1 else 1
-    sample_chunks = chunks_of(main, "sample") if "sample" in main.dims else (1,) * samples
-    return make_blocks(merge_chunks(sample_chunks, joint), times, extent, capacity)
+    longest = max(BLOCK_BYTES, buffer_bytes // SMALLEST_SHARE)
+    longest_steps = min(longest // step_bytes, capacity + extent - 1)
+    times = merge_chunks(reader.sources[str(timed.name)].chunks("time"), max(1, longest_steps))
+    joint = min(BLOCK_BYTES // (step_bytes * steps), capacity // (steps - extent + 1)) if len(times) == 1 else 1
+    chunks = reader.sources[str(main.name)].chunks("sample") if "sample" in main.dims else (1,) * samples
+    return make_blocks(merge_chunks(chunks, joint), times, extent, capacity)

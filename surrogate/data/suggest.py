@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from surrogate.data.mapping import LEADING
+import xarray as xr
 
-__all__ = ["Candidate", "propose_axes", "suggest_config"]
+from surrogate.data.mapping import LEADING, is_channel
+
+__all__ = ["Candidate", "propose_axes", "suggest_config", "suggest_named"]
 
 CHECK = "  # check the order"
 COORDINATES = ("x", "y", "z", "r", "theta", "t", "time", "lat", "lon", "latitude", "longitude")
@@ -98,6 +100,30 @@ def suggest_config(path: str, candidates: Sequence[Candidate]) -> str:
     return "\n".join([*lines, f"  split: {{validation: 0.1, test: {test}, seed: 0}}"]) + "\n"
 
 
+def suggest_named(path: str, layout: str, opened: xr.Dataset) -> str:
+    """The `data:` section for files whose layout has a name.
+
+    Arguments:
+        path: The path as the user gave it.
+        layout: Name of the layout.
+        opened: The files, opened in it.
+    """
+    own = {*opened.dims, "origin", "group", "seed"}
+    names = [name for name, variable in opened.variables.items() if name not in own and variable.dtype.kind in "fiu"]
+    names = [name for name in names if name in opened.data_vars or _differs(opened.variables[name])]
+    lines = ["data:", f"  path: {_quoted(path)}", f"  layout: {layout}"]
+    lines += _choice({str(name): tuple(map(str, opened.variables[name].dims)) for name in names})
+    groups = set(opened["group"].values) if "group" in opened.coords else set()
+    validation = "{group: valid}" if "valid" in groups else "0.1"
+    test = "{group: test}" if "test" in groups else "0.1"
+    return "\n".join([*lines, f"  split: {{validation: {validation}, test: {test}, seed: 0}}"]) + "\n"
+
+
+def _differs(parameter: xr.Variable) -> bool:
+    """Whether a coordinate is a parameter that tells simulations apart."""
+    return parameter.dims == ("sample",) and bool((parameter.values != parameter.values[:1]).any())
+
+
 def _axes_of(candidate: Candidate, lengths: Mapping[str, int]) -> tuple[str, ...]:
     axis = _coordinate_axis(candidate)
     return (axis,) if axis else propose_axes(candidate.shape, lengths)
@@ -131,9 +157,13 @@ def _quoted(text: str) -> str:
     return text if plain else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
+def _is_space(axis: str) -> bool:
+    return axis not in LEADING and not is_channel(axis)
+
+
 def _choice(axes: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Inputs, targets and window: parameters before fields, the first field before the others."""
-    fields = [name for name, dims in axes.items() if set(dims) - set(LEADING)] or list(axes)
+    fields = [name for name, dims in axes.items() if any(_is_space(dim) for dim in dims)] or list(axes)
     parameters = [name for name in axes if name not in fields]
     moving = [name for name in fields if "time" in axes[name]]
     still = [name for name in fields if name not in moving]

@@ -10,10 +10,19 @@ import numpy as np
 
 from surrogate.checks import DataError
 from surrogate.data.hdf5 import H5Array
-from surrogate.data.mapping import MappedVariable, Mapping
+from surrogate.data.mapping import Mapping
+from surrogate.data.stack import H5Stack
 from surrogate.data.storage import dataset_at, describe_names, h5_array, holds
 
-__all__ = ["FileVariable", "attributes", "is_variable", "mapped_variables", "named_axes", "named_variables"]
+__all__ = [
+    "FileVariable",
+    "attributes",
+    "is_variable",
+    "mapped_variables",
+    "named_axes",
+    "named_variables",
+    "variable_at",
+]
 
 INTERNAL = (  # attributes that HDF5 and NetCDF-4 keep for themselves
     "CLASS",
@@ -34,7 +43,7 @@ class FileVariable:
     """A dataset with the names of its axes; `values` is lazy, or an array of text."""
 
     name: str
-    values: H5Array | np.ndarray
+    values: H5Array | H5Stack | np.ndarray
     axes: tuple[str, ...]
     is_coordinate: bool = False
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -72,14 +81,33 @@ def _bare(name: str) -> str:
     return name.rpartition("/")[2].removeprefix("_nc4_non_coord_")
 
 
-def named_variables(handle: h5py.File) -> list[FileVariable]:
+def variable_at(
+    handle: h5py.File, path: str, axes: tuple[str, ...], *, name: str = "", external: bool = False
+) -> FileVariable:
+    """The dataset at a path, whose axes a known layout prescribes; a coordinate where it is named like its only axis.
+
+    Raises:
+        DataError: It is missing, cannot be used, or has another rank.
+    """
+    with dataset_at(handle, path, external=external) as dataset:
+        values, found = h5_array(dataset, external=external), attributes(dataset)
+    if values.ndim != len(axes):
+        raise DataError(
+            f"{handle.filename}:{path}: has shape {values.shape}, but its layout prescribes the axes "
+            f"[{', '.join(axes)}]; declare a mapping if the file deviates from the layout"
+        )
+    name = name or _bare(path)
+    return FileVariable(name, values, axes, axes == (name,), found)
+
+
+def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVariable]:
     """The datasets at the root of a file whose dimensions are named; links are left to declared layouts.
 
     Raises:
         DataError: A dataset has an axis without a name, or the root holds no dataset.
     """
     own = [handle[name] for name in handle if isinstance(handle.get(name, getlink=True), h5py.HardLink)]
-    found = [_named(handle, item) for item in own if isinstance(item, h5py.Dataset) and is_variable(item)]
+    found = [_named(handle, item, external) for item in own if isinstance(item, h5py.Dataset) and is_variable(item)]
     if not any(not variable.is_coordinate for variable in found):
         raise DataError(_declare(handle, "has no variable with named dimensions at its root"))
     return found
@@ -91,13 +119,13 @@ def is_variable(dataset: h5py.Dataset) -> bool:
     return not (label if isinstance(label, bytes) else str(label).encode()).startswith(NO_VARIABLE)
 
 
-def _named(handle: h5py.File, dataset: h5py.Dataset) -> FileVariable:
+def _named(handle: h5py.File, dataset: h5py.Dataset, external: bool) -> FileVariable:
     axes = named_axes(dataset)
     if axes is None:
         raise DataError(_declare(handle, f"does not name the axes of '{_bare(dataset.name)}' {dataset.shape}"))
     name = _bare(dataset.name)
     text = h5py.check_string_dtype(dataset.dtype) is not None
-    values = _text(dataset) if text and dataset.shape is not None else h5_array(dataset)
+    values = _text(dataset) if text and dataset.shape is not None else h5_array(dataset, external=external)
     return FileVariable(name, values, axes, text or axes == (name,), attributes(dataset))
 
 
@@ -118,18 +146,21 @@ def mapped_variables(handle: h5py.File, layout: Mapping, group: str = "") -> lis
     Raises:
         DataError: A dataset is missing, cannot be used, or has another rank than the declared axes.
     """
-    variables = [_mapped(handle, group, name, entry) for name, entry in layout.variables.items()]
-    return variables + [_mapped(handle, group, name, entry, shared=True) for name, entry in layout.coordinates.items()]
+    variables = [_mapped(handle, layout, group, name) for name in layout.variables]
+    return variables + [_mapped(handle, layout, group, name) for name in layout.coordinates]
 
 
-def _mapped(handle: h5py.File, group: str, name: str, entry: MappedVariable, *, shared: bool = False) -> FileVariable:
-    """One declared dataset; a shared one (a coordinate) may lie at the root instead of in the group."""
+def _mapped(handle: h5py.File, layout: Mapping, group: str, name: str) -> FileVariable:
+    """One declared dataset; a coordinate may lie at the root instead of in the group, for all groups together."""
+    shared = name in layout.coordinates
+    entry = layout.coordinates[name] if shared else layout.variables[name]
     path = f"{group}/{entry.path}" if group and not entry.path.startswith("/") else entry.path
     if shared and not holds(handle, path):
         path = entry.path
-    with dataset_at(handle, path) as dataset:
+    external = layout.allow_external
+    with dataset_at(handle, path, external=external) as dataset:
         text = shared and h5py.check_string_dtype(dataset.dtype) is not None
-        values = _text(dataset) if text else h5_array(dataset)
+        values = _text(dataset) if text else h5_array(dataset, external=external)
         found = attributes(dataset)
     if values.ndim != len(entry.axes):
         raise DataError(

@@ -3,6 +3,7 @@
 import json
 
 import h5py
+import makers
 import numpy as np
 import pytest
 import xarray as xr
@@ -123,6 +124,52 @@ def test_unusable_variables_are_described_with_their_problem(tmp_path):
     assert any("/link: external link to /elsewhere.h5:u" in note for note in description.notes)
     assert set(settings_of(description.suggested_config).layout.variables) == {"u"}
     render(description)
+
+
+@pytest.mark.parametrize("make", [makers.make_per_seed, makers.make_scalar, makers.make_darcy, makers.make_flow])
+def test_the_proposal_for_pdebench_is_its_name(tmp_path, make):
+    make(tmp_path / "a.hdf5")
+    description = describe(tmp_path / "a.hdf5")
+    assert description.layout == "pdebench"
+    assert description.reason.startswith("PDEBench, family ")
+    assert "  layout: pdebench\n" in description.suggested_config
+    assert description.memory_bytes > 0
+    data = settings_of(description.suggested_config)
+    Stream(open_snapshots(data.path, data.layout), data.inputs, data.targets, batch_size=2, window=data.window)
+    text = "\n".join(render(description))
+    assert "layout: pdebench (PDEBench, family" in text
+    assert "in memory: " in text
+
+
+def test_numbered_groups_are_shown_once(tmp_path):
+    makers.make_per_seed(tmp_path / "a.h5", seeds=40)
+    description = describe(tmp_path / "a.h5")
+    assert [report.path for report in description.variables] == [
+        "0000/data", "0000/grid/t", "0000/grid/x", "0000/grid/y",
+    ]  # fmt: skip
+    assert description.variables[0].axes == ("time", "y", "x", "channel")
+    assert description.variables[0].amplification == 13
+    assert "/0000 stands for 40 groups, up to /0039" in description.notes
+
+
+def test_the_proposal_for_the_well_takes_its_splits(tmp_path):
+    for index, name in enumerate(("train", "valid", "test")):
+        makers.make_well(tmp_path / "w" / "data" / name / "a.hdf5", feed=index / 10, seed=index)
+    description = describe(tmp_path / "w")
+    data = settings_of(description.suggested_config)
+    assert (description.layout, data.layout, data.split.test.group) == ("the_well", "the_well", "test")
+    assert {"A", "F"} <= set(data.inputs)
+    assert open_suggested(description).samples == 3 * 4
+    reports = {report.path: report for report in description.variables}
+    assert reports["t2_fields/stress"].axes == ("sample", "time", "x", "component0", "component1")
+
+
+def test_hostile_chunks_name_the_command_that_mends_them(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", data=np.random.rand(40, 64, 512), chunks=(40, 8, 8))
+    (note,) = [note for note in describe(tmp_path / "a.h5").notes if "random snapshot" in note]
+    assert "decodes 40 times its size from chunks (40, 8, 8)" in note
+    assert f"rechunk with `surrogate convert {tmp_path}/a.h5 a-shards --to shards --config CONFIG.yaml`" in note
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ import pytest
 import xarray as xr
 from pydantic import ValidationError
 
-from surrogate.checks import DataError
-from surrogate.data import Mapping, Stream, open_snapshots
+from surrogate.checks import ConfigError, DataError
+from surrogate.config import Source, validate
+from surrogate.data import DataSettings, Mapping, Stream, open_snapshots
+from surrogate.data.detect import detect
 from surrogate.data.hdf5 import HANDLES, _handles
 from surrogate.data.layouts import BLOCK_BYTES, block_shape
 from surrogate.data.store import Manifest, write_manifest, write_shard
+from surrogate.data.text import encode_text
 
 
 def mapping(**variables):
@@ -187,6 +190,79 @@ def test_the_reference_darcy_file_opens(shared_data):
     with h5py.File(shared_data / "darcy16.h5") as file:
         both = np.concatenate([file["train/pressure"][:], file["test/pressure"][:]])
     np.testing.assert_array_equal(opened.pressure, both)
+
+
+def cloud(path, **datasets):
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+    return path
+
+
+POINTS = {"x": {"path": "x", "axes": ["point"]}, "y": {"path": "y", "axes": ["point"]}}
+
+
+@pytest.mark.parametrize("axis", ["sample", "time"])
+def test_point_clouds(tmp_path, axis):
+    rng = np.random.default_rng(0)
+    path = cloud(tmp_path / "a.h5", p=rng.normal(size=(6, 11)).astype("f4"), x=rng.normal(size=11), y=np.ones(11))
+    declared = {"variables": {"p": {"path": "p", "axes": [axis, "point"]}}, "coordinates": POINTS}
+    opened = open_snapshots(path, Mapping.model_validate(declared))
+    assert opened.p.dims == (("sample", "point") if axis == "sample" else ("sample", "time", "point"))
+    assert opened.x.dims == ("point",)
+    (batch,) = Stream(opened, ["p"], ["p"], batch_size=6, shuffle=False)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(batch.inputs[:, 0], file["p"][: len(batch.inputs)])
+
+
+def test_variables_with_different_components(tmp_path):
+    rng = np.random.default_rng(0)
+    path = cloud(tmp_path / "a.h5", v=rng.normal(size=(3, 5, 2)), s=rng.normal(size=(3, 5, 4)))
+    opened = open_snapshots(path, mapping(v=["sample", "x", "channel"], s=["sample", "x", "stress_channel"]))
+    stream = Stream(opened, ["v"], ["s"], batch_size=3, shuffle=False)
+    assert stream.target_names == ("s.0", "s.1", "s.2", "s.3")
+    (batch,) = stream
+    np.testing.assert_array_equal(batch.targets, np.moveaxis(opened.s.values, 1, 1).astype("f4"))
+
+
+def test_files_of_one_name_in_many_folders_keep_their_identity(tmp_path):
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        snapshots(2).to_netcdf(tmp_path / run / "out.nc", engine="h5netcdf")
+    opened = open_snapshots(str(tmp_path / "*" / "out.nc"))
+    assert opened.origin.values.tolist() == ["a/out.nc[0]", "a/out.nc[1]", "b/out.nc[0]", "b/out.nc[1]"]
+
+
+def test_layouts_by_name(tmp_path):
+    snapshots().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    expected = open_snapshots(tmp_path / "a.nc")
+    for name in ("auto", "netcdf"):
+        xr.testing.assert_identical(open_snapshots(tmp_path / "a.nc", name).compute(), expected.compute())
+    with pytest.raises(DataError, match=r"has no manifest.json: these are no shards"):
+        open_snapshots(tmp_path / "a.nc", "shards")
+    with h5py.File(tmp_path / "a.nc") as file:
+        found = detect(file)
+    assert (found.name, found.reason) == (
+        "netcdf", "dimension scales or labels name the axes of 'u': sample, time, y, x",
+    )  # fmt: skip
+
+
+def test_layouts_by_name_in_a_configuration():
+    tree = {"path": "a", "inputs": ["u"], "targets": ["u"]}
+    assert DataSettings.model_validate(tree | {"layout": "pdebench"}).layout == "pdebench"
+    assert DataSettings.model_validate(tree).layout is None
+    with pytest.raises(ConfigError, match=r"'auto', 'shards', 'netcdf', 'pdebench' or 'the_well' \(got 'pdebnch'\)"):
+        validate(Source("a.yaml", tree | {"layout": "pdebnch"}), DataSettings)
+
+
+@pytest.mark.parametrize("text", [["a", "bb", "µ"], ["", "", ""], ["one two", "x", "y"]])
+def test_text_survives_a_shard(tmp_path, text):
+    ds = xr.Dataset({"u": (("sample", "channel"), np.ones((3, 3)))}, {"channel": text, "group": ("sample", text)})
+    write_shard(tmp_path / "a.h5", encode_text(ds))
+    opened = open_snapshots(tmp_path / "a.h5")
+    assert opened.channel.values.tolist() == text
+    assert opened.group.values.tolist() == text
+    assert opened.u.dims == ("sample", "channel")
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,17 @@ def test_refusals(entry, by, text):
         split(make_data(), SplitSettings.model_validate(entry), by=by)
 
 
+def test_leakage_through_a_group_is_refused():
+    """Windows of one run in two files: the file is no boundary, the run is."""
+    ds = make_data().assign_coords(run=("sample", [f"run{index % 36}" for index in range(40)]))
+    entry = SplitSettings.model_validate({"validation": 2, "test": {"group": "test"}})
+    parts = split(ds, entry, by="run")
+    runs = [set(part.run.values) for part in parts.values()]
+    assert len(set.union(*runs)) == sum(map(len, runs))
+    with pytest.raises(DataError, match=r"data.by: no coordinate 'runn' .* did you mean 'run'"):
+        split(ds, entry, by="runn")
+
+
 def test_a_simulation_in_two_groups_is_refused():
     ds = make_data().assign_coords(run=("sample", ["same"] * 40))
     groups = SplitSettings.model_validate({"test": {"group": "test"}, "validation": {"group": "train"}})

@@ -1,4 +1,11 @@
-"""Input files that cannot be used: each one line that says what, where, why and what to do."""
+"""Input files that cannot be used: each one line that says what, where, why and what to do.
+
+The number in the name of a test is the number of the fault:
+1 truncated or empty, 2 not HDF5, 3 missing or refused, 4 variable missing, 5 not an array, 6 wrong axes or rank,
+7 shards that differ, 8 train and test overlap, 9 zero length, 10 NaN or Inf, 11 constant field, 12 range of numbers,
+13 types, 14 compression filter missing, 15 open in a writer, 16 chunks never written, 17 flipped bytes,
+18 replaced while in use, 19 4 TB declared, 20 hostile chunks, 21 links and storage outside of the folder.
+"""
 
 import os
 import stat
@@ -12,7 +19,10 @@ import pytest
 import xarray as xr
 
 from surrogate.checks import DataError
-from surrogate.data import Mapping, Stream, open_snapshots
+from surrogate.data import Mapping, SplitSettings, Stream, open_snapshots, split, split_ids
+from surrogate.data.inspect import describe, render
+from surrogate.data.store import Manifest, verify, write_manifest, write_shard
+from surrogate.normalize import fit_normalizers
 
 
 def mapping(**variables):
@@ -147,8 +157,76 @@ def test_7_variables_and_units_that_differ(tmp_path):
     assert "only one of them has u, v" in message([tmp_path / "a.nc", tmp_path / "c.nc"], None)
 
 
+def test_8_train_and_test_overlap():
+    ds = xr.Dataset(
+        {"u": (("sample", "x"), np.ones((6, 2)))},
+        {"run": ("sample", [*"aabbcc"]), "group": ("sample", ["train", "test"] * 3)},
+    )
+    groups = SplitSettings.model_validate({"validation": {"group": "train"}, "test": {"group": "test"}})
+    with pytest.raises(DataError) as caught:
+        split(ds, groups, by="run")
+    assert str(caught.value) == (
+        "data.split: validation and test share 3 simulations; choose groups that do not overlap"
+    )
+    parts = split(ds, SplitSettings(validation=1, test=1), by="run")
+    ids = split_ids(parts, by="run")
+    assert sorted(sum(ids.values(), [])) == ["a", "b", "c"]
+    assert all(part.sizes["sample"] == 2 for part in parts.values())
+
+
 def test_9_zero_length(tmp_path):
     assert "holds no values (shape (0, 3)); leave it out" in message(write(tmp_path / "a.h5", u=np.ones((0, 3))))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+@pytest.mark.parametrize("options", [{}, {"chunks": (2, 3), "compression": "gzip"}])
+def test_10_not_finite(tmp_path, value, shown, options):
+    values = np.ones((5, 4, 3))
+    values[3, 1, 2] = values[3, 2, 0] = value
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", data=values, **({} if not options else options | {"chunks": (2, 4, 3)}))
+    opened = open_snapshots(tmp_path / "a.h5", mapping(u=["sample", "y", "x"]))
+    with pytest.raises(DataError) as caught:
+        list(Stream(opened, ["u"], ["u"], batch_size=2, shuffle=False))
+    text = str(caught.value)
+    assert f"'u' of a.h5[3] holds {shown} at [sample 3, y 1, x 2] and 1 more" in text
+    assert "mend the file or leave that simulation out" in text
+
+
+def test_11_constant_field(tmp_path):
+    path = write(tmp_path / "a.h5", u=np.full((6, 3), 4.0))
+    stream = Stream(open_snapshots(path, LAYOUT), ["u"], ["u"], batch_size=6)
+    with pytest.warns(UserWarning, match=r"channel 'u' is constant \(4\): it is shifted, not scaled"):
+        inputs, _ = fit_normalizers(stream, stream.input_names, stream.target_names)
+    (batch,) = stream
+    normal = inputs(batch.inputs)
+    assert float(normal.abs().max()) == 0
+    assert "u: every value looked at is 4; it carries no information" in describe(path).notes
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e4, 1e30])
+def test_12_huge_range_and_half_precision(tmp_path, scale):
+    values = np.random.default_rng(0).normal(size=(200, 3)) * scale + scale
+    kind = "f2" if scale == 1e4 else "f4"
+    path = write(tmp_path / "a.h5", u=values.astype(kind))
+    stream = Stream(open_snapshots(path, LAYOUT), ["u"], ["u"], batch_size=50)
+    inputs, _ = fit_normalizers(stream, stream.input_names, stream.target_names)
+    normal = inputs(next(iter(stream)).inputs)
+    assert 0.5 < float(normal.std()) < 1.5
+
+
+def test_12_values_too_large_for_float32(tmp_path):
+    path = write(tmp_path / "a.h5", u=np.full((4, 3), 1e39))
+    with pytest.raises(DataError, match=r"'u' of a.h5\[0\] holds 1e\+39, too large for float32, .*rescale it"):
+        list(Stream(open_snapshots(path, LAYOUT), ["u"], ["u"], batch_size=2))
+
+
+@pytest.mark.parametrize("stored", [">f4", ">i2", "i8", "?"])
+def test_13_types_with_another_form_are_converted(tmp_path, stored):
+    values = np.array([[0, 1, 1], [1, 0, 1]]).astype(stored)
+    path = write(tmp_path / "a.h5", u=values)
+    (batch,) = Stream(open_snapshots(path, LAYOUT), ["u"], ["u"], batch_size=2, shuffle=False)
+    np.testing.assert_array_equal(batch.inputs[:, 0], values.astype("f4"))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +266,17 @@ def test_16_chunks_never_written(tmp_path):
     assert "3 of 5 chunks were never written and would read as 0.0" in message(tmp_path / "a.h5")
 
 
+def test_17_flipped_bytes_of_a_shard(tmp_path):
+    ds = xr.Dataset({"u": (("sample", "x"), np.random.default_rng(0).normal(size=(4, 64)))})
+    shard = write_shard(tmp_path / "a.h5", ds)
+    write_manifest(tmp_path, Manifest(name="a", digest="0", samples=4, shards=[shard]))
+    with open(tmp_path / "a.h5", "r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(b"\xff" * 8)
+    with pytest.raises(DataError, match=r"a.h5 was changed after it was written \(SHA-256 differs\); copy or make"):
+        verify(tmp_path)
+
+
 @pytest.mark.parametrize("options", [{"compression": "gzip"}, {"fletcher32": True}])
 def test_17_flipped_bytes(tmp_path, options):
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -223,6 +312,15 @@ def test_19_a_small_file_that_declares_4_tb(tmp_path, chunks):
     assert "(4,000,000.0 MB), but no value was ever written" in message(tmp_path / "a.h5")
 
 
+def test_20_hostile_chunks(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", data=np.zeros((2000, 1024), "f4"), chunks=(2000, 2), compression="gzip")
+        file["u"][0] = 1
+    text = "\n".join(render(describe(tmp_path / "a.h5")))
+    assert "one random snapshot decodes 2000 times its size from chunks (2000, 2)" in text
+    assert f"rechunk with `surrogate convert {tmp_path}/a.h5 a-shards --to shards --config CONFIG.yaml`" in text
+
+
 @pytest.fixture
 def elsewhere(tmp_path):
     (tmp_path / "out").mkdir()
@@ -242,7 +340,7 @@ def test_21_external_links(elsewhere):
     path = write(elsewhere / "in" / "a.h5", u=h5py.ExternalLink("../out/o.h5", "u"))
     text = message(path)
     assert "a.h5:u: an external link leads to ../out/o.h5, outside of" in text
-    assert "refused; copy the data into one folder" in text
+    assert "refused; copy the data into one folder, or set layout.allow_external: true" in text
     path = write(elsewhere / "in" / "b.h5", u=h5py.ExternalLink("i.h5", "u"))
     assert (open_snapshots(path, LAYOUT).u == 7).all()
     path = write(elsewhere / "in" / "c.h5", u=h5py.ExternalLink("a.h5", "u"))
@@ -274,3 +372,17 @@ def test_21_virtual_and_external_storage(elsewhere):
     with h5py.File(elsewhere / "in" / "c.h5", "w") as file:
         file.create_dataset("u", (2, 3), "f8", external=[(str(secret), 0, 48)])
     assert "external storage leads to" in message(elsewhere / "in" / "c.h5")
+
+
+def test_21_allowed(elsewhere):
+    allowed = LAYOUT.model_copy(update={"allow_external": True})
+    linked = write(elsewhere / "in" / "a.h5", u=h5py.ExternalLink("../out/o.h5", "u"))
+    with h5py.File(elsewhere / "in" / "b.h5", "w") as file:
+        file.create_virtual_dataset("u", virtual(str(elsewhere / "out" / "o.h5")), fillvalue=-1)
+    (elsewhere / "out" / "raw.bin").write_bytes(np.ones(6).tobytes())
+    with h5py.File(elsewhere / "in" / "c.h5", "w") as file:
+        file.create_dataset("u", (2, 3), "f8", external=[(str(elsewhere / "out" / "raw.bin"), 0, 48)])
+    for path in (linked, elsewhere / "in" / "b.h5", elsewhere / "in" / "c.h5"):
+        assert (open_snapshots(path, allowed).u == 1).all()
+        assert (open_snapshots(path, LAYOUT, allow_external=True).u == 1).all()
+        assert "outside of" in message(path)
