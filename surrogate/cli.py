@@ -158,13 +158,14 @@ def train(
 
 @app.command(epilog="Example: surrogate evaluate runs/my")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train`.")],
+    run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train` or `surrogate run`.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
 ) -> None:
     """Score a trained model on data it has not seen."""
-    from surrogate.pipelines import evaluate_run
+    from surrogate.pipelines import cases_of, evaluate_run
 
-    evaluate_run(run, typer.echo, part=split)
+    for case in cases_of(run):
+        evaluate_run(case, typer.echo, part=split)
 
 
 @app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
@@ -219,6 +220,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        print(
+            f"error: {error.filename or 'output'}: {error.strerror or error}; check space and permissions",
+            file=sys.stderr,
+        )
+        sys.exit(5)
     except MemoryError:
         print("error: out of memory; lower training.batch_size or training.buffer_mb", file=sys.stderr)
         sys.exit(5)

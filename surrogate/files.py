@@ -75,9 +75,9 @@ def check_output(folder: Path, *, overwrite: bool = False, resume: bool = False)
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output {folder} is a file; choose a folder with --output")
-    if not folder.is_dir() or not any(folder.iterdir()) or resume:
+    if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if not overwrite:
+    if not overwrite and not resume:
         raise ConfigError(f"output {folder} exists already; give --overwrite to replace it or choose another --output")
     if not (folder / MARKER).exists():
         raise ConfigError(f"output {folder} was not made by surrogate; it is left alone: choose another --output")
@@ -95,7 +95,8 @@ def claim_output(folder: Path, *, overwrite: bool = False, resume: bool = False)
     check_output(folder, overwrite=overwrite, resume=resume)
     try:
         if folder.exists() and overwrite and not resume:
-            shutil.rmtree(folder)
+            with locked(folder):
+                shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARKER).touch()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import xarray as xr
 from torch import Tensor
 
-from surrogate.checks import ConfigError, did_you_mean
+from surrogate.checks import ConfigError, DataError, did_you_mean
 from surrogate.config import Source, apply_overrides, read_yaml
-from surrogate.data import Stream, split_ids
+from surrogate.data import Stream
+from surrogate.data.fingerprint import fingerprint
+from surrogate.data.layouts import find_files
 from surrogate.evaluation import collect_examples, evaluate, save, save_dataset, select_examples
 from surrogate.files import claim_output, replacing
 from surrogate.generate import find_recipe, generate, load_recipe
@@ -20,7 +23,16 @@ from surrogate.report import write_report
 from surrogate.training.run import RunFolder, choose_device, evaluation_stream, signature_of, split_datasets, train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
 
-__all__ = ["evaluate_run", "find_pipeline", "read_cases", "report_runs", "run_pipeline", "train_case", "write_starter"]
+__all__ = [
+    "cases_of",
+    "evaluate_run",
+    "find_pipeline",
+    "read_cases",
+    "report_runs",
+    "run_pipeline",
+    "train_case",
+    "write_starter",
+]
 
 STARTER = """\
 model: {family: convnet, width: 32, depth: 4}
@@ -110,8 +122,13 @@ def run_pipeline(
     name = next(iter(read_cases(path, overrides, Path("data")).values())).name
     output = output or Path("runs") / name
     experiments = read_cases(path, overrides, output / "data")
+    for case, experiment in experiments.items():
+        if experiment.data.split.test == 0:
+            raise ConfigError(f"data.split.test: case {case} keeps no simulation for the test; give it a share")
     claim_output(output, overwrite=overwrite, resume=resume)
-    _simulate(next(iter(experiments.values())), output / "data", say)
+    first = next(iter(experiments.values()))
+    if first.data.path == str(output / "data"):
+        _simulate(first, output / "data", say)
     runs = {}
     for case, experiment in experiments.items():
         say(f"training {case}: {experiment.optimizer.name}, {experiment.training.epochs} epochs")
@@ -139,8 +156,9 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     """
     run = RunFolder(folder)
     experiment = run.experiment()
-    device = choose_device(experiment.training.device)
+    device = choose_device("auto")
     surrogate = Surrogate.load(run.checkpoints.best(), device)
+    _refuse_other_data(run, experiment)
     datasets = split_datasets(experiment)
     if part not in datasets:
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
@@ -150,6 +168,16 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     metrics = _score(surrogate, stream, datasets[part], run, part)
     say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}")
     return metrics
+
+
+def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
+    """With other files the split is another one, and training samples could be scored as unseen."""
+    trained = json.loads(run.facts.read_text(encoding="utf-8"))["data_fingerprint"]
+    if fingerprint(find_files(experiment.data.path)) != trained:
+        raise DataError(
+            f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
+            "restore them, or train again"
+        )
 
 
 def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFolder, part: str) -> xr.Dataset:
@@ -164,7 +192,7 @@ def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFo
         stream,
         variables=stream.target_names,
         times=dataset["time"] if "time" in dataset.coords else None,
-        simulations=split_ids({part: dataset})[part],
+        simulations=dataset["origin"].values if "origin" in dataset.coords else None,
         units=stream.targets.units,
         given=stream.window.input_offsets if stream.window else (),
         scored=stream.window.target_offsets if stream.window else (),
@@ -177,12 +205,16 @@ def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFo
     return metrics
 
 
+def cases_of(folder: Path) -> list[Path]:
+    """The run folders of a pipeline's folder; a run folder stands for itself."""
+    return sorted(path for path in (folder / CASES).glob("*") if path.is_dir()) or [folder]
+
+
 def report_runs(folders: list[Path], output: Path | None, *, command: str) -> Path:
     """One report about evaluated runs; the folder of a pipeline stands for all of its cases."""
     runs: dict[str, Path] = {}
     for folder in folders:
-        cases = sorted(path for path in (folder / CASES).glob("*") if path.is_dir())
-        for run in cases or [folder]:
+        for run in cases_of(folder):
             if run.name in runs:
                 raise ConfigError(f"two runs are named '{run.name}'; rename one of the folders")
             RunFolder(run).experiment()

@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 
 from surrogate import cli
+from surrogate.files import locked
 from surrogate.models import Surrogate
 
 CONFIG = """
@@ -230,3 +231,67 @@ def test_a_signal_writes_a_checkpoint_and_resume_ends_the_run(run, folder: Path)
     code, _, err = run("train", "small.yaml", "--output", "out", "--resume")
     assert code == 2
     assert "training.epochs: 2000 -> 2" in err
+
+
+def test_evaluation_refuses_data_that_changed(run, folder: Path) -> None:
+    assert run("train", "small.yaml", "--output", "out")[0] == 0
+    with h5py.File("data.h5", "r+") as file:
+        file["u"][0] = 0
+    code, _, err = run("evaluate", "out")
+    assert code == 3
+    assert "the data are not those out was trained on" in err
+
+
+def test_evaluation_works_from_another_folder(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("train", "small.yaml", "--output", "out")[0] == 0
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert run("evaluate", "../out")[0] == 0
+
+
+def test_the_folder_of_a_pipeline_stands_for_its_cases(run, folder: Path) -> None:
+    assert run("run", "small.yaml", "--output", "out")[0] == 0
+    assert run("evaluate", "out", "--split", "validation")[1].startswith("main: mean relative L2 on validation")
+
+
+def test_resume_leaves_a_foreign_folder_alone(run, folder: Path) -> None:
+    (folder / "thesis").mkdir()
+    (folder / "thesis" / "thesis.tex").touch()
+    code, _, err = run("train", "small.yaml", "--output", "thesis", "--resume")
+    assert code == 2
+    assert "not made by surrogate" in err
+    assert os.listdir("thesis") == ["thesis.tex"]
+
+
+def test_overwrite_never_removes_the_data(run, folder: Path) -> None:
+    assert run("train", "small.yaml", "--output", "out")[0] == 0
+    os.rename("data.h5", "out/data.h5")
+    code, _, err = run("train", "small.yaml", "--set", "data.path=out/data.h5", "--output", "out", "--overwrite")
+    assert code == 2
+    assert "the data lie inside the output" in err
+    assert Path("out/data.h5").exists()
+
+
+def test_parameters_alone_are_refused_before_anything_is_written(run, folder: Path) -> None:
+    with h5py.File("data.h5", "r+") as file:
+        file["mu"] = np.arange(24.0)
+    arguments = ["--set", "data.layout.variables.mu={path: mu, axes: [sample]}", "--set", "data.inputs=[mu]"]
+    code, _, err = run("train", "small.yaml", *arguments, "--output", "out")
+    assert code == 2
+    assert "data.inputs have the grid (), data.targets (8,)" in err
+    assert not Path("out").exists()
+
+
+def test_a_run_that_never_had_a_finite_loss_fails(run, folder: Path) -> None:
+    code, _, err = run("train", "small.yaml", "--set", "optimizer={name: sgd, learning_rate: 1e30}", "--output", "out")
+    assert code == 4
+    assert "learning_rate" in err
+
+
+def test_two_processes_on_one_output(run, folder: Path) -> None:
+    assert run("train", "small.yaml", "--output", "out")[0] == 0
+    with locked(Path("out")):
+        code, _, err = run("train", "small.yaml", "--output", "out", "--resume")
+        assert code == 5
+        assert "another process writes to out" in err
+        assert run("train", "small.yaml", "--output", "out", "--overwrite")[0] == 5

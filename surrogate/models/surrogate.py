@@ -52,7 +52,7 @@ class Signature(Settings):
         Raises:
             DataError: Names, units or grid differ; the message lists every difference.
         """
-        mine, theirs = self.model_dump(), data.model_dump()
+        mine, theirs = (signature.model_dump() | {"axes": list(signature.grid)} for signature in (self, data))
         different = [f"{key}: trained on {mine[key]}, given {theirs[key]}" for key in mine if mine[key] != theirs[key]]
         if different:
             raise DataError("the data do not fit the surrogate: " + "; ".join(different))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -100,7 +101,7 @@ class CheckpointFolder:
                 shutil.rmtree(target)
             os.replace(part, target)
             fsync_path(self.path)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(part, ignore_errors=True)
             raise ResourceError(f"cannot write checkpoint {target}: {error}; earlier checkpoints are intact") from error
         return target
@@ -127,6 +128,12 @@ class CheckpointFolder:
             raise ConfigError(f"no finished checkpoint in {self.path}; run `surrogate train` first")
         verify(folder)
         return folder
+
+    def point_best(self, step: int) -> None:
+        """Let `BEST` name the checkpoint of a step, as it may not after a kill between the two writes."""
+        target = self.path / f"step-{step:08d}"
+        if target.is_dir():
+            self._point(BEST, target)
 
     def best_of_training(self) -> Path:
         """The checkpoint with the lowest validation loss, whatever came after training."""
@@ -163,6 +170,9 @@ def verify(folder: Path) -> None:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        missing = {"surrogate.json", "model.safetensors", "optim.safetensors", "state.json"} - manifest.keys()
+        if missing:
+            raise DataError(f"checkpoint {folder} is damaged: {', '.join(sorted(missing))} not listed in {MANIFEST}")
         for name, expected in manifest.items():
             if Path(name).name != name or sha256(folder / name) != expected:
                 raise DataError(f"checkpoint {folder} is damaged: {name} differs from its checksum")

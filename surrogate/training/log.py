@@ -12,6 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from surrogate.checks import ResourceError
+from surrogate.files import replacing
+
 __all__ = ["Reporter", "RunLog"]
 
 
@@ -28,8 +31,13 @@ class RunLog:
     def write(self, event: str, **values: Any) -> None:
         """Append a record; non-finite numbers become null, since JSON has none."""
         record = {"event": event, **{key: _finite(value) for key, value in values.items()}}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write {self.path}: {error.strerror}; free some space, then --resume"
+            ) from error
 
     def truncate(self, step: int) -> None:
         """Drop the records after `step`, which a resumed run will write again."""
@@ -37,7 +45,8 @@ class RunLog:
             return
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line).get("step", 0) <= step]
-        self.path.write_text("".join(kept), encoding="utf-8")
+        with replacing(self.path) as part:
+            part.write_text("".join(kept), encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

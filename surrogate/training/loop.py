@@ -39,6 +39,7 @@ class Progressed:
         failures: Steps in a row that were skipped as non-finite.
         skipped: Steps skipped in all.
         best: Lowest validation loss so far.
+        best_step: The step at which it was reached.
         seconds: Time spent training.
     """
 
@@ -49,6 +50,7 @@ class Progressed:
     failures: int = 0
     skipped: int = 0
     best: float = math.inf
+    best_step: int = 0
     seconds: float = 0.0
 
 
@@ -115,6 +117,9 @@ class Trainer:
         with self.stop.listening(), reporter:
             while self.progressed.epoch < self.settings.epochs:
                 self._epoch(reporter)
+                self._leave_on_signal()
+        if not math.isfinite(self.progressed.best):
+            raise NumericalError("the validation loss was never finite; lower optimizer.learning_rate")
         return self.progressed
 
     def resume(self) -> bool:
@@ -129,6 +134,7 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         self.progressed = Progressed(**state["progressed"])
         self.log.truncate(self.progressed.step)
+        self.checkpoints.point_best(self.progressed.best_step)
         return True
 
     def _epoch(self, reporter: Reporter) -> None:
@@ -139,13 +145,16 @@ class Trainer:
             self.progressed.seconds = before + time.perf_counter() - started
             if self.stop.signal is not None:
                 self._save(best=False)
-                name = signal.Signals(self.stop.signal).name
-                raise Interrupted(
-                    f"stopped by {name} at step {self.progressed.step}; a checkpoint is written: continue with --resume"
-                )
+                self._leave_on_signal()
         loss = validation_loss(self.surrogate, self.validation, self.device)
         self.progressed.seconds = before + time.perf_counter() - started
         self._close_epoch(loss, time.perf_counter() - started, reporter)
+
+    def _leave_on_signal(self) -> None:
+        """End the run after a signal; a checkpoint has just been written."""
+        if self.stop.signal is not None:
+            name, step = signal.Signals(self.stop.signal).name, self.progressed.step
+            raise Interrupted(f"stopped by {name} at step {step}; a checkpoint is written: continue with --resume")
 
     def _step(self, batch: Batch, reporter: Reporter) -> None:
         progressed = self.progressed
@@ -163,12 +172,16 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> float:
         """The loss of a batch, with gradients on the parameters; NaN when anything is not finite."""
+        network = self.surrogate.network
+        buffers = [buffer.clone() for buffer in network.buffers()]  # BatchNorm averages even a batch that is skipped
         try:
-            loss = self.method.backward(self.surrogate.network, batch)
+            loss = self.method.backward(network, batch)
             cause = "" if _finite(loss, self.surrogate) else "loss or gradient not finite"
         except NumericalError as error:
             cause = str(error)
         if cause:
+            for buffer, before in zip(network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             self._skipped(cause)
             return math.nan
         return float(loss)
@@ -191,7 +204,8 @@ class Trainer:
         progressed.epoch += 1
         progressed.loss_sum, progressed.samples = 0.0, 0
         best = loss < progressed.best
-        progressed.best = min(loss, progressed.best)
+        if best:
+            progressed.best, progressed.best_step = loss, progressed.step
         record = {"step": progressed.step, "epoch": progressed.epoch, "train_loss": train_loss, "validation_loss": loss}
         self.log.write("epoch", **record, seconds=seconds, samples_per_second=rate, skipped=progressed.skipped)
         self._save(best=best)

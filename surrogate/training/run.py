@@ -19,7 +19,7 @@ from surrogate.config import digest, dump, read_yaml
 from surrogate.data import Stream, open_snapshots, split, split_ids
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
-from surrogate.files import check_output, claim_output, replacing
+from surrogate.files import check_output, claim_output, locked, replacing
 from surrogate.models.surrogate import Signature, Surrogate
 from surrogate.normalize import fit_normalizers
 from surrogate.training.checkpoint import CheckpointFolder
@@ -92,33 +92,49 @@ def train(
     """
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
+    files = find_files(experiment.data.path)
+    experiment = _with_absolute_path(experiment)
     datasets = split_datasets(experiment)
     if "validation" not in datasets:
         raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
-    data = fingerprint(find_files(experiment.data.path))
+    if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
+        raise ConfigError(
+            f"the data lie inside the output {output}, which --overwrite removes; choose another --output"
+        )
+    data = fingerprint(files)
     if resume and run.config.is_file():
         _refuse_changes(run, experiment, data)
     torch.manual_seed(experiment.training.seed)
     trainer = _trainer(experiment, datasets, run)
     claim_output(output, overwrite=overwrite, resume=resume)
+    with locked(output):
+        _fit(trainer, experiment, run, resume=resume, facts=_facts(experiment, datasets, data, command))
+    return run
+
+
+def _fit(trainer: Trainer, experiment: Experiment, run: RunFolder, *, resume: bool, facts: dict[str, Any]) -> None:
+    """Train, from the newest checkpoint where asked to, and write down what was done."""
     _write_text(run.config, dump(experiment))
     resumed = resume and trainer.resume()
-    facts = _facts(experiment, datasets, data, command)
     facts["parameters"] = sum(parameter.numel() for parameter in trainer.surrogate.network.parameters())
     _write_text(run.facts, json.dumps(facts, indent=2))
     if not resumed:
         trainer.log.path.unlink(missing_ok=True)
+        if experiment.training.refit in ("start", "both"):
+            refit_start(trainer)
     total = experiment.training.epochs * len(trainer.train)
-    if not resumed and experiment.training.refit in ("start", "both"):
-        refit_start(trainer)
-    reporter = Reporter(output.name, total, done=trainer.progressed.step)
+    reporter = Reporter(run.path.name, total, done=trainer.progressed.step)
     progressed = trainer.fit(reporter)
     if experiment.training.uncertainty or experiment.training.refit in ("end", "both"):
         refit_end(trainer, reporter)
-    _write_text(
-        run.facts, json.dumps(facts | {"train_seconds": progressed.seconds, "steps": progressed.step}, indent=2)
-    )
-    return run
+    facts |= {"train_seconds": progressed.seconds, "steps": progressed.step}
+    _write_text(run.facts, json.dumps(facts, indent=2))
+
+
+def _with_absolute_path(experiment: Experiment) -> Experiment:
+    """The same data wherever the run folder is read from later."""
+    path = str(Path(experiment.data.path).expanduser().absolute())
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": path})})
 
 
 def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
@@ -164,6 +180,7 @@ def signature_of(stream: Stream, dataset: xr.Dataset, names: list[str]) -> Signa
 def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder) -> Trainer:
     training, device = experiment.training, choose_device(experiment.training.device)
     stream = _stream(experiment, datasets["train"], shuffle=True)
+    _check_shapes(stream)
     names = [*experiment.data.inputs, *experiment.data.targets]
     signature = signature_of(stream, datasets["train"], names)
     unshuffled = evaluation_stream(experiment, datasets["train"])
@@ -182,6 +199,16 @@ def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFo
         log=run.log(),
         device=device,
     )
+
+
+def _check_shapes(stream: Stream) -> None:
+    """Refuse what no family maps yet, before anything is written."""
+    inputs, targets = stream.inputs.shape[1:], stream.targets.shape[1:]
+    if inputs != targets or not targets:
+        raise ConfigError(
+            f"data.inputs have the grid {inputs}, data.targets {targets}: models map fields to fields on one grid; "
+            "choose an input field on the grid of the targets (parameters beside it become constant channels)"
+        )
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, training: TrainingSettings, steps: int) -> LRScheduler:
@@ -231,7 +258,8 @@ def _refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
     changed = [
         f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now) if before.get(key) != now.get(key)
     ]
-    changed = [line for line in changed if not line.startswith("training.device")]
+    free = ("training.device", "data.path")  # neither changes the result: the data have a fingerprint of their own
+    changed = [line for line in changed if not line.startswith(free)]
     if changed:
         raise ConfigError(
             f"{run.path} was begun with another configuration ({'; '.join(changed)}); choose another --output"

@@ -221,3 +221,11 @@ def test_a_finished_run_may_be_resumed_again(data: Path, tmp_path: Path) -> None
     before = Surrogate.load(train(settings, tmp_path / "run", command="").path).state_dict()
     after = Surrogate.load(train(settings, tmp_path / "run", command="", resume=True).path).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_kill_before_best_is_named_is_mended_by_resume(data: Path, tmp_path: Path) -> None:
+    run = train(experiment(data), tmp_path / "run", command="")
+    best = run.checkpoints.best()
+    (tmp_path / "run" / "checkpoints" / "BEST").unlink()
+    train(experiment(data), tmp_path / "run", command="", resume=True)
+    assert run.checkpoints.best() == best
