@@ -49,21 +49,51 @@ def _root(
         raise typer.Exit
 
 
-@app.command(epilog="Example: surrogate simulate convection_diffusion --size tiny --output data/cd")
+@app.command(epilog="Example: surrogate simulate convection_diffusion --size tiny --output data/cd --workers 2")
 def simulate(
     recipe: Annotated[str, typer.Argument(help="A recipe of the catalogue, or a YAML file.")],
     size: Annotated[str, typer.Option(help="One of the recipe's sizes.")] = "default",
     output: Output = None,
+    overrides: Overrides = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch: Annotated[int, typer.Option(help="Simulations that are stepped together.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of a dask cluster on this machine.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running dask scheduler.")] = None,
+    card: Annotated[Path | None, typer.Option(help="Write the data set's card into this folder instead.")] = None,
 ) -> None:
     """Simulate an ensemble into HDF5 shards."""
-    from surrogate.generate import find_recipe, generate, load_recipe
+    from contextlib import ExitStack
 
-    loaded = load_recipe(find_recipe(recipe))
+    from surrogate.generate import find_recipe, generate, load_recipe
+    from surrogate.simulate.progress import Watch
+
+    loaded = load_recipe(find_recipe(recipe), overrides)
+    if card is not None:
+        from surrogate.simulate.card import write_card
+
+        typer.echo(f"{write_card(loaded, size, card)}")
+        return
     folder = output or Path("data") / loaded.name
-    generate(loaded, size, folder, resume=resume, overwrite=overwrite, device=device)
+    with ExitStack() as stack:
+        executor = None
+        if workers or scheduler is not None:
+            from surrogate.simulate.cluster import dask_executor
+
+            executor = stack.enter_context(dask_executor(workers, scheduler))
+        watch = stack.enter_context(Watch())
+        generate(
+            loaded,
+            size,
+            folder,
+            batch=batch,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            progress=watch,
+            executor=executor,
+        )
     typer.echo(f"{folder}")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,18 @@ from surrogate.data.store import (
     write_shard,
 )
 from surrogate.files import claim_output, locked, replacing
-from surrogate.simulate import Ensemble, Recipe, find_recipe, load_recipe, simulate_members
+from surrogate.simulate import (
+    EQUATIONS,
+    Ensemble,
+    Evolution,
+    Map,
+    Recipe,
+    describe_parameters,
+    find_recipe,
+    load_recipe,
+    register,
+    simulate_members,
+)
 
 __all__ = ["Recipe", "find_recipe", "generate", "load_recipe", "simulate_members"]
 
@@ -40,6 +52,7 @@ def generate(
     overwrite: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Path:
     """Make the data set of a recipe: shards, and last its manifest.
 
@@ -51,7 +64,9 @@ def generate(
         resume: Keep the whole shards that an interrupted run left in the folder.
         overwrite: Replace a data set in the folder.
         device: Where to compute.
-        progress: Called with the simulations done and their total after every batch.
+        progress: Called with the simulations done and their total, at the start and after every batch; with an executor
+            after every shard.
+        executor: Computes and writes shards at the same time, for instance on a dask cluster; the files are the same.
 
     Returns:
         The folder.
@@ -64,11 +79,12 @@ def generate(
     if batch < 1:
         raise ConfigError(f"batch is {batch}; at least one simulation is stepped at a time")
     ensemble = Ensemble(recipe, size, device)
-    chosen = recipe.model_copy(update={"sizes": {size: ensemble.size}})
+    chosen = ensemble.recipe.model_copy(update={"sizes": {size: ensemble.size}})
     claim_output(output, overwrite=overwrite, resume=resume)
     with locked(output):
-        run = _Run(ensemble, output, digest(chosen), batch, progress or _silent)
-        run.fill(_start(output, chosen))
+        run = _Run(ensemble, output, digest(chosen), progress or _silent)
+        tasks = run.keep(_start(output, chosen), _Job(chosen, size, output.resolve(), batch, device))
+        run.serve(tasks, executor) if executor else run.work(tasks)
         write_manifest(output, run.manifest)
         (output / PROGRESS).unlink(missing_ok=True)
     return output
@@ -78,59 +94,126 @@ def _silent(done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What all shards of a run have in common."""
+
+    recipe: Recipe
+    size: str
+    output: Path
+    batch: int
+    device: str
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard to make."""
+
+    index: int
+    numbers: range
+    file: str
+    job: _Job
+    equation: Evolution | Map  # sent along, since another process does not know equations of your own
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A shard that was made; None where every simulation of it blew up."""
+
+    task: _Task
+    shard: Shard | None
+    failed: list[Failure]
+
+
+def _make_shard(task: _Task, ensemble: Ensemble | None = None, done: Callable[[int], None] | None = None) -> _Outcome:
+    """Run the simulations of a shard and write those that did not blow up."""
+    job = task.job
+    if ensemble is None:
+        if task.equation.name not in EQUATIONS:
+            register(task.equation)
+        ensemble = Ensemble(job.recipe, job.size, job.device)
+    results = ensemble.run(task.numbers, batch=job.batch, done=done)
+    failed = [Failure(simulation=number, parameters=values) for number, values in results.failed.items()]
+    shard = write_shard(job.output / task.file, ensemble.dataset(results)) if results.finite.any() else None
+    return _Outcome(task, shard, failed)
+
+
 @dataclass
 class _Run:
-    """One run of an ensemble into a folder, and what it has put there."""
+    """One run of an ensemble into a folder, and what it has put there, by the number of the shard."""
 
     ensemble: Ensemble
     output: Path
     digest: str
-    batch: int
     progress: Progress
-    shards: list[Shard] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    shards: dict[int, Shard] = field(default_factory=dict)
+    failed: dict[int, list[Failure]] = field(default_factory=dict)
+    done: int = 0
 
     @property
     def manifest(self) -> Manifest:
         return Manifest(
             name=self.ensemble.recipe.name,
             digest=self.digest,
-            samples=sum(shard.samples for shard in self.shards),
-            shards=self.shards,
-            failed=self.failed,
+            samples=sum(shard.samples for shard in self.shards.values()),
+            shards=[self.shards[index] for index in sorted(self.shards)],
+            failed=[failure for index in sorted(self.failed) for failure in self.failed[index]],
         )
 
-    def fill(self, earlier: Manifest | None) -> None:
-        """Write all shards but the whole ones of an earlier run."""
+    def keep(self, earlier: Manifest | None, job: _Job) -> list[_Task]:
+        """Take over the whole shards of an earlier run; returns what is left to do."""
         total, step = self.ensemble.size.simulations, self.ensemble.size.shard
         known = {shard.file: shard for shard in earlier.shards} if earlier else {}
+        tasks = []
         for index, first in enumerate(range(0, total, step)):
             numbers = range(first, min(first + step, total))
             file = f"{self.ensemble.recipe.name}-{index:05d}.h5"
             if earlier and file in known and _is_whole(self.output, known[file]):
-                self.shards.append(known[file])
-                self.failed += [failure for failure in earlier.failed if failure.simulation in numbers]
-                self.progress(numbers.stop, total)
+                self.shards[index] = known[file]
+                self.failed[index] = [failure for failure in earlier.failed if failure.simulation in numbers]
+                self.done += len(numbers)
             else:
-                self._simulate(numbers, file)
+                tasks.append(_Task(index, numbers, file, job, self.ensemble.equation))
+        self.progress(self.done, total)
+        return tasks
 
-    def _simulate(self, numbers: range, file: str) -> None:
-        """Run the simulations of one shard and write those that did not blow up."""
-        total = self.ensemble.size.simulations
-        results = self.ensemble.run(
-            numbers, batch=self.batch, done=lambda count: self.progress(numbers.start + count, total)
-        )
-        self.failed += [Failure(simulation=number, parameters=values) for number, values in results.failed.items()]
-        share = self.ensemble.recipe.max_failed
-        if len(self.failed) > share * total:
-            worst = self.failed[0]
-            values = ", ".join(f"{name}={value:.6g}" for name, value in worst.parameters.items())
+    def work(self, tasks: Sequence[_Task]) -> None:
+        """Make shards one after the other."""
+        for task in tasks:
+            self._record(_make_shard(task, self.ensemble, self._tell))
+
+    def _tell(self, count: int) -> None:
+        """Progress within a shard."""
+        self.progress(self.done + count, self.ensemble.size.simulations)
+
+    def serve(self, tasks: Sequence[_Task], executor: Executor) -> None:
+        """Make shards side by side; they are noted as they come."""
+        futures = [executor.submit(_make_shard, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                self._record(future.result())
+                self.progress(self.done, self.ensemble.size.simulations)
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _refuse_many(self, failed: list[Failure]) -> None:
+        total, share = self.ensemble.size.simulations, self.ensemble.recipe.max_failed
+        if len(failed) > share * total:
+            first = describe_parameters(failed[0].parameters)
             raise NumericalError(
-                f"{len(self.failed)} of {total} simulations blew up by number {numbers.stop - 1}, more than max_failed "
-                f"{share:g} allows; first number {worst.simulation} ({values}): narrow the ranges of the recipe"
+                f"{len(failed)} of {total} simulations blew up when {self.done} had run, more than max_failed "
+                f"{share:g} allows; first number {failed[0].simulation} ({first}): narrow the ranges of the recipe"
             )
-        if results.finite.any():
-            self.shards.append(write_shard(self.output / file, self.ensemble.dataset(results)))
+
+    def _record(self, outcome: _Outcome) -> None:
+        """Note a shard, unless too many simulations have blown up."""
+        index = outcome.task.index
+        self.done += len(outcome.task.numbers)
+        self.failed[index] = outcome.failed
+        self._refuse_many(self.manifest.failed)
+        if outcome.shard is not None:
+            self.shards[index] = outcome.shard
             write_manifest(self.output, self.manifest, PROGRESS)
 
 

@@ -1,29 +1,73 @@
 """Equations and their steppers (callables on a batch of fields (B, C, *S)), recipes and ensembles."""
 
-from surrogate.simulate.convection_diffusion import ConvectionDiffusion, convection_diffusion
-from surrogate.simulate.ensemble import Ensemble, Results, simulate_members
-from surrogate.simulate.equation import Equation, Grid, Member, Quantity, Stepper, rollout
-from surrogate.simulate.initial import smooth_field
+from surrogate.simulate.burgers import viscous_burgers
+from surrogate.simulate.convection_diffusion import ConvectionDiffusion, convection_diffusion, settling
+from surrogate.simulate.convection_diffusion_reaction import reacting_flow
+from surrogate.simulate.ensemble import Ensemble, Results, describe_parameters, simulate_members
+from surrogate.simulate.equation import (
+    Array,
+    Coordinate,
+    Description,
+    Equation,
+    Evolution,
+    Grid,
+    Map,
+    Member,
+    Numerics,
+    Quantity,
+    Stepper,
+    rollout,
+)
+from surrogate.simulate.etdrk4 import ETDRK4
+from surrogate.simulate.gray_scott import gray_scott_stepper
+from surrogate.simulate.initial import smooth_field, white_noise
+from surrogate.simulate.own import own_equation
+from surrogate.simulate.reaction_diffusion import fitzhugh_nagumo
 from surrogate.simulate.recipe import Range, Recipe, Size, find_recipe, load_recipe
-from surrogate.simulate.registry import EQUATIONS
+from surrogate.simulate.registry import EQUATIONS, register
+from surrogate.simulate.rkc import RKC2, power_radius
+from surrogate.simulate.sampling import Sampling
+from surrogate.simulate.ssprk import SSPRK3
+from surrogate.simulate.stencils import Laplacian
 
 __all__ = [
     "EQUATIONS",
+    "ETDRK4",
+    "RKC2",
+    "SSPRK3",
+    "Array",
     "ConvectionDiffusion",
+    "Coordinate",
+    "Description",
     "Ensemble",
     "Equation",
+    "Evolution",
     "Grid",
+    "Laplacian",
+    "Map",
     "Member",
+    "Numerics",
     "Quantity",
     "Range",
     "Recipe",
     "Results",
+    "Sampling",
     "Size",
     "Stepper",
     "convection_diffusion",
+    "describe_parameters",
     "find_recipe",
+    "fitzhugh_nagumo",
+    "gray_scott_stepper",
     "load_recipe",
+    "own_equation",
+    "power_radius",
+    "reacting_flow",
+    "register",
     "rollout",
+    "settling",
     "simulate_members",
     "smooth_field",
+    "viscous_burgers",
+    "white_noise",
 ]

@@ -5,7 +5,7 @@ On the CPU a simulation is the same bit for bit whatever the batch it is stepped
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from surrogate.checks import ConfigError, NumericalError, ResourceError, did_you_mean
-from surrogate.simulate.equation import Grid, Member, rollout
+from surrogate.simulate.equation import Array, Evolution, Grid, Map, Member, Numerics, rollout
 from surrogate.simulate.recipe import Recipe
 from surrogate.simulate.registry import EQUATIONS
+from surrogate.simulate.sampling import design, read_table
 
-__all__ = ["Ensemble", "Results", "simulate_members"]
+__all__ = ["Ensemble", "Results", "describe_parameters", "simulate_members"]
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,31 @@ class Results:
 
     Arguments:
         numbers: Their numbers in the recipe, n of them.
-        parameters: Their recorded parameters, each with shape (n,).
-        states: Their fields, with shape (n, T, C, *S).
+        parameters: Their recorded parameters, each with shape (n,), vectors with shape (n, size).
+        states: Their data, with shape (n, T, C, *outputs), or (n, C, *outputs) without time.
         finite: False for those that blew up, with shape (n,).
     """
 
     numbers: Sequence[int]
-    parameters: dict[str, NDArray[np.float64]]
+    parameters: dict[str, Array]
     states: Tensor
     finite: Tensor
 
     @property
     def failed(self) -> dict[int, dict[str, float]]:
         """Parameters of the simulations that blew up, by number."""
-        return {
-            self.numbers[position]: {name: float(values[position]) for name, values in self.parameters.items()}
-            for position in torch.nonzero(~self.finite).flatten().tolist()
-        }
+        positions = torch.nonzero(~self.finite).flatten().tolist()
+        return {self.numbers[position]: self._parameters(position) for position in positions}
+
+    def _parameters(self, position: int) -> dict[str, float]:
+        """Parameters of a simulation, the entries of vectors numbered."""
+        named: dict[str, float] = {}
+        for name, values in self.parameters.items():
+            if values.ndim > 1:
+                named |= {f"{name}_{index}": float(value) for index, value in enumerate(values[position])}
+            else:
+                named[name] = float(values[position])
+        return named
 
     def check(self, limit: float = 0.0) -> None:
         """Accept up to `limit` failed simulations.
@@ -55,11 +64,17 @@ class Results:
         """
         if len(self.failed) > limit:
             number, parameters = next(iter(self.failed.items()))
-            values = ", ".join(f"{name}={value:.6g}" for name, value in parameters.items())
+            values = describe_parameters(parameters)
             raise NumericalError(
                 f"{len(self.failed)} of {len(self.numbers)} simulations blew up, first number {number} ({values}); "
                 "narrow the ranges of the recipe or refine its grid"
             )
+
+
+def describe_parameters(parameters: Mapping[str, float]) -> str:
+    """Parameters for a message, the first eight of them."""
+    shown = [f"{name}={value:.6g}" for name, value in parameters.items()]
+    return ", ".join(shown[:8] + ["..."] * (len(shown) > 8))
 
 
 class Ensemble:
@@ -71,66 +86,143 @@ class Ensemble:
         device: Where to compute.
 
     Raises:
-        ConfigError: The recipe has no such size.
+        ConfigError: The recipe has no such size, or its table of parameters cannot be used.
         ResourceError: The device cannot be used.
     """
 
-    def __init__(self, recipe: Recipe, size: str, device: str = "cpu") -> None:
+    def __init__(self, recipe: Recipe, size: str, device: str = "cpu", *, refine: int = 1) -> None:
         sizes = {str(name): value for name, value in recipe.sizes.items()}
         if size not in sizes:
             raise ConfigError(f"recipe {recipe.name} has no size '{size}'; {did_you_mean(size, sizes)}")
-        self.recipe = recipe
         self.size = sizes[size]
         self.equation = EQUATIONS[recipe.equation]
-        self.grid = Grid(self.size.grid, recipe.lengths)
+        boundary = recipe.boundary or self.equation.boundaries[0]
+        self.grid = Grid(self.size.grid, recipe.lengths, boundary, recipe.origin)
         self.times = np.linspace(0.0, self.size.final_time, self.size.snapshots)
-        self.device = _device(device)
+        self.numerics = Numerics(_device(device), getattr(torch, recipe.precision), refine, recipe.tolerance)
+        self._numbers = sum(quantity.size for quantity in self.equation.ranges.values())
+        self._design = design(recipe.sampling.method, recipe.seed, self.size.simulations, self._numbers)
+        self._table, checksum = self._read_table(recipe)
+        changed = {"sampling": recipe.sampling.model_copy(update={"sha256": checksum})} if checksum else {}
+        self.recipe = recipe.model_copy(update=changed)
 
     def member(self, number: int) -> Member:
-        """One simulation before it runs, from its own seed."""
+        """One simulation before it runs, from its own seed; a design or a table moves its parameters, nothing else."""
         seed = np.random.SeedSequence(self.recipe.seed, spawn_key=(number,))
         rng = np.random.Generator(np.random.PCG64(seed))
-        values = {name: self.recipe.parameters[name].at(rng.random()) for name in self.equation.ranges}
+        shares = rng.random(self._numbers)
+        if self._design is not None:
+            shares = self._design[number]
+        values: dict[str, float | Array] = {}
+        for name, quantity in self.equation.ranges.items():
+            own, shares = shares[: quantity.size], shares[quantity.size :]
+            values[name] = self._value(name, own, number)
         return self.equation.draw(values, self.grid, rng)
+
+    def _value(self, name: str, shares: Array, number: int) -> float | Array:
+        if name in self._table:
+            return self._table[name][number] if self._table[name].ndim > 1 else float(self._table[name][number])
+        bounds, quantity = self.recipe.parameters[name], self.equation.ranges[name]
+        if bounds.options:
+            return float(quantity.options.index(bounds.option(float(shares[0]))))
+        if quantity.dim:
+            return np.array([bounds.at(float(share)) for share in shares])
+        return bounds.at(float(shares[0]))
+
+    def _read_table(self, recipe: Recipe) -> tuple[dict[str, Array], str | None]:
+        """Values of every simulation, all within the ranges of the recipe."""
+        if recipe.sampling.method != "table":
+            return {}, None
+        sizes = {name: quantity.size for name, quantity in self.equation.ranges.items()}
+        table, checksum = read_table(recipe.sampling, sizes, self.size.simulations)
+        for name, values in table.items():
+            low, high = recipe.parameters[name].bounds
+            if recipe.parameters[name].options:
+                low, high = 0.0, len(self.equation.ranges[name].options) - 1.0
+            rows = np.flatnonzero(((values < low) | (values > high)).reshape(len(values), -1).any(axis=1))
+            if len(rows):
+                raise ConfigError(
+                    f"table {recipe.sampling.table}: {name} in row {rows[0]} is outside {low:g} to {high:g}; "
+                    f"mend the table or widen parameters.{name}"
+                )
+        return table, checksum
 
     def run(self, numbers: Sequence[int], *, batch: int, done: Callable[[int], None] | None = None) -> Results:
         """Run simulations, `batch` of them at a time; `done` is told how many have run."""
         members = [self.member(number) for number in numbers]
         names = self.equation.recorded(self.grid.axes)
         parameters = {name: np.array([member.parameters[name] for member in members]) for name in names}
-        states = torch.empty((len(numbers), self.size.snapshots, len(self.equation.fields), *self.grid.shape))
+        states = torch.empty((len(numbers), *self._data_shape))
         for start in range(0, len(numbers), batch):
             part = slice(start, start + batch)
-            initial = torch.from_numpy(np.stack([member.initial for member in members[part]])).to(self.device)
             chosen = {name: values[part] for name, values in parameters.items()}
-            stepper = self.equation.stepper(chosen, self.grid, float(self.times[1]), self.device)
-            states[part] = rollout(stepper, initial, self.size.snapshots)
+            self._simulate(chosen, np.stack([member.initial for member in members[part]]), states[part])
             if done is not None:
                 done(min(start + batch, len(numbers)))
-        return Results(numbers, parameters, states, torch.isfinite(states).flatten(1).all(dim=1))
+        if isinstance(self.equation, Evolution) and not self.equation.from_start:
+            states = states[:, 1:]
+        return Results(numbers, parameters, states, _finite(states))
+
+    @property
+    def _data_shape(self) -> tuple[int, ...]:
+        """Shape (T, C, *outputs) of the data of a simulation; (C, *outputs) without time."""
+        outputs = [len(along.values) for along in self.equation.outputs(self.grid).values()]
+        times = (self.size.snapshots,) if isinstance(self.equation, Evolution) else ()
+        return (*times, len(self.equation.fields), *outputs)
+
+    def _simulate(self, parameters: Mapping[str, Array], initial: Array, out: Tensor) -> None:
+        """Fill in the data of a batch."""
+        equation = self.equation
+        if isinstance(equation, Map):
+            out.copy_(torch.from_numpy(equation.solve(parameters, self.grid)))
+            return
+        start = torch.from_numpy(initial).to(self.numerics.device, self.numerics.dtype)
+        stepper = equation.stepper(parameters, self.grid, float(self.times[1]), self.numerics)
+        rollout(stepper, start, self.size.snapshots, observe=self._observe, out=out)
+
+    def _observe(self, states: Tensor) -> Tensor:
+        """What is stored of states (B, C, *S)."""
+        observe = self.equation.observe if isinstance(self.equation, Evolution) else None
+        return observe(states, self.grid) if observe else states
+
+    @property
+    def _timed(self) -> tuple[str, ...]:
+        return ("time",) if isinstance(self.equation, Evolution) else ()
 
     def dataset(self, results: Results) -> xr.Dataset:
         """The simulations that did not blow up, over (sample, time, *axes), with units and the number of each."""
         kept = np.flatnonzero(results.finite.numpy())
         states = (results.states if len(kept) == len(results.numbers) else results.states[kept]).numpy()
-        axes = ("sample", "time", *self.grid.axes)
+        axes = ("sample", *self._timed, *self.equation.outputs(self.grid))
+        channel_axis = 1 + len(self._timed)
         data: dict[str, Any] = {}
         for channel, (name, quantity) in enumerate(self.equation.fields.items()):
-            data[name] = (axes, states[:, :, channel], vars(quantity))
+            data[name] = (axes, states.take(channel, channel_axis), quantity.attributes)
         for name, quantity in self.equation.recorded(self.grid.axes).items():
-            data[name] = (("sample",), results.parameters[name][kept], vars(quantity))
+            dims = ("sample", quantity.dim) if quantity.dim else ("sample",)
+            data[name] = (dims, results.parameters[name][kept], quantity.attributes)
         numbers = np.array(results.numbers, dtype=np.int64)[kept]
         attributes = {"Conventions": "CF-1.11", "title": self.recipe.name, "equation": self.equation.name}
         return xr.Dataset(data, self._coordinates(numbers), attributes | {"seed": self.recipe.seed})
 
     def _coordinates(self, numbers: NDArray[np.int64]) -> dict[str, Any]:
         number_of = {"units": "1", "long_name": "number of the simulation in its recipe"}
-        time = {"units": "s", "long_name": "time", "axis": "T"}
-        space = {
-            axis: ((axis,), values, {"units": "m", "long_name": f"position along {axis}", "axis": axis.upper()})
-            for axis, values in self.grid.coordinates.items()
-        }
-        return {"simulation": (("sample",), numbers, number_of), "time": (("time",), self.times, time)} | space
+        coordinates: dict[str, Any] = {"simulation": (("sample",), numbers, number_of)}
+        if isinstance(self.equation, Evolution):
+            times = self.times if self.equation.from_start else self.times[1:]
+            attributes = {"units": self.equation.time_units, "long_name": "time", "axis": "T"}
+            coordinates["time"] = (("time",), times, attributes)
+        for axis, along in self.equation.outputs(self.grid).items():
+            attributes = {"units": along.units, "long_name": along.long_name}
+            letter = {"axis": axis.upper()} if axis in self.grid.axes else {}
+            coordinates[axis] = ((axis,), along.values, attributes | letter)
+        return coordinates
+
+
+def _finite(states: Tensor) -> Tensor:
+    """True for the members of (n, ...) that hold finite numbers only; extrema tell it without a mask."""
+    flat = states.flatten(1)
+    return torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
 
 
 def _device(name: str) -> torch.device:

@@ -1,16 +1,30 @@
-"""What an equation is: names and units, how a member is drawn, and how a batch of members is stepped."""
+"""What an equation is: names and units, how a member is drawn, and how a batch of members is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Equation", "Grid", "Member", "Quantity", "Stepper", "rollout"]
+__all__ = [
+    "Array",
+    "Coordinate",
+    "Description",
+    "Equation",
+    "Evolution",
+    "Grid",
+    "Map",
+    "Member",
+    "Numerics",
+    "Quantity",
+    "Stepper",
+    "grid_axes",
+    "rollout",
+]
 
 Array = NDArray[np.float64]
 Stepper = Callable[[Tensor], Tensor]
@@ -18,34 +32,107 @@ Stepper = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a variable is described in a file."""
+    """How a variable is described in a file.
 
+    Arguments:
+        units: Its units; "1" for a pure number.
+        long_name: What it is.
+        dim: Name of the axis of a parameter that is a vector.
+        size: Length of that axis.
+        options: Names of the values 0, 1, ... of a parameter that is a choice.
+    """
+
+    units: str
+    long_name: str
+    dim: str = ""
+    size: int = 1
+    options: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Attributes of the variable in a file."""
+        meanings = {"flag_meanings": " ".join(self.options)} if self.options else {}
+        return {"units": self.units, "long_name": self.long_name} | meanings
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """Positions along an axis of the data."""
+
+    values: Array
     units: str
     long_name: str
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A uniform grid on a periodic box; point i of an axis lies at i * length / points.
+    """A uniform grid of a box.
+
+    On a periodic box point i of an axis lies at origin + i h, else at the centre of cell i, origin + (i + 1/2) h.
 
     Arguments:
         shape: Points along each axis of *S, slowest first: (z, y, x), (y, x) or (x,).
         lengths: Length of the box along the same axes.
+        boundary: "periodic", "no_flux" or "dirichlet" (zero on the walls).
+        origin: Lower corner of the box; () is zero.
     """
 
     shape: tuple[int, ...]
     lengths: tuple[float, ...]
+    boundary: str = "periodic"
+    origin: tuple[float, ...] = ()
 
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the axes, in the order of `shape`."""
-        return ("z", "y", "x")[-len(self.shape) :]
+        return ("z", "y", "x")[3 - len(self.shape) :]
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance h of neighbouring points along each axis."""
+        return tuple(length / points for length, points in zip(self.lengths, self.shape, strict=True))
 
     @property
     def coordinates(self) -> dict[str, Array]:
         """Positions of the points along each axis."""
-        triples = zip(self.axes, self.shape, self.lengths, strict=True)
-        return {axis: np.arange(points, dtype=np.float64) * (length / points) for axis, points, length in triples}
+        origin = self.origin or (0.0,) * len(self.shape)
+        shift = 0.0 if self.boundary == "periodic" else 0.5
+        return {
+            axis: corner + (np.arange(points, dtype=np.float64) + shift) * h
+            for axis, points, h, corner in zip(self.axes, self.shape, self.spacing, origin, strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How numbers are computed.
+
+    Arguments:
+        device: Where.
+        dtype: Type of the fields.
+        refine: Steps in time are this many times smaller than usual; used to measure the error.
+        tolerance: Largest error of a step of a method with error control, relative to the largest value of the channel;
+            None is the equation's usual one.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float64
+    refine: int = 1
+    tolerance: float | None = None
+
+    def allowed(self, usual: float) -> float:
+        """Tolerance of a step; finer steps of a method of order 2 need one smaller by their third power."""
+        return (self.tolerance or usual) / self.refine**3
+
+    def columns(self, parameters: Mapping[str, Array], grid: Grid) -> dict[str, Tensor]:
+        """Parameters of shape (B,) as tensors (B, 1, 1...) that broadcast over fields; vectors (B, n) as they are."""
+        ones = (1,) * (1 + len(grid.shape))
+        return {
+            name: torch.as_tensor(values, device=self.device, dtype=self.dtype).reshape(
+                values.shape if values.ndim > 1 else (-1, *ones)
+            )
+            for name, values in parameters.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -54,37 +141,115 @@ class Member:
 
     Arguments:
         parameters: The numbers that its data record, by name.
-        initial: Initial fields, with shape (C, *S).
+        initial: Initial fields, with shape (C, *S); empty for a map.
     """
 
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, float | Array]
     initial: Array
 
 
 @dataclass(frozen=True)
+class Description:
+    """The sentences of a card, in Markdown.
+
+    Arguments:
+        formula: The equation in plain text.
+        boundary: What holds on the boundary.
+        initial: Where a simulation starts.
+        scheme: How space and time are discretised, and what the tests show about it.
+        invariants: What is conserved or decays.
+        constants: Every coefficient that is not a parameter.
+        source: Where the problem comes from.
+    """
+
+    formula: str
+    boundary: str
+    initial: str
+    scheme: str
+    invariants: str = ""
+    constants: str = ""
+    source: str = ""
+
+
+def grid_axes(grid: Grid, units: str = "m") -> dict[str, Coordinate]:
+    """The axes of fields that are stored on the grid itself."""
+    return {axis: Coordinate(values, units, f"position along {axis}") for axis, values in grid.coordinates.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Equation:
     """A family of simulations that a recipe can name.
 
     Arguments:
         name: Its name in the registry.
+        description: What its card says.
         fields: Its C fields, in the order of the channels.
         ranges: The numbers that a recipe gives a range for.
         recorded: The parameters that a member's data record, from the names of the axes.
         points: The fewest grid points along an axis.
         draw: A member from one value for each of `ranges`, a grid and its own random generator.
-        stepper: A stepper from the recorded parameters (each with shape (B,)), a grid, the step in time and a device.
+        dimensions: The numbers of axes it can have.
+        boundaries: The boundary conditions it can have, the usual one first.
+        length_units: Units of positions.
+        time_units: Units of time.
     """
 
     name: str
+    description: Description
     fields: Mapping[str, Quantity]
     ranges: Mapping[str, Quantity]
     recorded: Callable[[tuple[str, ...]], dict[str, Quantity]]
     points: int
-    draw: Callable[[Mapping[str, float], Grid, np.random.Generator], Member]
-    stepper: Callable[[Mapping[str, Array], Grid, float, torch.device], Stepper]
+    draw: Callable[[Mapping[str, float | Array], Grid, np.random.Generator], Member]
+    dimensions: tuple[int, ...] = (1, 2, 3)
+    boundaries: tuple[str, ...] = ("periodic",)
+    length_units: str = "m"
+    time_units: str = "s"
 
 
-def rollout(stepper: Stepper, initial: Tensor, snapshots: int, dtype: torch.dtype = torch.float32) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class Evolution(Equation):
+    """An equation in time.
+
+    Arguments:
+        stepper: A stepper from the recorded parameters (each with shape (B,)), a grid, the time between snapshots
+            and the numerics.
+        observe: What is stored of states (B, C, *S); None stores them whole.
+        axes: The axes of what `observe` gives; None are those of the grid.
+        from_start: The initial state is the first snapshot.
+    """
+
+    stepper: Callable[[Mapping[str, Array], Grid, float, Numerics], Stepper]
+    observe: Callable[[Tensor, Grid], Tensor] | None = None
+    axes: Callable[[Grid], dict[str, Coordinate]] | None = None
+    from_start: bool = True
+
+    def outputs(self, grid: Grid) -> dict[str, Coordinate]:
+        """The axes of the data after time."""
+        return self.axes(grid) if self.axes else grid_axes(grid, self.length_units)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map(Equation):
+    """A steady problem, or a function: parameters in, data out.
+
+    Arguments:
+        solve: Data (B, C, *outputs) from the recorded parameters (each with shape (B,)) and a grid.
+        outputs: The axes of the data.
+    """
+
+    solve: Callable[[Mapping[str, Array], Grid], Array]
+    outputs: Callable[[Grid], dict[str, Coordinate]]
+
+
+def rollout(
+    stepper: Stepper,
+    initial: Tensor,
+    snapshots: int,
+    dtype: torch.dtype = torch.float32,
+    observe: Callable[[Tensor], Tensor] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """The first `snapshots` states of a batch, the initial one included.
 
     Arguments:
@@ -92,15 +257,16 @@ def rollout(stepper: Stepper, initial: Tensor, snapshots: int, dtype: torch.dtyp
         initial: Initial fields, with shape (B, C, *S).
         snapshots: Number of states T.
         dtype: Type of the result; the steps themselves keep the type of `initial`.
+        observe: What is kept of a state; None keeps it whole.
+        out: Where the result goes; None makes a tensor.
 
     Returns:
-        States on the host, with shape (B, T, C, *S).
+        States on the host, with shape (B, T, C, *S), or whatever `observe` makes of (C, *S).
     """
-    batch, *rest = initial.shape
-    states = torch.empty((batch, snapshots, *rest), dtype=dtype)
-    states[:, 0] = initial
-    state = initial
+    state, kept = initial, observe(initial) if observe else initial
+    states = torch.empty((len(kept), snapshots, *kept.shape[1:]), dtype=dtype) if out is None else out
+    states[:, 0] = kept
     for index in range(1, snapshots):
         state = stepper(state)
-        states[:, index] = state
+        states[:, index] = observe(state) if observe else state
     return states

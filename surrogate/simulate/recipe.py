@@ -10,7 +10,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from surrogate.checks import ConfigError, did_you_mean
 from surrogate.config import Settings, load
+from surrogate.simulate.equation import Evolution
 from surrogate.simulate.registry import EQUATIONS
+from surrogate.simulate.sampling import Sampling
 
 __all__ = ["Range", "Recipe", "Size", "find_recipe", "load_recipe"]
 
@@ -20,26 +22,51 @@ CATALOGUES = (PACKAGE / "share" / "datasets", PACKAGE.parent / "datasets")
 
 
 class Range(Settings):
-    """A random number between two bounds, uniform in itself or in its logarithm."""
+    """A random number between two bounds, uniform in itself or in its logarithm, or a choice of named options.
 
-    low: float
-    high: float
-    units: str
+    Arguments:
+        low: Lower bound.
+        high: Upper bound; equal bounds fix the number.
+        units: Units, which must be those of the equation.
+        scale: Where the number is uniform.
+        options: The options to choose from, instead of bounds.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    units: str = "1"
     scale: Literal["linear", "log"] = "linear"
+    options: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
+        if self.options:
+            if self.low is not None or self.high is not None:
+                raise ValueError("give either bounds or options")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high")
         if self.high < self.low:
             raise ValueError("low is above high")
         if self.scale == "log" and self.low <= 0:
             raise ValueError("a log scale needs low above zero")
         return self
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lower and upper bound; (0, 1) for options."""
+        return (0.0 if self.low is None else self.low, 1.0 if self.high is None else self.high)
+
     def at(self, share: float) -> float:
         """The number at a share in [0, 1) of the way."""
+        low, high = self.bounds
         if self.scale == "log":
-            return float(self.low * (self.high / self.low) ** share)
-        return self.low + (self.high - self.low) * share
+            return float(low * (high / low) ** share)
+        return low + (high - low) * share
+
+    def option(self, share: float) -> str:
+        """The option at a share in [0, 1) of the way."""
+        return self.options[int(share * len(self.options))]
 
 
 class Size(Settings):
@@ -48,15 +75,15 @@ class Size(Settings):
     Arguments:
         simulations: Number of simulations.
         grid: Points along each axis, slowest axis first.
-        snapshots: Number of snapshots, the initial one included.
-        final_time: Time of the last snapshot in seconds.
+        snapshots: Number of snapshots, the initial one included; 1 for a problem without time.
+        final_time: Time of the last snapshot.
         shard: Simulations in one file.
     """
 
     simulations: int = Field(gt=0)
-    grid: tuple[int, ...] = Field(min_length=1, max_length=3)
-    snapshots: int = Field(ge=2)
-    final_time: float = Field(gt=0)
+    grid: tuple[int, ...] = Field(default=(), max_length=3)
+    snapshots: int = Field(default=1, ge=1)
+    final_time: float = Field(default=0.0, ge=0)
     shard: int = Field(gt=0)
 
 
@@ -66,8 +93,15 @@ class Recipe(Settings):
     Arguments:
         name: Name of the data set.
         equation: Name of the equation in the registry.
+        about: What the data set is, for its card.
         seed: The one seed of the data set.
-        lengths: Length of the box along each axis in metres, slowest axis first.
+        lengths: Length of the box along each axis, slowest axis first.
+        origin: Lower corner of the box; empty is zero.
+        boundary: Boundary condition; None is the equation's usual one.
+        precision: Type of the numbers that steps in time are computed with; data are stored in float32.
+        tolerance: Largest error of a step in time where the method controls it, relative to the largest value of the
+            field; None is the equation's usual one.
+        sampling: How the parameters of the simulations are chosen.
         parameters: Range of each number that the equation draws.
         sizes: What each size simulates.
         max_failed: Largest share of simulations that may blow up.
@@ -75,8 +109,14 @@ class Recipe(Settings):
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$")
     equation: str
+    about: str = ""
     seed: int = Field(ge=0)
-    lengths: tuple[float, ...] = Field(min_length=1, max_length=3)
+    lengths: tuple[float, ...] = Field(default=(), max_length=3)
+    origin: tuple[float, ...] = ()
+    boundary: str | None = None
+    precision: Literal["float32", "float64"] = "float64"
+    tolerance: float | None = Field(default=None, gt=0, lt=1)
+    sampling: Sampling = Sampling()
     parameters: dict[str, Range]
     sizes: dict[Literal["tiny", "default", "full"], Size] = Field(min_length=1)
     max_failed: float = Field(default=0.1, ge=0, le=1)
@@ -90,10 +130,30 @@ class Recipe(Settings):
 
     @field_validator("lengths")
     @classmethod
-    def _positive(cls, lengths: tuple[float, ...]) -> tuple[float, ...]:
-        if min(lengths) <= 0:
+    def _positive(cls, lengths: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if lengths and min(lengths) <= 0:
             raise ValueError("a length is not above zero")
+        dimensions = EQUATIONS[info.data["equation"]].dimensions if "equation" in info.data else (len(lengths),)
+        if len(lengths) not in dimensions:
+            raise ValueError(
+                f"{info.data['equation']} has {_alternatives(dimensions)} axes, got {len(lengths)} lengths"
+            )
         return lengths
+
+    @field_validator("origin")
+    @classmethod
+    def _placed(cls, origin: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if origin and len(origin) != len(info.data.get("lengths", origin)):
+            raise ValueError(f"one number for each of the {len(info.data['lengths'])} lengths is needed")
+        return origin
+
+    @field_validator("boundary")
+    @classmethod
+    def _bounded(cls, boundary: str | None, info: ValidationInfo) -> str | None:
+        known = EQUATIONS[info.data["equation"]].boundaries if "equation" in info.data else (boundary,)
+        if boundary is not None and boundary not in known:
+            raise ValueError(f"unknown boundary; {did_you_mean(boundary, [str(name) for name in known])}")
+        return boundary
 
     @field_validator("parameters")
     @classmethod
@@ -108,6 +168,12 @@ class Recipe(Settings):
                 raise ValueError(f"no range for {name} ({quantity.long_name}, {quantity.units})")
             if parameters[name].units != quantity.units:
                 raise ValueError(f"{name} is in {quantity.units}, not in {parameters[name].units}")
+            if bool(parameters[name].options) != bool(quantity.options):
+                kind = "a choice of options" if quantity.options else "a number between two bounds"
+                raise ValueError(f"{name} is {kind}")
+            for option in parameters[name].options:
+                if option not in quantity.options:
+                    raise ValueError(f"{name} has no option '{option}'; {did_you_mean(option, quantity.options)}")
         return parameters
 
     @field_validator("sizes")
@@ -115,11 +181,21 @@ class Recipe(Settings):
     def _gridded(cls, sizes: dict[str, Size], info: ValidationInfo) -> dict[str, Size]:
         if not {"equation", "lengths"} <= info.data.keys():
             return sizes
-        axes, points = len(info.data["lengths"]), EQUATIONS[info.data["equation"]].points
+        equation, axes = EQUATIONS[info.data["equation"]], len(info.data["lengths"])
         for name, size in sizes.items():
-            if len(size.grid) != axes or min(size.grid) < points:
-                raise ValueError(f"{name}.grid needs {axes} axes of at least {points} points, got {list(size.grid)}")
+            if len(size.grid) != axes or any(points < equation.points for points in size.grid):
+                raise ValueError(
+                    f"{name}.grid needs {axes} axes of at least {equation.points} points, got {list(size.grid)}"
+                )
+            timed = (size.snapshots >= 2) + (size.final_time > 0)
+            if timed != (2 if isinstance(equation, Evolution) else 0):
+                need = "two snapshots or more and a final_time" if isinstance(equation, Evolution) else "no time"
+                raise ValueError(f"{name}: {equation.name} needs {need}")
         return sizes
+
+
+def _alternatives(numbers: tuple[int, ...]) -> str:
+    return " or ".join(map(str, numbers))
 
 
 def find_recipe(recipe: str | Path) -> Path:

@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+from surrogate.checks import ConfigError
+from surrogate.simulate.burgers import burgers
 from surrogate.simulate.convection_diffusion import convection_diffusion
-from surrogate.simulate.equation import Equation
+from surrogate.simulate.convection_diffusion_reaction import convection_diffusion_reaction
+from surrogate.simulate.dc_resistivity import dc_resistivity
+from surrogate.simulate.equation import Evolution, Map
+from surrogate.simulate.gray_scott import gray_scott
+from surrogate.simulate.peaks import peaks
+from surrogate.simulate.reaction_diffusion import reaction_diffusion
 
-__all__ = ["EQUATIONS"]
+__all__ = ["EQUATIONS", "register"]
 
-EQUATIONS: dict[str, Equation] = {equation.name: equation for equation in (convection_diffusion,)}
+EQUATIONS: dict[str, Evolution | Map] = {
+    equation.name: equation
+    for equation in (
+        convection_diffusion,
+        burgers,
+        reaction_diffusion,
+        gray_scott,
+        convection_diffusion_reaction,
+        dc_resistivity,
+        peaks,
+    )
+}
+
+
+def register(equation: Evolution | Map) -> None:
+    """Let recipes name an equation of your own.
+
+    Raises:
+        ConfigError: The name belongs to another equation.
+    """
+    if EQUATIONS.get(equation.name, equation) is not equation:
+        raise ConfigError(f"there is an equation named '{equation.name}' already; choose another name")
+    EQUATIONS[equation.name] = equation
