@@ -45,10 +45,11 @@ def autoencoder(settings: AutoencoderSettings, shapes: Shapes) -> Separable:
         shapes: Channels and grid; every side of the grid must be divisible by 2^levels.
 
     Raises:
-        ConfigError: The grid cannot be halved that often.
+        ConfigError: The grid cannot be halved that often, or inputs and targets are not on one grid.
 
     Source: Newman, Chung, Chung, Ruthotto, slimTrain (2022), section 4.3 (levels 2, width 16, latent 50).
     """
+    shapes.refuse_other_grids("autoencoder")
     _check_grid(settings, shapes)
     widths = [settings.width * 2**level for level in range(settings.levels)]
     coarse = tuple(side // 2**settings.levels for side in shapes.grid)

@@ -72,8 +72,12 @@ def convnet(settings: ConvNetSettings, shapes: Shapes) -> Separable:
         settings: Width, depth, dilations and boundary treatment.
         shapes: Channels and grid.
 
+    Raises:
+        ConfigError: Inputs and targets are not fields on one grid.
+
     Source: Yu, Koltun, Funkhouser, *Dilated residual networks*, CVPR 2017, without strides.
     """
+    shapes.refuse_other_grids("convnet")
     conv = convolution(shapes.dimensions)
     channels = shapes.inputs + (shapes.dimensions if settings.coordinates else 0)
     layers: list[nn.Module] = [_Coordinates()] if settings.coordinates else []

@@ -27,7 +27,16 @@ from surrogate.models.correlations import cheaper_plan, correlated
 from surrogate.models.taps import Layout, Phase, Position, conv_layout, transposed_layout
 from surrogate.slimtik import Blocks, Statistics
 
-__all__ = ["SUPPORTED", "ConvHead", "DenseHead", "Head", "TransposedConvHead", "head_of", "is_supported"]
+__all__ = [
+    "SUPPORTED",
+    "ConvHead",
+    "DenseHead",
+    "Head",
+    "TransposedConvHead",
+    "head_of",
+    "is_supported",
+    "refuse_shape",
+]
 
 BYTE_BUDGET = 2 * 2**20  # about what caches hold: faster than more
 
@@ -198,7 +207,7 @@ class Head(nn.Module):
 
     def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
         """Targets as (M, B, *S) with the positions `outputs`."""
-        _refuse_shape(targets, (len(z), self.shape[1], *outputs), self.layer)
+        refuse_shape(targets, (len(z), self.shape[1], *outputs), self.layer)
         return _floating(targets.detach().movedim(1, 0))
 
     @abstractmethod
@@ -227,7 +236,7 @@ class DenseHead(Head):
         return z.detach().reshape(-1, z.shape[-1]).T
 
     def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
-        _refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
+        refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
         return targets.detach().reshape(-1, self.shape[1]).T
 
     def _layout(self, sizes: Position) -> Layout:
@@ -315,7 +324,8 @@ def _floating(values: Tensor) -> Tensor:
     return values if values.is_floating_point() else values.double()
 
 
-def _refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -> None:
+def refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -> None:
+    """Refuse targets of another shape than the layer makes."""
     if tuple(targets.shape) != expected:
         raise DataError(f"targets have shape {tuple(targets.shape)}, but {layer} makes {expected}")
 

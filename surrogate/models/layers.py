@@ -1,12 +1,17 @@
-"""torch's layers by number of space dimensions, so that a family is written once for 1-, 2- and 3-d."""
+"""torch's layers by name, and by number of space dimensions: a family is written once for 1-, 2- and 3-d."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from torch import nn
 
 from surrogate.checks import ConfigError
 
-__all__ = ["batch_norm", "convolution", "transposed_convolution"]
+__all__ = ["Activation", "activation", "batch_norm", "convolution", "transposed_convolution"]
+
+Activation = Literal["tanh", "gelu", "silu", "relu"]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "relu": nn.ReLU}
 
 _CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, type[nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
@@ -19,6 +24,11 @@ _BATCH_NORMS: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]] 
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
 }
+
+
+def activation(name: Activation) -> nn.Module:
+    """The nonlinearity of that name, as a layer."""
+    return _ACTIVATIONS[name]()
 
 
 def convolution(dimensions: int) -> type[nn.Conv1d | nn.Conv2d | nn.Conv3d]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any, TypeVar, Union
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from surrogate.checks import ConfigError
 from surrogate.config import Settings
@@ -23,17 +23,26 @@ class ModelSettings(Settings):
 
 
 class Shapes(Settings):
-    """What a network has to map: (B, C, *S) to (B, M, *S).
+    """What a network has to map: inputs (B, C, *input_grid) to targets (B, M, *S).
 
     Arguments:
         inputs: Number of input channels C.
         outputs: Number of output channels M.
-        grid: Points along each space axis; empty when inputs and targets are plain vectors.
+        grid: Points along each axis of the targets; empty when they are plain vectors.
+        input_grid: Points along each axis of the inputs, empty for plain parameters; that of the targets unless given.
     """
 
     inputs: int
     outputs: int
     grid: tuple[int, ...]
+    input_grid: tuple[int, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_grid(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "input_grid" not in values and "grid" in values:
+            return {**values, "input_grid": values["grid"]}
+        return values
 
     @property
     def dimensions(self) -> int:
@@ -42,8 +51,26 @@ class Shapes(Settings):
 
     @property
     def points(self) -> int:
-        """Number of grid points."""
+        """Number of grid points of the targets."""
         return prod(self.grid)
+
+    @property
+    def input_size(self) -> int:
+        """Numbers in one input, all channels and points."""
+        return self.inputs * prod(self.input_grid)
+
+    def refuse_other_grids(self, family: str) -> None:
+        """Check that inputs and targets are on one grid, for a family that maps fields to fields.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        if self.input_grid != self.grid:
+            raise ConfigError(
+                f"data.inputs have the grid {self.input_grid}, data.targets {self.grid}: the family {family} maps "
+                "fields to fields on one grid; choose a family that takes parameters, such as mlp, or an input field "
+                "on the grid of the targets (parameters beside it become constant channels)"
+            )
 
 
 M = TypeVar("M", bound=ModelSettings)

@@ -174,13 +174,13 @@ def signature_of(stream: Stream, dataset: xr.Dataset, names: list[str]) -> Signa
         targets=stream.target_names,
         units=units,
         grid=dict(zip(stream.spatial_dims, stream.spatial_shape, strict=True)),
+        input_grid=dict(zip(stream.inputs.dims, stream.inputs.shape[1:], strict=True)),
     )
 
 
 def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder) -> Trainer:
     training, device = experiment.training, choose_device(experiment.training.device)
     stream = _stream(experiment, datasets["train"], shuffle=True)
-    _check_shapes(stream)
     names = [*experiment.data.inputs, *experiment.data.targets]
     signature = signature_of(stream, datasets["train"], names)
     unshuffled = evaluation_stream(experiment, datasets["train"])
@@ -199,16 +199,6 @@ def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFo
         log=run.log(),
         device=device,
     )
-
-
-def _check_shapes(stream: Stream) -> None:
-    """Refuse what no family maps yet, before anything is written."""
-    inputs, targets = stream.inputs.shape[1:], stream.targets.shape[1:]
-    if inputs != targets or not targets:
-        raise ConfigError(
-            f"data.inputs have the grid {inputs}, data.targets {targets}: models map fields to fields on one grid; "
-            "choose an input field on the grid of the targets (parameters beside it become constant channels)"
-        )
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, training: TrainingSettings, steps: int) -> LRScheduler:
