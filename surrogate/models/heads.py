@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 from surrogate.checks import ConfigError, DataError
 from surrogate.models.correlations import cheaper_plan, correlated
 from surrogate.models.taps import Layout, Phase, Position, conv_layout, transposed_layout
-from surrogate.slimtik import Blocks, Statistics
+from surrogate.slimtik import Blocks, Posterior, Statistics, predictive_std
 
 __all__ = [
     "SUPPORTED",
@@ -123,6 +123,10 @@ class Head(nn.Module):
     def rows(self, targets: Tensor) -> Tensor:
         """Targets as a matrix of shape (n, M), in the row order of `design`."""
         return targets.movedim(self._channel_axis, -1).reshape(-1, self.shape[1])
+
+    def std(self, posterior: Posterior, z: Tensor) -> Tensor:
+        """Standard deviation at every output given the features, noise included, in float64: see `predictive_std`."""
+        return predictive_std(self, posterior, z)
 
     @torch.no_grad()
     def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:

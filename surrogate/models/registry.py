@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any, TypeVar, Union
 
 from pydantic import Field, model_validator
 
+from surrogate.batch import Batch
 from surrogate.checks import ConfigError
 from surrogate.config import Settings
 from surrogate.models.separable import Separable
 
-__all__ = ["ModelSettings", "Shapes", "build", "families", "register", "settings_union"]
+__all__ = ["Batches", "ModelSettings", "Shapes", "build", "families", "prepare", "register", "settings_union"]
 
 
 class ModelSettings(Settings):
@@ -72,25 +73,42 @@ class Shapes(Settings):
                 "on the grid of the targets (parameters beside it become constant channels)"
             )
 
+    def refuse_odd_grid(self, halvings: int) -> None:
+        """Check that a family with `levels` can halve the grid that often.
+
+        Raises:
+            ConfigError: It cannot; the message says which factor is needed.
+        """
+        factor = 2**halvings
+        if not self.grid or any(side % factor for side in self.grid):
+            raise ConfigError(
+                f"model.levels: {halvings} halvings need a grid divisible by {factor}, the data have "
+                f"{'x'.join(map(str, self.grid)) or 'no space axes'}; choose fewer levels or another grid"
+            )
+
 
 M = TypeVar("M", bound=ModelSettings)
 Builder = Callable[[M, Shapes], Separable]
+Batches = Callable[[], Iterable[Batch]]  # starts a pass over the training data in normalised units
+Prepare = Callable[[M, Separable, Batches], None]
 
 
 @dataclass(frozen=True)
 class _Family:
     settings: type[ModelSettings]
     build: Builder[Any]
+    prepare: Prepare[Any] | None
 
 
 _FAMILIES: dict[str, _Family] = {}
 
 
-def register(settings: type[M]) -> Callable[[Builder[M]], Builder[M]]:
+def register(settings: type[M], *, prepare: Prepare[M] | None = None) -> Callable[[Builder[M]], Builder[M]]:
     """Decorator that makes a family available by name in configurations.
 
     Arguments:
         settings: The family's settings; the default of their field `family` is the name.
+        prepare: What a network takes from the training data before the first step, from (settings, network, batches).
 
     Raises:
         ConfigError: Another family has that name.
@@ -100,7 +118,7 @@ def register(settings: type[M]) -> Callable[[Builder[M]], Builder[M]]:
     def add(builder: Builder[M]) -> Builder[M]:
         if name in _FAMILIES and _FAMILIES[name].settings is not settings:
             raise ConfigError(f"a model family named '{name}' is registered already; choose another name")
-        _FAMILIES[name] = _Family(settings, builder)
+        _FAMILIES[name] = _Family(settings, builder, prepare)
         return builder
 
     return add
@@ -119,3 +137,16 @@ def settings_union() -> Any:
 def build(settings: ModelSettings, shapes: Shapes) -> Separable:
     """The network of a family for data of given shapes, freshly initialised from torch's random state."""
     return _FAMILIES[settings.family].build(settings, shapes)
+
+
+def prepare(settings: ModelSettings, network: Separable, batches: Batches) -> None:
+    """Let a new network take from the training data what its family needs before the first step; most need nothing.
+
+    Arguments:
+        settings: Settings that the network was built with.
+        network: The network.
+        batches: Starts a pass over the training data, in the units in which the network is trained.
+    """
+    family = _FAMILIES[settings.family]
+    if family.prepare is not None:
+        family.prepare(settings, network, batches)

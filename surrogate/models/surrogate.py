@@ -19,7 +19,7 @@ from surrogate.config import Settings
 from surrogate.files import read_pointer
 from surrogate.models.registry import ModelSettings, Shapes, build, settings_union
 from surrogate.normalize import Normalizer
-from surrogate.slimtik import Posterior, predictive_std
+from surrogate.slimtik import Posterior
 
 __all__ = ["Signature", "Surrogate", "chosen_checkpoint"]
 
@@ -106,7 +106,7 @@ class Surrogate(nn.Module):
         if self.posterior is None:
             raise ConfigError("this surrogate has no uncertainty; train it with training.uncertainty: true")
         z = self.network.features(self.inputs(inputs))
-        std = predictive_std(self.network.head, self.posterior, z).to(z.dtype)
+        std = self.network.head.std(self.posterior, z).to(z.dtype)
         scale = self.targets.scale.view(-1, *[1] * (std.ndim - 2))
         return self.targets.inverse(self.network.head(z)), std * scale
 

@@ -23,7 +23,7 @@ from surrogate.files import check_output, claim_output, locked, replacing
 from surrogate.models.surrogate import Signature, Surrogate
 from surrogate.normalize import fit_normalizers
 from surrogate.training.checkpoint import CheckpointFolder
-from surrogate.training.finish import refit_end, refit_start
+from surrogate.training.finish import prepare_network, refit_end, refit_start
 from surrogate.training.log import Reporter, RunLog
 from surrogate.training.loop import Trainer
 from surrogate.training.settings import Experiment, TrainingSettings, read_experiment
@@ -120,6 +120,7 @@ def _fit(trainer: Trainer, experiment: Experiment, run: RunFolder, *, resume: bo
     _write_text(run.facts, json.dumps(facts, indent=2))
     if not resumed:
         trainer.log.path.unlink(missing_ok=True)
+        prepare_network(trainer)
         if experiment.training.refit in ("start", "both"):
             refit_start(trainer)
     total = experiment.training.epochs * len(trainer.train)
