@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -236,8 +237,13 @@ def _command() -> str:
     return shlex.join(["surrogate", *sys.argv[1:]])
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {message}\n"
+
+
 def main() -> None:
     """Run the command line; errors are one line and an exit code, with a traceback only under `--debug`."""
+    warnings.formatwarning = _one_line
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         app()

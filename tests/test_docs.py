@@ -1,4 +1,4 @@
-"""The page *Bring your own data* is true: its blocks run one after another."""
+"""The pages of the documentation are true: their blocks run one after another."""
 
 from __future__ import annotations
 
@@ -28,6 +28,22 @@ def test_every_configuration_is_valid() -> None:
             source = parse_yaml(text, PAGE.name)
             source.tree = source.tree["data"]
             validate(source, DataSettings)
+
+
+def test_the_blocks_of_your_own_model_run(tmp_path: Path) -> None:
+    """They register families and build networks of them, one block after another."""
+    page = BLOCK.findall((ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8"))
+    script = "".join(text for kind, text in page if kind == "python")
+    script += """
+from surrogate.batch import Batch
+y, i = torch.tensor([[3.0], [-5.0]]), torch.arange(2)
+network = build(ScaledSettings(), Shapes(inputs=1, outputs=1, grid=()))
+prepare(ScaledSettings(), network, lambda: [Batch(y, y, i, i)])
+print(float(network.features[0].scale))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["torch.Size([5, 3])", "5.0"]
 
 
 @pytest.mark.slow
