@@ -19,8 +19,9 @@ from surrogate.evaluation import collect_examples, evaluate, save, save_dataset,
 from surrogate.files import claim_output, replacing
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
+from surrogate.prediction import signature_of
 from surrogate.report import write_report
-from surrogate.training.run import RunFolder, choose_device, evaluation_stream, signature_of, split_datasets, train
+from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
 
 __all__ = [
@@ -163,8 +164,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     if part not in datasets:
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
     stream = evaluation_stream(experiment, datasets[part])
-    names = [*experiment.data.inputs, *experiment.data.targets]
-    surrogate.signature.refuse_other(signature_of(stream, datasets[part], names))
+    surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
     metrics = _score(surrogate, stream, datasets[part], run, part)
     say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}")
     return metrics

@@ -8,68 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError, DataError
+from surrogate.checks import ConfigError
 from surrogate.config import Settings
 from surrogate.files import read_pointer
-from surrogate.models.registry import ModelSettings, Shapes, build, settings_union
+from surrogate.models.registry import ModelSettings, build, settings_union
+from surrogate.models.signature import Signature
 from surrogate.normalize import Normalizer
 from surrogate.slimtik import Posterior
 
-__all__ = ["Signature", "Surrogate", "chosen_checkpoint"]
+__all__ = ["Surrogate", "chosen_checkpoint"]
 
 BEST, FINAL = "BEST", "final"
-
-
-class Signature(Settings):
-    """What goes in and out of a surrogate, so that data that do not fit are refused.
-
-    Arguments:
-        inputs: Names of the input channels.
-        targets: Names of the output channels.
-        units: Unit of every variable by name, where known.
-        grid: Length of every axis of the targets by name, in order.
-        input_grid: The same of the inputs, empty for plain parameters; that of the targets unless given.
-    """
-
-    inputs: tuple[str, ...]
-    targets: tuple[str, ...]
-    units: dict[str, str] = Field(default_factory=dict)
-    grid: dict[str, int] = Field(default_factory=dict)
-    input_grid: dict[str, int] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _same_grid(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "input_grid" not in values:
-            return {**values, "input_grid": values.get("grid", {})}
-        return values
-
-    @property
-    def shapes(self) -> Shapes:
-        """Channels and grids for the builder of the network."""
-        grid, input_grid = tuple(self.grid.values()), tuple(self.input_grid.values())
-        return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=grid, input_grid=input_grid)
-
-    def refuse_other(self, data: Signature) -> None:
-        """Check that data fit.
-
-        Raises:
-            DataError: Names, units or grid differ; the message lists every difference.
-        """
-        mine, theirs = (signature._facts() for signature in (self, data))
-        different = [f"{key}: trained on {mine[key]}, given {theirs[key]}" for key in mine if mine[key] != theirs[key]]
-        if different:
-            raise DataError("the data do not fit the surrogate: " + "; ".join(different))
-
-    def _facts(self) -> dict[str, Any]:
-        """Everything that has to agree; the order of axes on its own, since dictionaries compare without."""
-        return self.model_dump() | {"axes": list(self.grid), "input_axes": list(self.input_grid)}
 
 
 class Surrogate(nn.Module):
