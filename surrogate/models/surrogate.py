@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -25,6 +25,8 @@ from surrogate.slimtik import Posterior
 __all__ = ["Surrogate", "chosen_checkpoint"]
 
 BEST, FINAL = "BEST", "final"
+DESCRIPTION, WEIGHTS = "surrogate.json", "model.safetensors"
+DESCRIPTION_BYTES = 64 * 2**20
 
 
 class Surrogate(nn.Module):
@@ -75,9 +77,9 @@ class Surrogate(nn.Module):
             "model": self.settings.model_dump(mode="json"),
             "signature": self.signature.model_dump(mode="json"),
         }
-        (folder / "surrogate.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
         tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
+        save_file(tensors, folder / WEIGHTS)
 
     @staticmethod
     def load(folder: str | Path, device: torch.device | str = "cpu") -> Surrogate:
@@ -89,21 +91,16 @@ class Surrogate(nn.Module):
         folder = Path(folder)
         folder = chosen_checkpoint(folder / "checkpoints") or folder
         try:
-            description = json.loads((folder / "surrogate.json").read_text(encoding="utf-8"))
-            described = _Description.of(description)
-            tensors = load_file(folder / "model.safetensors")
+            described = _Description.read(folder)
+            shapes = _shapes(folder / WEIGHTS)
+            surrogate = described.empty(shapes)
+            tensors = load_file(folder / WEIGHTS)
         except (OSError, json.JSONDecodeError, ValidationError, SafetensorError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
                 f"no readable surrogate in {folder}: {reason}; name a run folder or one of its checkpoints"
             ) from error
-        surrogate = described.empty()
-        if any(name.startswith("posterior.") for name in tensors):
-            surrogate.posterior = Posterior(*surrogate.network.head.shape)
-        try:
-            surrogate.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ConfigError(f"{folder}/model.safetensors does not fit {folder}/surrogate.json") from error
+        surrogate.load_state_dict(tensors)
         return surrogate.to(device).eval()
 
 
@@ -114,6 +111,12 @@ def chosen_checkpoint(checkpoints: Path) -> Path | None:
     return read_pointer(checkpoints / BEST) if (checkpoints / BEST).is_file() else None
 
 
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in a file, from its header alone."""
+    with safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
 class _Description(Settings):
     """The content of `surrogate.json`."""
 
@@ -121,16 +124,41 @@ class _Description(Settings):
     signature: Signature
 
     @staticmethod
-    def of(description: dict[str, Any]) -> _Description:
+    def read(folder: Path) -> _Description:
         class Typed(_Description):
             model: settings_union()  # type: ignore[valid-type]
 
-        return Typed.model_validate(description)
+        path = folder / DESCRIPTION
+        if path.stat().st_size > DESCRIPTION_BYTES:
+            raise ConfigError(f"{path} is larger than {DESCRIPTION_BYTES} bytes: no description of a surrogate")
+        return Typed.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
-    def empty(self) -> Surrogate:
-        """A surrogate of the right shapes, its weights still to be loaded."""
-        shapes = self.signature.shapes
-        inputs, targets = (
-            Normalizer(torch.zeros(count), torch.ones(count)) for count in (shapes.inputs, shapes.outputs)
-        )
-        return Surrogate(self.model, self.signature, inputs, targets)
+    def empty(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
+        """A surrogate whose weights are still to be loaded; first its shapes are compared, without any memory.
+
+        Raises:
+            ConfigError: It would have other tensors than those of the given shapes.
+        """
+        with torch.device("meta"):
+            sketch = self._build(shapes)
+        expected = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
+        different = sorted(name for name in expected | shapes if expected.get(name) != shapes.get(name))
+        if different:
+            name = different[0]
+            raise ConfigError(
+                f"{WEIGHTS} does not fit {DESCRIPTION}: {name} has shape {shapes.get(name)}, the model needs "
+                f"{expected.get(name)}; the folder was changed or damaged, train again"
+            )
+        return self._build(shapes)
+
+    def _build(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
+        inputs, targets = (_normalizer(shapes[f"{side}.mean"]) for side in ("inputs", "targets"))
+        surrogate = Surrogate(self.model, self.signature, inputs, targets)
+        if any(name.startswith("posterior.") for name in shapes):
+            surrogate.posterior = Posterior(*surrogate.network.head.shape)
+        return surrogate
+
+
+def _normalizer(shape: tuple[int, ...]) -> Normalizer:
+    with torch.device("cpu"):
+        return Normalizer(torch.zeros(shape), torch.ones(shape))

@@ -97,6 +97,14 @@ def test_a_malformed_description_is_refused(tmp_path: Path, content: str) -> Non
         Surrogate.load(tmp_path)
 
 
+def test_a_description_of_a_huge_network_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    make_surrogate().save(tmp_path)
+    text = (tmp_path / "surrogate.json").read_text().replace('"width": 4', '"width": 4000000')
+    (tmp_path / "surrogate.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"has shape \(4\,?.*, the model needs \(4000000"):
+        Surrogate.load(tmp_path)  # its weights would take petabytes
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     make_surrogate().save(tmp_path)
     text = (tmp_path / "surrogate.json").read_text().replace('"width": 4', '"width": 5')
