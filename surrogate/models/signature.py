@@ -36,7 +36,7 @@ class Signature(Settings):
         grid: Length of every axis of the targets by name, in order.
         input_grid: The same of the inputs, empty for plain parameters; that of the targets unless given.
         coordinates: Positions along every axis, where known.
-        time_step: Time between neighbouring steps of a sample, where it is one number.
+        time_step: Time between neighbouring steps of the file, where it is one number.
         times: Times of the targets, where every sample has the same ones.
     """
 

@@ -64,8 +64,7 @@ class Surrogate(nn.Module):
             raise ConfigError("this surrogate has no uncertainty; train it with training.uncertainty: true")
         z = self.network.features(self.inputs(inputs))
         std = self.network.head.std(self.posterior, z).to(z.dtype)
-        scale = self.targets.scale.view(-1, *[1] * (std.ndim - 2))
-        return self.targets.inverse(self.network.head(z)), std * scale
+        return self.targets.inverse(self.network.head(z)), self.targets.deviation(std)
 
     def normalized(self, batch: Batch) -> Batch:
         """The batch in the units in which the network is trained."""

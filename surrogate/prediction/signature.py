@@ -51,11 +51,11 @@ def _positions(dataset: xr.Dataset, axis: str) -> list[float]:
 
 
 def _time_step(stream: Stream, dataset: xr.Dataset) -> float | None:
-    """Time between neighbouring steps of a window; None where it is unknown or not always the same."""
+    """Time between neighbouring steps of the file; None where it is unknown or not always the same."""
     steps = np.diff(_positions(dataset, "time"))
     if stream.window is None or not len(steps) or not np.allclose(steps, steps[0], rtol=1e-3):
         return None
-    return float(steps.mean()) * stream.window.stride
+    return float(steps.mean())
 
 
 def _times(stream: Stream, dataset: xr.Dataset) -> tuple[float, ...] | None:

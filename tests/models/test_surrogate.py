@@ -26,6 +26,14 @@ def test_physical_in_physical_out() -> None:
     torch.testing.assert_close(surrogate(3 + 2 * x), surrogate.network(x) * 50 - 100)
 
 
+def test_standard_deviations_scale_with_each_pixel() -> None:
+    scale = torch.rand(1, 8, 8) + 0.5
+    normalizer = Normalizer(torch.zeros(1, 8, 8), scale)
+    std = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(normalizer.deviation(std), std * scale)
+    torch.testing.assert_close(Normalizer(torch.zeros(1), torch.tensor([3.0])).deviation(std), std * 3)
+
+
 def test_a_batch_is_normalised_on_both_sides() -> None:
     position = torch.zeros(1, dtype=torch.int64)
     batch = Batch(torch.full((1, 1, 8, 8), 5.0), torch.full((1, 1, 8, 8), -50.0), position, position)
