@@ -15,18 +15,21 @@ from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data import Stream
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
+from surrogate.data.mapping import Layout
 from surrogate.evaluation import collect_examples, evaluate, save, save_dataset, select_examples
 from surrogate.files import claim_output, replacing
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
+from surrogate.prediction import signature_of
 from surrogate.report import write_report
-from surrogate.training.run import RunFolder, choose_device, evaluation_stream, signature_of, split_datasets, train
+from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
 
 __all__ = [
     "cases_of",
     "evaluate_run",
     "find_pipeline",
+    "load_surrogate",
     "read_cases",
     "report_runs",
     "run_pipeline",
@@ -163,11 +166,28 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     if part not in datasets:
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
     stream = evaluation_stream(experiment, datasets[part])
-    names = [*experiment.data.inputs, *experiment.data.targets]
-    surrogate.signature.refuse_other(signature_of(stream, datasets[part], names))
+    surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
     metrics = _score(surrogate, stream, datasets[part], run, part)
     say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}")
     return metrics
+
+
+def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]:
+    """The trained surrogate of a run folder, of the one case of a pipeline's folder, or of a checkpoint.
+
+    Returns:
+        The surrogate, and the layout of its training data; None for a checkpoint alone.
+
+    Raises:
+        ConfigError: The folder holds none, or several cases; the message names them.
+        ResourceError: The device is not there.
+    """
+    cases = cases_of(folder)
+    if len(cases) > 1:
+        raise ConfigError(f"{folder} holds the cases {', '.join(case.name for case in cases)}; name one: {cases[0]}")
+    run = RunFolder(cases[0])
+    layout = run.experiment().data.layout if run.config.is_file() else None
+    return Surrogate.load(cases[0], choose_device(device)), layout
 
 
 def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:

@@ -61,11 +61,32 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return call
 
 
-@pytest.mark.parametrize("command", ["simulate", "inspect", "convert", "train", "evaluate", "report", "run"])
+@pytest.mark.parametrize(
+    "command", ["simulate", "inspect", "convert", "train", "evaluate", "predict", "export", "report", "run"]
+)
 def test_every_help_shows_an_example(run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert f"Example: surrogate {command} " in out
+
+
+def test_predict_and_export_a_trained_run(folder: Path, run) -> None:
+    assert run("train", "small.yaml", "--output", "model")[0] == 0
+    with h5py.File("new.h5", "w") as file:  # inputs alone
+        file["k"] = np.linspace(-1, 1, 24, dtype="f4").reshape(3, 8)
+    code, out, _ = run("predict", "model", "new.h5", "-o", "p.nc")
+    assert (code, out) == (0, "p.nc\n")
+    with h5py.File("new.h5") as file:
+        expected = Surrogate.load("model")(torch.from_numpy(file["k"][...])[:, None]).detach()
+    with xr.open_dataset("p.nc", engine="h5netcdf") as found:
+        np.testing.assert_allclose(found["u"], expected[:, 0], rtol=1e-5, atol=1e-6)
+        assert "surrogate predict model new.h5" in found.attrs["history"]
+    assert run("export", "model", "-o", "m.pt2")[:2] == (0, "m.pt2\n")
+    code, _, err = run("export", "model", "-o", "m.pt2")
+    assert (code, err) == (2, "error: m.pt2 exists already; choose another --output\n")
+    code, _, err = run("predict", "nowhere", "new.h5")
+    assert code == 2
+    assert err.startswith("error: no readable surrogate in nowhere")
 
 
 def test_version(run) -> None:
