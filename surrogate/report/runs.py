@@ -118,7 +118,7 @@ def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:
         rows = list(csv.DictReader(file))
     if not rows or not {"metric", "variable", "mean", "low", "high"} <= set(rows[0]):
         raise DataError(f"{path}: no table of metrics; run `surrogate evaluate {path.parents[1]}` again")
-    return {(row["metric"], row["variable"]): row for row in rows}
+    return {("_".join(filter(None, (row["metric"], row.get("band")))), row["variable"]): row for row in rows}
 
 
 def _read_netcdf(path: Path) -> xr.Dataset:
