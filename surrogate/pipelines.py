@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 from torch import Tensor
 
@@ -192,7 +193,7 @@ def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFo
         stream,
         variables=stream.target_names,
         times=dataset["time"] if "time" in dataset.coords else None,
-        simulations=dataset["origin"].values if "origin" in dataset.coords else None,
+        simulations=_simulations(dataset, run.experiment().data.by),
         units=stream.targets.units,
         given=stream.window.input_offsets if stream.window else (),
         scored=stream.window.target_offsets if stream.window else (),
@@ -203,6 +204,12 @@ def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFo
     save(metrics, run.evaluation)
     save_dataset(examples, run.evaluation / "examples.nc")
     return metrics
+
+
+def _simulations(dataset: xr.Dataset, by: str | None) -> np.ndarray | None:
+    """The simulation of every sample: samples of one are not independent."""
+    name = by or "origin"
+    return dataset[name].values if name in dataset.variables else None
 
 
 def cases_of(folder: Path) -> list[Path]:

@@ -37,6 +37,7 @@ class Row:
         high: Upper end.
         largest: Largest value of one sample and time; of one sample for `relative_l2`.
         samples: Number of samples that count.
+        simulations: Number of independent simulations among them, over which the interval is taken.
         degenerate: Number of pairs of sample and time left out because the target is zero or constant; of samples (for
             "all", of pairs of sample and variable) for `relative_l2`.
     """
@@ -50,11 +51,12 @@ class Row:
     high: float
     largest: float
     samples: int
+    simulations: int
     degenerate: int
 
 
 def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
-    """Mean, median and 90 % bootstrap interval over samples of every headline metric.
+    """Mean, median and 90 % bootstrap interval over simulations of every headline metric.
 
     Arguments:
         metrics: The result of `evaluate`.
@@ -80,15 +82,17 @@ def _of_variable(metrics: xr.Dataset, variable: str, seed: int) -> list[Row]:
 
 
 def _row(metric: str, variable: str, values: xr.DataArray, degenerate: int, seed: int) -> Row:
-    frames = values.values[np.isfinite(values.values)]
+    """Samples first, each the mean over its times; whole simulations are drawn for the interval."""
     samples = values.mean("time") if "time" in values.dims else values
-    samples = samples.values[np.isfinite(samples.values)]
-    if len(samples) == 0:
+    kept = np.isfinite(samples.values)
+    samples, clusters = samples.values[kept], values["simulation"].values[kept]
+    units = len(np.unique(clusters))
+    if units == 0:
         nan = float("nan")
-        return Row(metric, variable, "", nan, nan, nan, nan, nan, 0, degenerate)
-    low, high = interval(samples, seed=seed)
-    mean, median = float(samples.mean()), float(np.median(samples))
-    return Row(metric, variable, "", mean, median, low, high, float(frames.max()), len(samples), degenerate)
+        return Row(metric, variable, "", nan, nan, nan, nan, nan, 0, 0, degenerate)
+    low, high = interval(samples, clusters=clusters, seed=seed)
+    mean, median, largest = float(samples.mean()), float(np.median(samples)), float(np.nanmax(values.values))
+    return Row(metric, variable, "", mean, median, low, high, largest, len(samples), units, degenerate)
 
 
 def _crmse(variable: str, errors: xr.DataArray, seed: int) -> Row:

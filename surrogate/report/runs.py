@@ -116,7 +116,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows or not {"metric", "variable", "mean", "low", "high"} <= set(rows[0]):
+    if not rows or not {"metric", "variable", "mean", "low", "high", "simulations"} <= set(rows[0]):
         raise DataError(f"{path}: no table of metrics; run `surrogate evaluate {path.parents[1]}` again")
     return {("_".join(filter(None, (row["metric"], row.get("band")))), row["variable"]): row for row in rows}
 
