@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -151,6 +152,8 @@ def _simulate(experiment: Experiment, output: Path, say: Say) -> None:
 def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     """Score the best checkpoint of a run on one part of the split and write the metrics beside it.
 
+    The test goes into `evaluation/`, which a report reads; another part into a folder of its own.
+
     Raises:
         ConfigError: The folder is no run, has no checkpoint yet, or its split has no such part.
         DataError: The data no longer fit the surrogate.
@@ -167,18 +170,23 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     names = [*experiment.data.inputs, *experiment.data.targets]
     surrogate.signature.refuse_other(signature_of(stream, datasets[part], names))
     metrics = _score(surrogate, stream, datasets[part], run, part)
-    say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}")
+    unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
+    say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
     return metrics
 
 
 def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
     """With other files the split is another one, and training samples could be scored as unseen."""
-    trained = json.loads(run.facts.read_text(encoding="utf-8"))["data_fingerprint"]
-    if fingerprint(find_files(experiment.data.path)) != trained:
+    if fingerprint(find_files(experiment.data.path)) != _facts(run)["data_fingerprint"]:
         raise DataError(
             f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
             "restore them, or train again"
         )
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(run.facts.read_text(encoding="utf-8"))
+    return facts
 
 
 def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFolder, part: str) -> xr.Dataset:
@@ -198,11 +206,12 @@ def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFo
         given=stream.window.input_offsets if stream.window else (),
         scored=stream.window.target_offsets if stream.window else (),
     )
-    metrics.attrs["split"] = part
+    metrics.attrs |= {"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)}
     coordinates = {name: dataset[name] for name in stream.spatial_dims}
     examples = collect_examples(predict, stream, select_examples(metrics), coordinates=coordinates)
-    save(metrics, run.evaluation)
-    save_dataset(examples, run.evaluation / "examples.nc")
+    folder = run.evaluation if part == "test" else run.path / f"evaluation-{part}"
+    save(metrics, folder)
+    save_dataset(examples, folder / "examples.nc")
     return metrics
 
 

@@ -131,6 +131,7 @@ def _cautions(cases: Sequence[Case]) -> list[str]:
             "another seed may change it."
         )
     for case in cases:
+        cautions += _unfinished(case)
         zero = int(case.metrics.attrs.get("zero_targets", 0))
         constant = int(case.metrics.attrs.get("constant_targets", 0))
         if zero or constant:
@@ -139,6 +140,19 @@ def _cautions(cases: Sequence[Case]) -> list[str]:
                 "in space and have no VRMSE; they are left out of these averages."
             )
     return cautions
+
+
+def _unfinished(case: Case) -> list[str]:
+    """A run that was stopped is not what its configuration says."""
+    if case.facts.get("train_seconds") is None:
+        planned = f" of {case.planned_epochs}" if case.planned_epochs else ""
+        return [
+            f"{case.name}: training was interrupted after {case.epochs.sizes['epoch']}{planned} epochs. The numbers "
+            "are those of the best checkpoint so far; go on with --resume, then evaluate again."
+        ]
+    if not case.metrics.attrs.get("training_finished", 1):
+        return [f"{case.name}: evaluated before its training had ended; run `surrogate evaluate` again."]
+    return []
 
 
 def _stated(case: Case, key: str) -> str:
