@@ -8,16 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from torch import Tensor
 
 from surrogate.checks import ConfigError, DataError, did_you_mean
 from surrogate.config import Source, apply_overrides, read_yaml
-from surrogate.data import Stream
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
-from surrogate.evaluation import collect_examples, evaluate, save, save_dataset, select_examples
+from surrogate.evaluation import labels_of, write_evaluation
 from surrogate.files import claim_output, replacing
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
@@ -169,7 +166,14 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     stream = evaluation_stream(experiment, datasets[part])
     names = [*experiment.data.inputs, *experiment.data.targets]
     surrogate.signature.refuse_other(signature_of(stream, datasets[part], names))
-    metrics = _score(surrogate, stream, datasets[part], run, part)
+    metrics = write_evaluation(
+        surrogate,
+        stream,
+        datasets[part],
+        run.evaluation if part == "test" else folder / f"evaluation-{part}",
+        labels=labels_of(stream, datasets[part], by=experiment.data.by),
+        facts={"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
+    )
     unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
     say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
     return metrics
@@ -187,38 +191,6 @@ def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
 def _facts(run: RunFolder) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(run.facts.read_text(encoding="utf-8"))
     return facts
-
-
-def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFolder, part: str) -> xr.Dataset:
-    """Metrics and examples of a part of the data, written into the run folder."""
-    device = next(surrogate.parameters()).device
-
-    def predict(inputs: Tensor) -> Tensor:
-        return surrogate(inputs.to(device))
-
-    metrics = evaluate(
-        predict,
-        stream,
-        variables=stream.target_names,
-        times=dataset["time"] if "time" in dataset.coords else None,
-        simulations=_simulations(dataset, run.experiment().data.by),
-        units=stream.targets.units,
-        given=stream.window.input_offsets if stream.window else (),
-        scored=stream.window.target_offsets if stream.window else (),
-    )
-    metrics.attrs |= {"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)}
-    coordinates = {name: dataset[name] for name in stream.spatial_dims}
-    examples = collect_examples(predict, stream, select_examples(metrics), coordinates=coordinates)
-    folder = run.evaluation if part == "test" else run.path / f"evaluation-{part}"
-    save(metrics, folder)
-    save_dataset(examples, folder / "examples.nc")
-    return metrics
-
-
-def _simulations(dataset: xr.Dataset, by: str | None) -> np.ndarray | None:
-    """The simulation of every sample: samples of one are not independent."""
-    name = by or "origin"
-    return dataset[name].values if name in dataset.variables else None
 
 
 def cases_of(folder: Path) -> list[Path]:

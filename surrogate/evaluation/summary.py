@@ -16,10 +16,11 @@ from surrogate.evaluation.metrics import GRID_METRICS, METRICS
 from surrogate.evaluation.statistics import interval
 from surrogate.files import replacing
 
-__all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "summary", "write_table"]
+__all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_table"]
 
 ALL = "all"
 PER_VARIABLE = ("nrmse", "rmse", "vrmse", "max_error", "brmse")
+UNCERTAINTY = ("crps", "nll", "sharpness", "spread", "rmse", "degenerate_std")
 STATED = ("split", "steps_given", "steps_scored")
 
 
@@ -127,6 +128,28 @@ def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
     _write_csv(folder / "metrics.csv", header, frame[header].itertuples(index=False))
     write_table(folder / "summary.csv", rows, stated)
     write_table(folder / "compat.csv", compat_table(metrics), stated)
+    return rows
+
+
+def save_uncertainty(scores: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
+    """Write `uncertainty.nc`, and `uncertainty.csv` with a row per score and variable.
+
+    The `band` of a coverage is the level of its interval.
+
+    Raises:
+        ResourceError: The folder cannot be written; earlier files are intact.
+    """
+    rows = []
+    for variable in map(str, scores["variable"].values):
+        chosen = scores.sel(variable=variable)
+        for name in UNCERTAINTY:
+            lost = int((chosen["crps"].notnull() & chosen[name].isnull()).sum())
+            rows.append(_row(name, variable, chosen[name], lost, seed))
+        for level in chosen["level"].values:
+            row = _row("coverage", variable, chosen["coverage"].sel(level=level), 0, seed)
+            rows.append(replace(row, band=f"{level:g}"))
+    save_dataset(scores, folder / "uncertainty.nc")
+    write_table(folder / "uncertainty.csv", rows, {name: scores.attrs.get(name, "not stated") for name in STATED})
     return rows
 
 
