@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, one line for every mistake, documented exit codes, the whole job."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -129,6 +130,31 @@ def test_step_by_step_gives_the_same_errors(run, folder: Path) -> None:
     assert run("report", "step")[1].strip() == "step/report.html"
     one, two = (Path(name) / "evaluation" / "metrics.csv" for name in ("out/cases/main", "step"))
     assert one.read_text() == two.read_text()
+
+
+def test_another_part_leaves_the_test_evaluation_alone(run, folder: Path) -> None:
+    assert run("run", "small.yaml", "--output", "out")[0] == 0
+    case = folder / "out" / "cases" / "main"
+    before = (case / "evaluation" / "metrics.csv").read_bytes()
+    code, out, _ = run("evaluate", "out", "--split", "train")
+    assert code == 0
+    assert out.startswith("main: mean relative L2 on train")
+    assert (case / "evaluation" / "metrics.csv").read_bytes() == before
+    with xr.open_dataset(case / "evaluation-train" / "metrics.nc", engine="h5netcdf") as metrics:
+        assert (metrics.attrs["split"], metrics.sizes["sample"]) == ("train", 16)
+
+
+def test_samples_of_one_simulation_are_known_to_belong_together(run, folder: Path) -> None:
+    with h5py.File("data.h5", "r+") as file:
+        file["run"] = np.repeat(np.arange(6.0), 4)
+    text = Path("small.yaml").read_text().replace("  inputs:", "      run: {path: run, axes: [sample]}\n  inputs:")
+    text = text.replace("  split: {validation: 4, test: 4, seed: 1}", "  split: {validation: 1, test: 2}\n  by: run")
+    Path("small.yaml").write_text(text)
+    code, _, err = run("run", "small.yaml", "--output", "out")
+    assert code == 0, err
+    with open("out/cases/main/evaluation/summary.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["samples"], row["simulations"]) for row in rows} == {("8", "2")}
 
 
 def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
