@@ -30,6 +30,7 @@ from surrogate.simulate import (
     white_noise,
 )
 from surrogate.simulate import convection_diffusion_reaction as cdr
+from surrogate.simulate import dc_resistivity as dc
 from surrogate.simulate.dc_resistivity import conductivity
 from surrogate.simulate.measure import relative_error, restrict
 from surrogate.simulate.peaks import evaluate_peaks
@@ -317,6 +318,32 @@ def test_a_steady_problem_without_ground_is_refused() -> None:
         diffusion_matrix(np.ones(grid.shape), grid, ((False, False), (False, False)))
     with pytest.raises(NumericalError, match="no unique solution"):
         solve_sparse(sparse.csc_matrix((16, 16)), np.ones(16))
+
+
+def homogeneous_voltages(lengths: tuple[float, ...]) -> np.ndarray:
+    """Voltages above ground of 1 S/m: a series of cos((l + 1/2) pi z / L_z) sin(m pi y / L_y) sin(n pi x / L_x)."""
+    ks = [np.pi * (np.arange(40) + shift) / length for shift, length in zip((0.5, 1, 1), lengths, strict=True)]
+    squares = sum(k**2 for k in np.meshgrid(*ks, indexing="ij"))
+    weights = 8 / np.prod(lengths) * np.exp(-0.5 * squares * dc.ELECTRODE_WIDTH**2) / squares
+    y, x = (dc._positions(length) for length in lengths[1:])
+
+    def potential(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        waves = [np.sin(np.outer(k, points)) for k, points in zip(ks[1:], (y, x), strict=True)]
+        feet = sum(c * np.outer(np.sin(ks[1] * b), np.sin(ks[2] * a)) for b, a, c in dc.ELECTRODES)
+        return np.asarray(np.einsum("mn,my,nx->yx", weights.sum(axis=0) * feet, *waves))
+
+    half = 0.5 * dc.DIPOLE
+    return np.stack([potential(y + half, x) - potential(y - half, x), potential(y, x + half) - potential(y, x - half)])
+
+
+def test_dc_resistivity_has_order_two_against_the_series_of_plain_ground() -> None:
+    none = {"depth": np.array([0.2]), "radius": np.array([1e-4]), "angle": np.zeros(1)}
+    lengths = (0.5, 1.0, 1.0)
+    truth = homogeneous_voltages(lengths)
+    grids = [Grid((n, 2 * n, 2 * n), lengths, "no_flux") for n in (8, 16)]
+    errors = [relative_error(EQUATIONS["dc_resistivity"].solve(none, grid)[0], truth) for grid in grids]
+    assert errors[1] < 6e-3
+    assert order(*errors) > 1.8
 
 
 def test_dc_resistivity_sees_the_ellipsoid() -> None:
