@@ -16,8 +16,11 @@ from torch import Tensor
 from surrogate.checks import NumericalError
 from surrogate.simulate import (
     EQUATIONS,
+    ETDRK4,
+    RKC2,
     Ensemble,
     Grid,
+    Laplacian,
     Numerics,
     fitzhugh_nagumo,
     gray_scott_stepper,
@@ -32,6 +35,7 @@ from surrogate.simulate import (
 from surrogate.simulate import convection_diffusion_reaction as cdr
 from surrogate.simulate import dc_resistivity as dc
 from surrogate.simulate.dc_resistivity import conductivity
+from surrogate.simulate.gray_scott import REGIMES
 from surrogate.simulate.measure import relative_error, restrict
 from surrogate.simulate.peaks import evaluate_peaks
 from surrogate.simulate.steady import diffusion_matrix, solve_sparse
@@ -42,7 +46,7 @@ SMALL = {
     "reaction_diffusion_smooth": ["grid=[18, 18]", "snapshots=4", "final_time=0.3"],
     "burgers": ["grid=[32]", "snapshots=4", "final_time=0.1"],
     "burgers_2d": ["grid=[18, 20]", "snapshots=3", "final_time=0.1"],
-    "gray_scott": ["grid=[16, 18]", "snapshots=3", "final_time=10.0"],
+    "gray_scott": ["grid=[34, 36]", "snapshots=3", "final_time=10.0"],
     "convection_diffusion": ["grid=[18, 20]", "snapshots=3"],
     "convection_diffusion_box": ["grid=[18, 20]", "snapshots=3", "final_time=0.2"],
     "convection_diffusion_reaction": ["grid=[16, 16]", "snapshots=3", "final_time=0.1"],
@@ -213,6 +217,56 @@ def test_gray_scott_is_spectral_in_space(boundary: str) -> None:
         assert np.abs(coarse - fine[..., ::2]).max() < 1e-6
     else:  # the mean of the two halves of a cell differs from its centre by h^2 u'' / 32
         assert np.abs(coarse - restrict(fine, Grid((48,), (0.3,), boundary))).max() < 1e-3
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "no_flux"])
+@pytest.mark.parametrize("initial", [0.0, 1.0])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_gray_scott_starts_from_the_same_functions_on_every_grid(boundary: str, initial: float, axes: int) -> None:
+    values = {"regime": 2.0, "initial": initial}
+    grids = [Grid((n,) * axes, (2.0,) * axes, boundary, (-1.0,) * axes) for n in (40, 120)]
+    coarse, fine = (EQUATIONS["gray_scott"].draw(values, g, np.random.default_rng(4)).initial for g in grids)
+    for axis in range(1, 1 + axes):  # points of the coarse grid are every third one of the fine grid
+        fine = fine.take(range(0 if boundary == "periodic" else 1, fine.shape[axis], 3), axis)
+    np.testing.assert_allclose(coarse, fine, atol=1e-12)
+    if initial == 0:
+        assert fine.min() > -0.05
+        assert fine.max() < 1.05
+
+
+class Mean(np.random.Generator):
+    """Every uniform number is its mean."""
+
+    def random(self, size: tuple[int, ...]) -> np.ndarray:
+        return np.full(size, 0.5)
+
+
+def test_gray_scott_series_start_about_a_steady_state() -> None:
+    grid, rng = Grid((40,), (2.0,)), Mean(np.random.PCG64(0))
+    for regime, (name, (feed, kill)) in enumerate(REGIMES.items()):
+        a, b = EQUATIONS["gray_scott"].draw({"regime": float(regime), "initial": 1.0}, grid, rng).initial
+        np.testing.assert_allclose(feed * (1 - a), a * b**2, atol=1e-15)
+        np.testing.assert_allclose(a * b**2, (feed + kill) * b, atol=1e-15)
+        assert (b.mean() > 0.2) == (name == "bubbles")  # the one regime that has such a state
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "no_flux"])
+def test_diffusion_alone_conserves_the_means(boundary: str) -> None:
+    """The integrators of gray_scott and of reaction_diffusion without reaction."""
+    grid, rng = Grid((20, 24), (1.0, 1.2), boundary), np.random.default_rng(0)
+    u = torch.from_numpy(white_noise(grid, 2, rng))[None]
+    diffusivity = columns(grid, D=[1e-3])["D"]
+    laplacian = Laplacian(grid.spacing, boundary)
+    stiffness = 4e-3 * sum(1 / h**2 for h in grid.spacing)
+    steppers = [
+        ETDRK4(torch.zeros_like, np.array([[2e-3, 1e-3]]), grid, 1.0, 4, Numerics()),
+        RKC2(lambda u, p: laplacian(u, p["D"]), lambda u, p: torch.full((len(u),), stiffness), {"D": diffusivity}, 1.0),
+    ]
+    for stepper in steppers:
+        states = rollout(stepper, u, 4, torch.float64)
+        means = states.mean(dim=(3, 4))
+        torch.testing.assert_close(means, means[:, :1].expand_as(means), rtol=0, atol=1e-15)
+        assert (states.square().sum(dim=(2, 3, 4)).diff() < 0).all()
 
 
 # --- convection_diffusion between walls ------------------------------------------------------------------------------
