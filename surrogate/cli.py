@@ -67,7 +67,7 @@ def simulate(
     """Simulate an ensemble into HDF5 shards."""
     from contextlib import ExitStack
 
-    from surrogate.generate import find_recipe, generate, load_recipe
+    from surrogate.generate import find_recipe, generate, interruptible, load_recipe
     from surrogate.simulate.progress import Watch
 
     loaded = load_recipe(find_recipe(recipe), overrides)
@@ -77,7 +77,7 @@ def simulate(
         typer.echo(f"{write_card(loaded, size, card)}")
         return
     folder = output or Path("data") / loaded.name
-    with ExitStack() as stack:
+    with interruptible(), ExitStack() as stack:
         executor = None
         if workers or scheduler is not None:
             from surrogate.simulate.cluster import dask_executor

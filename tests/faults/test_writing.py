@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -186,6 +187,22 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -
     generate(recipe(), "tiny", output, resume=True)
     check_visible(output, undisturbed)
     assert not list(output.glob(".*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    output = tmp_path / "data"
+    size = ["--set=sizes.tiny.simulations=5000", "--set=sizes.tiny.shard=10"]
+    command = [sys.executable, "-m", "surrogate", "simulate", "convection_diffusion", "--size", "tiny", *size]
+    process = subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(output.glob("*.h5")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    assert said.splitlines()[-1].startswith("error: interrupted; whole shards are kept: go on with")
+    assert not list(output.glob(".*.part"))
+    assert not (output / "manifest.json").exists()
 
 
 @pytest.mark.slow

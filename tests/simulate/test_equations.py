@@ -19,8 +19,10 @@ from surrogate.simulate import (
     ETDRK4,
     RKC2,
     Ensemble,
+    Evolution,
     Grid,
     Laplacian,
+    Map,
     Numerics,
     fitzhugh_nagumo,
     gray_scott_stepper,
@@ -55,6 +57,10 @@ SMALL = {
 }
 
 
+def equation_of(name: str) -> Evolution | Map:
+    return EQUATIONS[load_recipe(name).equation]
+
+
 def columns(grid: Grid, dtype: torch.dtype = torch.float64, **values: list[float]) -> dict[str, Tensor]:
     return Numerics(dtype=dtype).columns({name: np.array(v, dtype=float) for name, v in values.items()}, grid)
 
@@ -77,6 +83,24 @@ def test_a_member_alone_equals_the_member_in_a_batch_bit_for_bit(name: str, prec
 @pytest.mark.parametrize("name", sorted(EQUATIONS))
 def test_every_equation_is_in_the_catalogue(name: str) -> None:
     assert name in {load_recipe(recipe).equation for recipe in RECIPES}
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if isinstance(equation_of(name), Evolution)])
+def test_all_of_a_step_is_on_the_device_that_was_asked_for(name: str) -> None:
+    """On torch's `meta` device, which like a GPU refuses to mix its tensors with those of the CPU."""
+    ensemble = Ensemble(load_recipe(name), "tiny")
+    numerics = Numerics(torch.device("meta"), torch.float32)
+    members = [ensemble.member(number) for number in range(2)]
+    names = ensemble.equation.recorded(ensemble.grid.axes)
+    parameters = {key: np.array([member.parameters[key] for member in members]) for key in names}
+    u = torch.empty(2, *members[0].initial.shape, device="meta", dtype=torch.float32)
+    stepper = ensemble.equation.stepper(parameters, ensemble.grid, 0.1, numerics)
+    bound = getattr(stepper, "radius", getattr(stepper, "limit", None))
+    result = stepper.rate(u, stepper.parameters) if bound else stepper(u)
+    assert result.shape == u.shape
+    assert result.device == u.device
+    assert result.dtype == u.dtype
+    assert bound is None or bound(u, stepper.parameters).device == u.device
 
 
 TIME_ORDER = {
