@@ -27,3 +27,5 @@ def test_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:
     if script.name == "own_model_own_loop.py":
         losses = {line.split()[0]: float(line.split()[3]) for line in found.splitlines()}
         assert losses["slimTrain"] < 0.5 * losses["Adam"]
+    if script.name == "own_family.py":
+        assert 7 < float(found.split("gives ")[1].split()[0]) < 9
