@@ -2,6 +2,7 @@
 
 from surrogate.data.layouts import open_snapshots
 from surrogate.data.mapping import MappedVariable, Mapping
+from surrogate.data.missing import open_data
 from surrogate.data.settings import DataSettings, NamedGroup, SplitSettings, Window
 from surrogate.data.splits import split, split_ids
 from surrogate.data.stream import Stream
@@ -14,6 +15,7 @@ __all__ = [
     "SplitSettings",
     "Stream",
     "Window",
+    "open_data",
     "open_snapshots",
     "split",
     "split_ids",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
+from surrogate.data.choice import READERS
 from surrogate.data.columns import Side, make_side, pick
 from surrogate.data.device import Numbered, on_device
 from surrogate.data.gather import Buffer, Reader
@@ -31,7 +31,6 @@ __all__ = ["Stream"]
 BLOCK_BYTES = 8_000_000
 FLOAT = 4  # bytes
 SMALLEST_SHARE = 16  # part of the buffer that a block may take to keep a simulation in one piece
-READERS = min(4, os.cpu_count() or 1)  # threads that read and decode
 
 Share = dict[int, np.ndarray]  # windows by batch
 Held = Buffer | FileWindows

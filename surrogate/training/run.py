@@ -16,12 +16,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 import surrogate
 from surrogate.checks import ConfigError, ResourceError
 from surrogate.config import digest, dump, read_yaml
-from surrogate.data import Stream, open_snapshots, split, split_ids
+from surrogate.data import Stream, open_data, split, split_ids
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.files import check_output, claim_output, locked, replacing
 from surrogate.models.surrogate import Surrogate
-from surrogate.normalize import fit_normalizers
+from surrogate.normalize import cached_normalizers, statistics_folder
 from surrogate.prediction.signature import signature_of
 from surrogate.training.checkpoint import CheckpointFolder
 from surrogate.training.finish import prepare_network, refit_end, refit_start
@@ -146,7 +146,7 @@ def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
         DataError: The files cannot be used.
     """
     data = experiment.data
-    return split(open_snapshots(data.path, data.layout), data.split, by=data.by)
+    return split(open_data(data), data.split, by=data.by)
 
 
 def evaluation_stream(experiment: Experiment, dataset: xr.Dataset) -> Stream:
@@ -173,7 +173,8 @@ def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFo
     stream = _stream(experiment, datasets["train"], shuffle=True)
     signature = signature_of(stream, datasets["train"])
     unshuffled = evaluation_stream(experiment, datasets["train"])
-    inputs, targets = fit_normalizers(unshuffled, stream.input_names, stream.target_names)
+    kept, per_pixel = statistics_folder(Path(experiment.data.path)), experiment.data.normalize == "pixel"
+    inputs, targets = cached_normalizers(unshuffled, kept, per_pixel=per_pixel)
     model = Surrogate(experiment.model, signature, inputs, targets).to(device)
     method = build_method(experiment.optimizer, model.network)
     return Trainer(
