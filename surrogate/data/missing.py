@@ -13,6 +13,7 @@ from dask import threaded
 from surrogate.checks import DataError
 from surrogate.data.columns import pick
 from surrogate.data.layouts import open_snapshots
+from surrogate.data.ragged import present
 from surrogate.data.settings import DataSettings
 
 __all__ = ["VALID", "drop_incomplete", "fill_missing", "open_data"]
@@ -38,8 +39,10 @@ def _made_here(ds: xr.Dataset, name: str) -> bool:
     return name not in ds.variables and name.endswith(VALID) and name.removesuffix(VALID) in ds.variables
 
 
-def _finite(array: xr.DataArray) -> xr.DataArray:
-    return xr.apply_ufunc(np.isfinite, array, dask="allowed")
+def _finite(ds: xr.Dataset, array: xr.DataArray) -> xr.DataArray:
+    """Where an array is finite, or its simulation has no such time step."""
+    found, steps = xr.apply_ufunc(np.isfinite, array, dask="allowed"), present(ds, array)
+    return found if steps is None else (found | ~steps).transpose(*array.dims)
 
 
 def drop_incomplete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
@@ -52,7 +55,7 @@ def drop_incomplete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
     Raises:
         DataError: None is left, or a variable that all simulations share is not finite.
     """
-    finite = {name: _finite(pick(ds, name)) for name in names}
+    finite = {name: _finite(ds, pick(ds, name)) for name in names}
     whole = [array.all([dim for dim in array.dims if dim != "sample"]) for array in finite.values()]
     found = [np.asarray(flags) for flags in dask.compute(*(array.data for array in whole), scheduler=threaded.get)]
     shared = [name for name, flags in zip(names, found, strict=True) if flags.ndim == 0 and not flags]
@@ -82,20 +85,25 @@ def fill_missing(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
         DataError: A variable has no finite value.
     """
     arrays = {name: pick(ds, name) for name in names}
-    finite = {name: _finite(array) for name, array in arrays.items()}
-    sums = [
-        (finite[name].sum().data, array.where(finite[name], 0).sum(dtype="f8").data) for name, array in arrays.items()
-    ]
-    for (name, array), (count, total) in zip(arrays.items(), dask.compute(*sums, scheduler=threaded.get), strict=True):
-        if int(count) == array.size:
+    finite = {name: _finite(ds, array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        whole, count, total = _sums(array, finite[name])
+        if whole:
             continue
-        if int(count) == 0:
+        if count == 0:
             raise DataError(f"variable '{name}' has no finite value; leave it out")
-        filled = array.where(finite[name], float(total) / int(count)).astype(array.dtype).assign_attrs(array.attrs)
-        valid = finite[name].astype(np.float32).drop_attrs()
+        filled = array.where(finite[name], total / count).astype(array.dtype).assign_attrs(array.attrs)
         warnings.warn(
-            f"'{name}' holds {array.size - int(count)} values that are NaN or Inf: they become "
-            f"{float(total) / int(count):g}, its mean; '{name}{VALID}' tells where"
+            f"'{name}' holds values that are NaN or Inf: they become {total / count:g}, its mean; '{name}{VALID}' "
+            "tells where"
         )
-        ds = ds.assign({name: filled, f"{name}{VALID}": valid})
+        ds = ds.assign({name: filled, f"{name}{VALID}": finite[name].astype(np.float32)})
     return ds
+
+
+def _sums(array: xr.DataArray, finite: xr.DataArray) -> tuple[bool, int, float]:
+    """Whether all values are finite, or absent; number and sum of the finite ones."""
+    real = xr.apply_ufunc(np.isfinite, array, dask="allowed")
+    parts = [finite.all().data, real.sum().data, array.where(real, 0).sum(dtype="f8").data]
+    whole, count, total = dask.compute(*parts, scheduler=threaded.get)
+    return bool(whole), int(count), float(total)

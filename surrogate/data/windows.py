@@ -186,7 +186,7 @@ def _runs(source: FileSource, side: Side) -> Runs | None:
 def _part(part: Part, source: FileSource) -> tuple[np.ndarray, int] | None:
     """First bytes of the simulations of a part and the distance of its steps; None where a step is not one run."""
     array = part.array
-    if way_of_reading(array) != "direct" or array.stored != FLOAT or part.shape[1:] != source.shape[1:]:
+    if way_of_reading(array) != "direct" or array.stored != FLOAT or not _is_whole(part, source):
         return None
     leading = [axis for dim, axis in zip(source.dims, part.axes, strict=True) if dim in ("sample", "time")]
     inner = sorted(axis for axis in part.axes if axis is not None and axis not in leading)
@@ -199,6 +199,13 @@ def _part(part: Part, source: FileSource) -> tuple[np.ndarray, int] | None:
     chosen = [axis for axis in range(array.ndim) if axis not in inner and axis not in leading]
     base = (array.offset or 0) + sum(int(part.index[axis][0]) * strides[axis] for axis in chosen)
     return _placed(part, source.dims, strides, base)
+
+
+def _is_whole(part: Part, source: FileSource) -> bool:
+    """Whether a part has all of its simulations but, at most, steps at the end that they lack."""
+    lengths = zip(source.dims, part.shape, source.shape, strict=True)
+    others = all(size == whole for dim, size, whole in lengths if dim not in ("sample", "time"))
+    return others and not any(part.start[1:])
 
 
 def _placed(part: Part, dims: Sequence[str], strides: Sequence[int], base: int) -> tuple[np.ndarray, int] | None:
