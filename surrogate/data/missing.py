@@ -11,10 +11,10 @@ import xarray as xr
 from dask import threaded
 
 from surrogate.checks import DataError
-from surrogate.data.columns import pick
+from surrogate.data.formats.ragged import present
 from surrogate.data.layouts import open_snapshots
-from surrogate.data.ragged import present
 from surrogate.data.settings import DataSettings
+from surrogate.data.streaming.columns import pick
 
 __all__ = ["VALID", "drop_incomplete", "fill_missing", "open_data"]
 

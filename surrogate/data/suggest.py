@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from surrogate.data.formats.ragged import STEPS
 from surrogate.data.mapping import LEADING, is_channel
-from surrogate.data.ragged import STEPS
 
 __all__ = ["Candidate", "propose_axes", "suggest_config", "suggest_named"]
 

@@ -10,10 +10,11 @@ import xarray as xr
 
 from surrogate.checks import ConfigError, DataError
 from surrogate.convert import convert
-from surrogate.data import Stream, Window, open_snapshots, split, windows
-from surrogate.data.detect import detect
+from surrogate.data import Stream, Window, open_snapshots, split
+from surrogate.data.formats.detect import detect
 from surrogate.data.missing import drop_incomplete, fill_missing
 from surrogate.data.settings import SplitSettings
+from surrogate.data.streaming import windows
 
 
 def one(folder: Path, **options) -> tuple[Path, dict[str, np.ndarray]]:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
-from surrogate.data.ragged import padded
+from surrogate.data.formats.ragged import padded
 
 __all__ = ["MASK", "Part", "join_parts"]
 

@@ -13,12 +13,12 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
-from surrogate.data.join import MASK
+from surrogate.data.formats.join import MASK
+from surrogate.data.formats.ragged import STEPS, same_length
+from surrogate.data.formats.the_well import BOUNDARIES, CHANNELS, SPLITS, STATISTICS, components
+from surrogate.data.hdf5.raw import reserve, set_attributes, write_file
 from surrogate.data.mapping import is_channel
-from surrogate.data.ragged import STEPS, same_length
-from surrogate.data.raw import reserve, set_attributes, write_file
 from surrogate.data.store import Shard
-from surrogate.data.the_well import BOUNDARIES, CHANNELS, SPLITS, STATISTICS, components
 
 __all__ = ["by_split", "field_statistics", "fields_of", "write_well"]
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from surrogate.data.hdf5 import H5Array
-from surrogate.data.reading import kind_of, possible_ways, read_box, use_way
+from surrogate.data.hdf5.array import H5Array
+from surrogate.data.hdf5.reading import kind_of, possible_ways, read_box, use_way
 
 __all__ = ["READERS", "Choice", "choose"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
-from surrogate.data.join import MASK
+from surrogate.data.formats.join import MASK
+from surrogate.data.formats.pdebench import COORDINATES, FLOW, TIME
+from surrogate.data.formats.ragged import same_length
+from surrogate.data.hdf5.raw import reserve, set_attributes, write_file
 from surrogate.data.mapping import is_channel
-from surrogate.data.pdebench import COORDINATES, FLOW, TIME
-from surrogate.data.ragged import same_length
-from surrogate.data.raw import reserve, set_attributes, write_file
 from surrogate.data.store import Shard
 
 __all__ = ["choose_family", "write_pdebench"]

@@ -18,14 +18,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
-from surrogate.data.choice import READERS
-from surrogate.data.columns import Side, make_side, pick
-from surrogate.data.device import Numbered, on_device
-from surrogate.data.gather import Buffer, Reader
-from surrogate.data.plan import Consumer, Group, Plan, make_blocks, merge_chunks
-from surrogate.data.ragged import lengths_of, of_equal_length
+from surrogate.data.formats.ragged import lengths_of, of_equal_length
+from surrogate.data.hdf5.choice import READERS
 from surrogate.data.settings import Window
-from surrogate.data.windows import FileWindows, file_windows
+from surrogate.data.streaming.columns import Side, make_side, pick
+from surrogate.data.streaming.device import Numbered, on_device
+from surrogate.data.streaming.gather import Buffer, Reader
+from surrogate.data.streaming.plan import Consumer, Group, Plan, make_blocks, merge_chunks
+from surrogate.data.streaming.windows import FileWindows, file_windows
 
 __all__ = ["Stream"]
 

@@ -22,10 +22,10 @@ import xarray as xr
 
 from surrogate.checks import DataError
 from surrogate.config import read_yaml
-from surrogate.data.join import MASK
-from surrogate.data.lazy import lazy_variable
-from surrogate.data.storage import check_storage, dataset_at, describe_names, holds
-from surrogate.data.variables import FileVariable, attributes, variable_at
+from surrogate.data.formats.join import MASK
+from surrogate.data.formats.lazy import lazy_variable
+from surrogate.data.formats.variables import FileVariable, attributes, variable_at
+from surrogate.data.hdf5.storage import check_storage, dataset_at, describe_names, holds
 
 __all__ = [
     "BOUNDARIES",

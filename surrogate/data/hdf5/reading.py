@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from surrogate.checks import DataError
-from surrogate.data.decode import decodable, decode, scratch
-from surrogate.data.hdf5 import H5Array, Stamp, chunk_table
-from surrogate.data.trace import Index, consecutive
+from surrogate.data.hdf5.array import H5Array, Stamp, chunk_table
+from surrogate.data.hdf5.decode import decodable, decode, scratch
+from surrogate.data.hdf5.trace import Index, consecutive
 
 __all__ = [
     "SHORT_RUN",

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.data.columns import Column, Side
-from surrogate.data.gather import Reader
-from surrogate.data.hdf5 import H5Array
-from surrogate.data.plan import Plan
-from surrogate.data.reading import SHORT_RUN, opened, pread, way_of_reading
-from surrogate.data.sources import FileSource, LoadedSource
-from surrogate.data.trace import Part
+from surrogate.data.hdf5.array import H5Array
+from surrogate.data.hdf5.reading import SHORT_RUN, opened, pread, way_of_reading
+from surrogate.data.hdf5.trace import Part
+from surrogate.data.streaming.columns import Column, Side
+from surrogate.data.streaming.gather import Reader
+from surrogate.data.streaming.plan import Plan
+from surrogate.data.streaming.sources import FileSource, LoadedSource
 
 __all__ = ["FileWindows", "file_windows"]
 

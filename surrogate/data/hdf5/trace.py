@@ -18,7 +18,7 @@ import numpy as np
 from dask.callbacks import Callback
 from dask.local import get_sync
 
-from surrogate.data.hdf5 import H5Array, indexing
+from surrogate.data.hdf5.array import H5Array, indexing
 
 __all__ = ["Absent", "Index", "Part", "consecutive", "trace"]
 
