@@ -38,7 +38,7 @@ class SlimTrain(Optimizer):
         optimizer = SlimTrain(torch.optim.Adam(model.features.parameters()), model.head)
         for x, y in batches:
             z = model.features(x)
-            optimizer.solve(z, y)                  # head weights, in place, no graph
+            optimizer.solve(z.detach(), y)         # head weights, in place, no graph
             loss = criterion(model.head(z), y)
             optimizer.zero_grad(); loss.backward(); optimizer.step()
 
