@@ -372,6 +372,19 @@ def test_a_run_resumes_bit_for_bit_from_files(base: type[Optimizer], depth: int,
     assert all(map(torch.equal, everything(again, resumed), everything(model, optimizer)))
 
 
+def test_a_deep_copy_of_model_and_optimizer_goes_on_bit_for_bit() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    run(model, optimizer, 3)
+    again, copied = deepcopy((model, optimizer))
+    assert copied.diagnostics == optimizer.diagnostics
+    assert copied.param_groups is copied.base.param_groups
+    assert copied.state is copied.base.state
+    assert run(model, optimizer, 5, first=9) == run(again, copied, 5, first=9)
+    assert all(map(torch.equal, everything(again, copied), everything(model, optimizer)))
+    assert set(vars(optimizer)) - set(vars(optimizer.base)) <= set(vars(copied))
+
+
 def test_memory_is_saved_and_restored_in_double_precision() -> None:
     model = network()
     optimizer = slimtrain(model)
