@@ -29,6 +29,20 @@ ELEMENTWISE = (
     "sum",
 )
 
+OWN = (  # attributes that torch's Optimizer does not know
+    "base",
+    "head",
+    "rule",
+    "search",
+    "lower_bound",
+    "process_group",
+    "memory",
+    "running_sum",
+    "steps",
+    "_pending",
+    "_solution",
+)
+
 
 class SlimTrain(Optimizer):
     r"""slimTrain: the head's weights never see a learning rate.
@@ -38,7 +52,7 @@ class SlimTrain(Optimizer):
         optimizer = SlimTrain(torch.optim.Adam(model.features.parameters()), model.head)
         for x, y in batches:
             z = model.features(x)
-            optimizer.solve(z, y)                  # head weights, in place, no graph
+            optimizer.solve(z.detach(), y)         # head weights, in place, no graph
             loss = criterion(model.head(z), y)
             optimizer.zero_grad(); loss.backward(); optimizer.step()
 
@@ -99,6 +113,10 @@ class SlimTrain(Optimizer):
         self._pending: Statistics | None = None
         self._solution: Solution | None = None
         self._share()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy.deepcopy: torch's own keeps groups and state alone."""
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in OWN}}
 
     def _share(self) -> None:
         """Let groups and state be the base optimizer's own, not copies."""

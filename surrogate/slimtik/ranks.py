@@ -7,12 +7,19 @@ from torch import Tensor, distributed
 
 from surrogate.slimtik.statistics import Statistics
 
-__all__ = ["broadcast", "is_distributed", "summed"]
+__all__ = ["added", "broadcast", "is_distributed", "summed"]
 
 
 def is_distributed() -> bool:
     """Whether torch.distributed is initialised, so that there are other ranks to agree with."""
     return distributed.is_available() and distributed.is_initialized()
+
+
+def added(values: Tensor, group: distributed.ProcessGroup | None = None) -> Tensor:
+    """The sum of the values of all ranks, in place, on every rank."""
+    if is_distributed():
+        distributed.all_reduce(values, group=group)
+    return values
 
 
 def summed(statistics: Statistics, group: distributed.ProcessGroup | None = None) -> Statistics:
@@ -26,8 +33,7 @@ def summed(statistics: Statistics, group: distributed.ProcessGroup | None = None
         return statistics
     counts = statistics.energy.new_tensor([statistics.rows, statistics.samples])  # exact in float64 up to 2^53
     parts = [statistics.gram, statistics.cross, statistics.energy, counts]
-    flat = torch.cat([part.flatten() for part in parts])
-    distributed.all_reduce(flat, group=group)
+    flat = added(torch.cat([part.flatten() for part in parts]), group)
     pieces = flat.split([part.numel() for part in parts])
     gram, cross, energy, counts = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
     rows, samples = counts.tolist()

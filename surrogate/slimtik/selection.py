@@ -158,9 +158,8 @@ def _criterion(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tens
 
 def _best(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tensor:
     """The first point of least criterion; zero (the running sum stays) when no point has a finite criterion."""
-    value = _criterion(curve, rule, points, equations)
-    best = torch.argmin(value)
-    return torch.where(value[best] < torch.inf, points[best], 0.0)
+    least, best = _criterion(curve, rule, points, equations).min(0)
+    return torch.where(least < torch.inf, points.take(best), 0.0)  # an index would be read by the host
 
 
 # Names, for configurations --------------------------------------------------------------------------------------------

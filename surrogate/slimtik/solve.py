@@ -95,7 +95,7 @@ def step(
     curve = Curve.of(spectrum, W, batch, L)
     damping = torch.maximum((search or HalfSum())(curve, rule), lower_bound - L)
     total = torch.clamp(L + damping, min=lower_bound)
-    new = W - spectrum.solve(curve.gradient + damping * W, total)
+    new = curve.weights - damping * spectrum.solve(curve.weights, total)
     if not torch.isfinite(new).all():
         raise NumericalError(
             "the head weights are not finite after the solve: the system is singular; "

@@ -48,6 +48,7 @@ class SlimTrainSettings(Settings):
         rule: What lambda minimises; `sdp` and `supre` need `noise_variance`.
         search: Among which lambda; `constant` takes L0 at every step, whatever the rule.
         noise_variance: Variance of the noise in the normalised targets.
+        tau: Safety factor of `sdp`.
         lower_bound: Smallest value of the running sum.
     """
 
@@ -59,6 +60,7 @@ class SlimTrainSettings(Settings):
     rule: Literal["sgcv", "sdp", "supre"] = "sgcv"
     search: Literal["half-sum", "bounded", "bounds", "constant"] = "half-sum"
     noise_variance: float | None = Field(None, gt=0)
+    tau: float = Field(2.0, gt=0)
     lower_bound: float = Field(1e-7, gt=0)
 
     @model_validator(mode="after")
@@ -118,7 +120,7 @@ def _slimtrain(settings: SlimTrainSettings, network: Separable) -> Method:
         network.head,
         memory_depth=settings.memory_depth,
         regularization=settings.regularization,
-        rule=rule_of(settings.rule, noise_variance=settings.noise_variance),
+        rule=rule_of(settings.rule, noise_variance=settings.noise_variance, tau=settings.tau),
         search=settings.search,
         lower_bound=settings.lower_bound,
     )
