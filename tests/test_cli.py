@@ -157,6 +157,22 @@ def test_samples_of_one_simulation_are_known_to_belong_together(run, folder: Pat
     assert {(row["samples"], row["simulations"]) for row in rows} == {("8", "2")}
 
 
+def test_an_autoencoder_with_uncertainty_is_evaluated_in_full(run, folder: Path) -> None:
+    changes = ["data.inputs=[u]", "model={family: autoencoder, width: 4, latent: 3, levels: 1}"]
+    arguments = [part for change in [*changes, "training.uncertainty=true"] for part in ("--set", change)]
+    code, _, err = run("run", "small.yaml", "--output", "out", *arguments)
+    assert code == 0, err
+    names = {path.name for path in Path("out/cases/main/evaluation").iterdir()}
+    assert names == {
+        *("compat.csv", "examples.nc", "latent.nc", "maps.nc", "metrics.csv", "metrics.nc"),
+        *("summary.csv", "uncertainty.csv", "uncertainty.nc"),
+    }
+    with xr.open_dataset("out/cases/main/evaluation/latent.nc", engine="h5netcdf") as latent:
+        assert (latent.attrs["latent_size"], latent.sizes["component"]) == (3, 2)
+    text = Path("out/report.html").read_text()
+    assert "Predicted standard deviations (split test" in text
+
+
 def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
     assert run("inspect", "data.h5", "--write-config", "mine.yaml")[0] == 0
     overrides = ["model.width=4", "model.depth=1", "training.epochs=1", "data.split={validation: 4, test: 4}"]
