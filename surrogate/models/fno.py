@@ -14,6 +14,7 @@ from surrogate.models.layers import Coordinates, convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 from surrogate.models.spectral import SpectralConvolution
+from surrogate.models.symmetry import Symmetry, symmetrized
 
 __all__ = ["FnoSettings", "fno"]
 
@@ -28,6 +29,8 @@ class FnoSettings(ModelSettings):
         projection: Channels of the features in front of the head.
         padding: Points of zeros behind every axis inside the network, for fields that are not periodic.
         coordinates: Give the network the position of every grid point as further channels.
+        symmetry: For scalar fields in a square or cube: equivariance to reflections, about the middle of the grid
+            (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
     """
 
     family: Literal["fno"] = "fno"
@@ -37,6 +40,7 @@ class FnoSettings(ModelSettings):
     projection: int = Field(64, ge=1)
     padding: int = Field(0, ge=0)
     coordinates: bool = False
+    symmetry: Symmetry = "none"
 
     def modes_of(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         """The highest wave number of every axis of a grid.
@@ -115,5 +119,6 @@ def fno(settings: FnoSettings, shapes: Shapes) -> Separable:
         layers = _Padded(layers, dimensions, settings.padding)
     lift: list[nn.Module] = [Coordinates()] if settings.coordinates else []
     lift.append(conv(channels, width, kernel_size=1))
-    features = nn.Sequential(*lift, layers, conv(width, settings.projection, kernel_size=1), nn.GELU())
+    features: nn.Module = nn.Sequential(*lift, layers, conv(width, settings.projection, kernel_size=1), nn.GELU())
+    features = symmetrized(features, settings.symmetry, shapes.grid)
     return Separable(features, head_of(conv(settings.projection, shapes.outputs, kernel_size=1)))
