@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import Tensor
 
 from surrogate.batch import Batch
@@ -139,6 +140,22 @@ def test_equal_cases_are_not_told_apart(tmp_path: Path) -> None:
     text = words({name: make_run(tmp_path / name, noise=0.03, samples=3) for name in ("a", "b")})
     assert "a and b are not told apart" in text
     assert "With 3 test samples, the intervals are rough." in text
+
+
+def test_an_interrupted_run_is_reported_with_a_caution(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", noise=0.03)
+    assert "interrupted" not in words({"main": folder})
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(facts | {"train_seconds": None}), encoding="utf-8")
+    (folder / "config.yaml").write_text("training: {epochs: 7}\n", encoding="utf-8")
+    assert "main: training was interrupted after 1 of 7 epochs" in words({"main": folder})
+
+
+def test_an_evaluation_older_than_the_end_of_training_is_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", noise=0.03)
+    path = folder / "evaluation" / "metrics.nc"
+    save_dataset(xr.load_dataset(path, engine="h5netcdf").assign_attrs(training_finished=0), path)
+    assert "main: evaluated before its training had ended" in words({"main": folder})
 
 
 def test_cases_with_other_test_samples_are_not_compared(tmp_path: Path) -> None:

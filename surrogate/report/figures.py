@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from surrogate.evaluation import relative_l2_of
+from surrogate.evaluation import mean_relative_l2
 from surrogate.plotting import (
     new_figure,
     plot_comparison,
@@ -106,7 +106,7 @@ def _estimate(case: Case) -> tuple[float, float, float]:
 
 
 def _over_time(cases: Sequence[Case]) -> Figure | None:
-    errors = {case.name: relative_l2_of(case.metrics, ("variable",)) for case in cases}
+    errors = {case.name: mean_relative_l2(case.metrics) for case in cases}
     errors = {name: error for name, error in errors.items() if error.sizes["time"] > 1 and error.notnull().any()}
     if not errors:
         return None

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import ConfigError, DataError
+from surrogate.config import read_yaml
 
 __all__ = ["Case", "read_case"]
 
@@ -29,6 +30,7 @@ class Case:
         folder: The run folder.
         facts: Content of `run.json`.
         config: Text of the resolved configuration.
+        planned_epochs: Epochs that the configuration asks for; None where it says nothing.
         rows: `summary.csv`, by metric and variable.
         metrics: `metrics.nc`.
         examples: `examples.nc`, where it was written.
@@ -40,6 +42,7 @@ class Case:
     folder: Path
     facts: dict[str, Any]
     config: str
+    planned_epochs: int | None
     rows: dict[tuple[str, str], dict[str, str]]
     metrics: xr.Dataset
     examples: xr.Dataset | None
@@ -82,12 +85,19 @@ def read_case(name: str, folder: Path) -> Case:
         folder=folder,
         facts=_read_json(folder / "run.json"),
         config=(folder / "config.yaml").read_text(encoding="utf-8"),
+        planned_epochs=_planned(folder / "config.yaml"),
         rows=_read_summary(evaluation / "summary.csv"),
         metrics=_read_netcdf(evaluation / "metrics.nc"),
         examples=_read_netcdf(examples) if examples.is_file() else None,
         epochs=_table(records, "epoch", EPOCH_KEYS),
         steps=_table(records, "step", STEP_KEYS),
     )
+
+
+def _planned(path: Path) -> int | None:
+    training = read_yaml(path).tree.get("training")
+    epochs = training.get("epochs") if isinstance(training, dict) else None
+    return epochs if isinstance(epochs, int) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -116,9 +126,9 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows or not {"metric", "variable", "mean", "low", "high"} <= set(rows[0]):
+    if not rows or not {"metric", "variable", "mean", "low", "high", "simulations"} <= set(rows[0]):
         raise DataError(f"{path}: no table of metrics; run `surrogate evaluate {path.parents[1]}` again")
-    return {(row["metric"], row["variable"]): row for row in rows}
+    return {("_".join(filter(None, (row["metric"], row.get("band")))), row["variable"]): row for row in rows}
 
 
 def _read_netcdf(path: Path) -> xr.Dataset:

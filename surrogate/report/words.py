@@ -12,7 +12,7 @@ from surrogate.report.runs import Case
 
 __all__ = ["Table", "case_table", "compare", "facts_table", "findings", "number", "variable_table"]
 
-FEW = 10  # samples; a bootstrap of fewer says little
+FEW = 10  # simulations; a bootstrap of fewer says little
 MISSING = "–"
 
 
@@ -45,7 +45,8 @@ def compare(cases: Sequence[Case]) -> dict[str, Comparison] | None:
         same = case.facts.get("data_fingerprint") == first.facts.get("data_fingerprint")
         if not same or not _index(case).equals(_index(first)):
             return None
-    return compare_cases({case.name: case.metrics["relative_l2_sample"].values for case in cases})
+    errors = {case.name: case.metrics["relative_l2_sample"].values for case in cases}
+    return compare_cases(errors, clusters=first.metrics["simulation"].values)
 
 
 def _index(case: Case) -> Any:
@@ -76,7 +77,7 @@ def _how_good(case: Case, *, alone: bool) -> str:
     if not math.isfinite(case.number("relative_l2", "mean")):
         return "There is no relative L2 error to report: every target is zero everywhere."
     subject = f"{case.name} has" if alone else f"{case.name} has the lowest mean error:"
-    samples = int(case.number("relative_l2", "samples"))
+    samples, units = (int(case.number("relative_l2", key)) for key in ("samples", "simulations"))
     low, high = case.number("relative_l2", "low"), case.number("relative_l2", "high")
     spread = (
         f"90 % bootstrap interval {number(low)} to {number(high)}"
@@ -85,27 +86,44 @@ def _how_good(case: Case, *, alone: bool) -> str:
     )
     return (
         f"{subject} a relative L2 error of {number(case.number('relative_l2', 'mean'))} on average over "
-        f"{samples} samples of the split “{_stated(case, 'split')}” ({spread}; median "
-        f"{number(case.number('relative_l2', 'median'))}). The error is taken over all points, times and variables "
-        f"of a sample. Steps given: {_stated(case, 'steps_given')}; steps scored: {_stated(case, 'steps_scored')}."
+        f"{_samples(samples, units)} of the split “{_stated(case, 'split')}” ({spread}; median "
+        f"{number(case.number('relative_l2', 'median'))}). The error is taken over all points and times of a "
+        f"sample{_over_variables(case)}. Steps given: {_stated(case, 'steps_given')}; "
+        f"steps scored: {_stated(case, 'steps_scored')}."
+    )
+
+
+def _over_variables(case: Case) -> str:
+    return (
+        f", then averaged over {len(case.variables)} variables, each in its own unit" if len(case.variables) > 1 else ""
     )
 
 
 def _verdict(name: str, item: Comparison, best: str) -> str:
     paired = (
-        f"on the same {item.samples} samples the paired difference in relative L2 error is {number(item.difference)} "
-        f"({100 * item.level:.3g} % interval {number(item.low)} to {number(item.high)})"
+        f"on the same {_samples(item.samples, item.simulations)} the paired difference in relative L2 error is "
+        f"{number(item.difference)} ({100 * item.level:.3g} % interval {number(item.low)} to {number(item.high)}; "
+        f"signed rank test p = {number(item.p_value)})"
     )
     if item.verdict == "worse":
         return f"{best} is better than {name}: {paired}."
+    if item.low > 0:
+        return f"{best} and {name} are not told apart: {paired}, which is too few simulations, or too mixed, to say."
     return f"{best} and {name} are not told apart: {paired}, which does not exclude zero."
 
 
+def _samples(samples: int, simulations: int) -> str:
+    """Samples, and of how many simulations where several belong to one."""
+    return f"{samples} samples" + (f" of {simulations} simulations" if simulations != samples else "")
+
+
 def _cautions(cases: Sequence[Case]) -> list[str]:
+    units = min(int(case.number("relative_l2", "simulations")) for case in cases)
     samples = min(int(case.number("relative_l2", "samples")) for case in cases)
     cautions = []
-    if samples < FEW:
-        cautions.append(f"With {samples} test samples, the intervals are rough.")
+    if units < FEW:
+        what = "test samples" if units == samples else "independent test simulations"
+        cautions.append(f"With {units} {what}, the intervals are rough.")
     if len(cases) > 1:
         seeds = ", ".join(f"{case.name} {case.facts.get('seed', MISSING)}" for case in cases)
         cautions.append(
@@ -113,6 +131,7 @@ def _cautions(cases: Sequence[Case]) -> list[str]:
             "another seed may change it."
         )
     for case in cases:
+        cautions += _unfinished(case)
         zero = int(case.metrics.attrs.get("zero_targets", 0))
         constant = int(case.metrics.attrs.get("constant_targets", 0))
         if zero or constant:
@@ -121,6 +140,19 @@ def _cautions(cases: Sequence[Case]) -> list[str]:
                 "in space and have no VRMSE; they are left out of these averages."
             )
     return cautions
+
+
+def _unfinished(case: Case) -> list[str]:
+    """A run that was stopped is not what its configuration says."""
+    if case.facts.get("train_seconds") is None:
+        planned = f" of {case.planned_epochs}" if case.planned_epochs else ""
+        return [
+            f"{case.name}: training was interrupted after {case.epochs.sizes['epoch']}{planned} epochs. The numbers "
+            "are those of the best checkpoint so far; go on with --resume, then evaluate again."
+        ]
+    if not case.metrics.attrs.get("training_finished", 1):
+        return [f"{case.name}: evaluated before its training had ended; run `surrogate evaluate` again."]
+    return []
 
 
 def _stated(case: Case, key: str) -> str:

@@ -20,8 +20,9 @@ from surrogate.data import Stream, open_snapshots, split, split_ids
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.files import check_output, claim_output, locked, replacing
-from surrogate.models.surrogate import Signature, Surrogate
+from surrogate.models.surrogate import Surrogate
 from surrogate.normalize import fit_normalizers
+from surrogate.prediction.signature import signature_of
 from surrogate.training.checkpoint import CheckpointFolder
 from surrogate.training.finish import prepare_network, refit_end, refit_start
 from surrogate.training.log import Reporter, RunLog
@@ -167,23 +168,10 @@ def _stream(experiment: Experiment, dataset: xr.Dataset, *, shuffle: bool) -> St
     )
 
 
-def signature_of(stream: Stream, dataset: xr.Dataset, names: list[str]) -> Signature:
-    """The signature of a surrogate trained on a stream."""
-    units = {name: str(dataset[name].attrs["units"]) for name in dict.fromkeys(names) if "units" in dataset[name].attrs}
-    return Signature(
-        inputs=stream.input_names,
-        targets=stream.target_names,
-        units=units,
-        grid=dict(zip(stream.spatial_dims, stream.spatial_shape, strict=True)),
-        input_grid=dict(zip(stream.inputs.dims, stream.inputs.shape[1:], strict=True)),
-    )
-
-
 def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder) -> Trainer:
     training, device = experiment.training, choose_device(experiment.training.device)
     stream = _stream(experiment, datasets["train"], shuffle=True)
-    names = [*experiment.data.inputs, *experiment.data.targets]
-    signature = signature_of(stream, datasets["train"], names)
+    signature = signature_of(stream, datasets["train"])
     unshuffled = evaluation_stream(experiment, datasets["train"])
     inputs, targets = fit_normalizers(unshuffled, stream.input_names, stream.target_names)
     model = Surrogate(experiment.model, signature, inputs, targets).to(device)
