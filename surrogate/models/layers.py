@@ -82,7 +82,7 @@ class Coordinates(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         points = grid_points(fields.shape[2:], fields)
-        return torch.cat([fields, points.expand(len(fields), *points.shape)], dim=1)
+        return torch.cat([fields, points.expand(fields.shape[0], *points.shape)], dim=1)
 
 
 class ResidualBlock(nn.Module):
