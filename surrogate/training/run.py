@@ -46,6 +46,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
 ) -> RunFolder:
     """Train one experiment into a run folder, together with the other processes where a launcher started several.
 
@@ -56,13 +57,14 @@ def train(
         resume: Go on from the newest checkpoint.
         overwrite: Replace an earlier run.
         callbacks: Functions called with the trainer and every record of the log, on the first rank.
+        quiet: Tell nothing of its progress.
 
     Raises:
         ConfigError: The output exists, or a resumed run differs from the one begun.
         Interrupted: A signal came; a checkpoint is written.
     """
     with joined(experiment.training.device) as ranks, _deterministic(experiment.training.deterministic):
-        return _train(experiment, output, ranks, command, resume, overwrite, callbacks)
+        return _train(experiment, output, ranks, command, resume, overwrite, callbacks, quiet)
 
 
 def _train(
@@ -73,6 +75,7 @@ def _train(
     resume: bool,
     overwrite: bool,
     callbacks: Sequence[Callback],
+    quiet: bool,
 ) -> RunFolder:
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
@@ -95,12 +98,19 @@ def _train(
     with locked(output) if ranks.first else nullcontext():
         whole = evaluation_stream(experiment, datasets["train"])
         facts = facts_of(experiment, datasets, data, command)
-        _fit(trainer, experiment, run, whole=whole, resume=resume, facts=facts)
+        _fit(trainer, experiment, run, whole=whole, resume=resume, facts=facts, quiet=quiet)
     return run
 
 
 def _fit(
-    trainer: Trainer, experiment: Experiment, run: RunFolder, *, whole: Stream, resume: bool, facts: dict[str, Any]
+    trainer: Trainer,
+    experiment: Experiment,
+    run: RunFolder,
+    *,
+    whole: Stream,
+    resume: bool,
+    facts: dict[str, Any],
+    quiet: bool,
 ) -> None:
     """Train, from the newest checkpoint where asked to, and write down what was done."""
     training, ranks = experiment.training, trainer.ranks
@@ -112,7 +122,7 @@ def _fit(
         prepare_network(trainer, whole)
         if training.refit in ("start", "both"):
             refit_start(trainer)
-    reporter = Reporter(run.path.name, trainer.total, done=trainer.progressed.step, quiet=not ranks.first)
+    reporter = Reporter(run.path.name, trainer.total, done=trainer.progressed.step, quiet=quiet or not ranks.first)
     progressed = trainer.fit(reporter)
     if training.uncertainty or training.refit in ("end", "both"):
         refit_end(trainer, reporter)
