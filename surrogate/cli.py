@@ -79,9 +79,10 @@ def simulate(
     with ExitStack() as stack:
         executor = None
         if workers or scheduler is not None:
-            from surrogate.simulate.cluster import dask_executor
+            from surrogate.executors import dask_executor
 
-            executor = stack.enter_context(dask_executor(workers, scheduler))
+            remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
+            executor = stack.enter_context(dask_executor(workers, scheduler, remedy=remedy))
         watch = stack.enter_context(Watch())
         generate(
             loaded,

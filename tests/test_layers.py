@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "surrogate"
 
 LAYERS = {
-    "checks": 0, "batch": 0, "config": 0, "files": 0, "plotting": 0,
+    "checks": 0, "batch": 0, "config": 0, "files": 0, "plotting": 0, "executors": 0,
     "slimtik": 1, "data": 1, "simulate": 1, "normalize": 1,
     "models": 2, "generate": 2, "convert": 2,
     "optim": 3, "refit": 3, "evaluation": 3, "studies": 3,
@@ -18,7 +18,7 @@ LAYERS = {
 
 # Inside a layer: the bottom, where errors are defined, and the top of the stack of commands.
 ALLOWED = {
-    ("config", "checks"), ("files", "checks"), ("plotting", "checks"), ("plotting", "files"),
+    ("config", "checks"), ("files", "checks"), ("plotting", "checks"), ("plotting", "files"), ("executors", "checks"),
     ("pipelines", "training"), ("pipelines", "report"),
 }  # fmt: skip
 

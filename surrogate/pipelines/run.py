@@ -42,7 +42,7 @@ training: {epochs: 20, batch_size: 16, seed: 0, schedule: cosine}
 
 Say = Callable[[str], None]
 
-CATALOGUES = (Path(__file__).parents[1] / "pipelines", Path(__file__).parent / "share" / "pipelines")
+CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
 
 
 def find_pipeline(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Simulations on a dask cluster: one on this machine, or any scheduler."""
+"""Tasks on a dask cluster: one on this machine, or any scheduler. Simulations and studies share it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ WAIT = "10s"
 
 
 @contextmanager
-def dask_executor(workers: int = 0, scheduler: str | None = None) -> Iterator[Executor]:
+def dask_executor(
+    workers: int = 0, scheduler: str | None = None, *, remedy: str = "use fewer workers"
+) -> Iterator[Executor]:
     """An executor whose tasks run on dask workers.
 
     Arguments:
         workers: Processes to start on this machine, with one thread each. They listen on 127.0.0.1 alone, their
             dashboard too.
         scheduler: Address of a running scheduler instead; its workers must see the same files.
+        remedy: What to do when tasks kill their workers, for the message.
 
     Raises:
         ConfigError: Neither or both are given.
@@ -36,8 +39,7 @@ def dask_executor(workers: int = 0, scheduler: str | None = None) -> Iterator[Ex
             yield client.get_executor()
     except KilledWorker as error:
         raise ResourceError(
-            "workers died again and again on the same simulations, perhaps for lack of memory; use fewer workers, or a "
-            "smaller --set sizes.<size>.shard"
+            f"workers died again and again on the same task, perhaps for lack of memory; {remedy}"
         ) from error
 
 
