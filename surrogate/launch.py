@@ -109,9 +109,8 @@ def launch(command: Sequence[str]) -> int:
         watch = _Watch(Path(name))
         before = {number: signal.signal(number, watch.note) for number in SIGNALS}
         try:
-            child = _start(
-                command, {**os.environ, **TORCHRUN, FOLDER: name, THREADS_GIVEN: os.environ.get(THREADS, "")}
-            )
+            given = {FOLDER: name, THREADS_GIVEN: os.environ.get(THREADS, "")}
+            child = _start(command, {**os.environ, **TORCHRUN, **given})
             while child.poll() is None and not watch.at_once:
                 time.sleep(POLL_SECONDS)
             _end_all(name, GRACE_SECONDS * (not watch.at_once))

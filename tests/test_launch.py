@@ -20,8 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # What stands for torchrun starts two ranks, waits for them and fails where one has; a rank notes that it is ready.
 AGENT = """
-import os, subprocess, sys
-ranks = [subprocess.Popen([sys.executable, "-c", sys.argv[1], str(n)], env={**os.environ, "RANK": str(n)},
+import os, signal, subprocess, sys
+ranks = []
+def end(number, frame):
+    for rank in ranks:
+        rank.send_signal(number)
+    sys.exit(1)
+signal.signal(signal.SIGHUP, end)
+ranks += [subprocess.Popen([sys.executable, "-c", sys.argv[1], str(n)], env={**os.environ, "RANK": str(n)},
                           start_new_session=True) for n in range(2)]
 sys.exit(max(rank.wait() != 0 for rank in ranks))
 """
@@ -116,10 +122,10 @@ def test_nothing_goes_on_when_the_agent_is_killed(tmp_path: Path) -> None:
 
 
 def test_the_agent_ends_when_the_launch_is_killed(tmp_path: Path) -> None:
-    with launched(RANK, tmp_path) as (process, _ranks):
+    with launched(RANK, tmp_path) as (process, ranks):
         agent = child_of(process.pid)
         process.kill()
-        wait(lambda: not alive(agent))
+        wait(lambda: not any(map(alive, [agent, *ranks])))
 
 
 @pytest.mark.parametrize("code", [0, 4])
