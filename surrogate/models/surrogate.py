@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from surrogate.config import Settings
 from surrogate.files import read_pointer
 from surrogate.models.registry import ModelSettings, Shapes, build, settings_union
 from surrogate.normalize import Normalizer
-from surrogate.slimtik import Posterior, predictive_std
+from surrogate.slimtik import Posterior
 
 __all__ = ["Signature", "Surrogate", "chosen_checkpoint"]
 
@@ -33,18 +33,28 @@ class Signature(Settings):
         inputs: Names of the input channels.
         targets: Names of the output channels.
         units: Unit of every variable by name, where known.
-        grid: Length of every space axis by name, in order.
+        grid: Length of every axis of the targets by name, in order.
+        input_grid: The same of the inputs, empty for plain parameters; that of the targets unless given.
     """
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     units: dict[str, str] = Field(default_factory=dict)
     grid: dict[str, int] = Field(default_factory=dict)
+    input_grid: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_grid(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "input_grid" not in values:
+            return {**values, "input_grid": values.get("grid", {})}
+        return values
 
     @property
     def shapes(self) -> Shapes:
-        """Channels and grid for the builder of the network."""
-        return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=tuple(self.grid.values()))
+        """Channels and grids for the builder of the network."""
+        grid, input_grid = tuple(self.grid.values()), tuple(self.input_grid.values())
+        return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=grid, input_grid=input_grid)
 
     def refuse_other(self, data: Signature) -> None:
         """Check that data fit.
@@ -52,10 +62,14 @@ class Signature(Settings):
         Raises:
             DataError: Names, units or grid differ; the message lists every difference.
         """
-        mine, theirs = (signature.model_dump() | {"axes": list(signature.grid)} for signature in (self, data))
+        mine, theirs = (signature._facts() for signature in (self, data))
         different = [f"{key}: trained on {mine[key]}, given {theirs[key]}" for key in mine if mine[key] != theirs[key]]
         if different:
             raise DataError("the data do not fit the surrogate: " + "; ".join(different))
+
+    def _facts(self) -> dict[str, Any]:
+        """Everything that has to agree; the order of axes on its own, since dictionaries compare without."""
+        return self.model_dump() | {"axes": list(self.grid), "input_axes": list(self.input_grid)}
 
 
 class Surrogate(nn.Module):
@@ -79,7 +93,7 @@ class Surrogate(nn.Module):
         self.register_module("posterior", None)  # of the head's weights; set when it has been fitted
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Predict targets with shape (B, M, *S) from inputs with shape (B, C, *S)."""
+        """Predict targets with shape (B, M, *S) from inputs with shape (B, C, *input_grid)."""
         return self.targets.inverse(self.network(self.inputs(inputs)))
 
     @torch.no_grad()
@@ -92,7 +106,7 @@ class Surrogate(nn.Module):
         if self.posterior is None:
             raise ConfigError("this surrogate has no uncertainty; train it with training.uncertainty: true")
         z = self.network.features(self.inputs(inputs))
-        std = predictive_std(self.network.head, self.posterior, z).to(z.dtype)
+        std = self.network.head.std(self.posterior, z).to(z.dtype)
         scale = self.targets.scale.view(-1, *[1] * (std.ndim - 2))
         return self.targets.inverse(self.network.head(z)), std * scale
 

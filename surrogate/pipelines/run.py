@@ -131,7 +131,7 @@ def run_pipeline(
         _simulate(first, output / "data", say)
     runs = {}
     for case, experiment in experiments.items():
-        say(f"training {case}: {experiment.optimizer.name}, {experiment.training.epochs} epochs")
+        say(f"training {case}: {experiment.optimizer.name}, {experiment.training.length}")
         runs[case] = train(experiment, output / CASES / case, command=command, resume=True).path
         evaluate_run(runs[case], say)
     report = write_report(output, runs, title=name, command=command)

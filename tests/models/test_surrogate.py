@@ -7,7 +7,7 @@ import torch
 
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
-from surrogate.models import ConvNetSettings, Signature, Surrogate
+from surrogate.models import ConvNetSettings, Shapes, Signature, Surrogate
 from surrogate.normalize import Normalizer
 
 SIGNATURE = Signature(inputs=("a",), targets=("b",), units={"b": "Pa"}, grid={"y": 8, "x": 8})
@@ -41,6 +41,20 @@ def test_the_difference_to_other_data_is_named() -> None:
     assert "grid: trained on {'y': 8, 'x': 8}, given {'y': 16, 'x': 8}" in str(caught.value)
     assert "targets" in str(caught.value)
     SIGNATURE.refuse_other(SIGNATURE)
+
+
+def test_parameters_on_another_grid_than_the_targets() -> None:
+    signature = Signature(inputs=("y",), targets=("u",), grid={"sensor": 6}, input_grid={"parameter": 55})
+    assert signature.shapes == Shapes(inputs=1, outputs=1, grid=(6,), input_grid=(55,))
+    assert SIGNATURE.input_grid == SIGNATURE.grid
+    with pytest.raises(DataError, match=r"input_grid: trained on \{'parameter': 55\}, given \{'parameter': 54\}"):
+        signature.refuse_other(signature.model_copy(update={"input_grid": {"parameter": 54}}))
+
+
+def test_the_order_of_input_axes_matters() -> None:
+    a, b = (Signature(inputs=("a",), targets=("b",), input_grid=grid) for grid in ({"y": 8, "x": 8}, {"x": 8, "y": 8}))
+    with pytest.raises(DataError, match="input_axes"):
+        a.refuse_other(b)
 
 
 def test_a_folder_without_a_surrogate(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def experiment(data: Path, optimizer: str = "slimtrain") -> Experiment:
 def records(run: RunFolder) -> list[dict[str, float]]:
     """The log without what depends on the clock."""
     lines = [json.loads(line) for line in run.log().path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "samples_per_second")} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "samples_per_second", "data_wait")} for line in lines
+    ]
 
 
 def final_weights(run: RunFolder) -> dict[str, torch.Tensor]:
