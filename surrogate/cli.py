@@ -179,6 +179,9 @@ def train(
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    stage: Annotated[
+        str | None, typer.Option(help="Node-local folder to copy the data to first, such as '$TMPDIR'.")
+    ] = None,
 ) -> None:
     """Train one model."""
     from surrogate.pipelines import find_pipeline, train_case
@@ -191,6 +194,7 @@ def train(
         command=_command(),
         resume=resume,
         overwrite=overwrite,
+        staging=Path(os.path.expandvars(stage)) if stage else None,
     )
     typer.echo(f"{run}")
 

@@ -69,7 +69,7 @@ class Cluster(Settings):
         memory: Memory of each node, such as `16G`.
         parts: Jobs of a study's array.
         running: How many of these run at the same time.
-        stage: Node-local folder for copies of the data; `$TMPDIR` is expanded on the node.
+        stage: Node-local folder for copies of the data of a training; `$TMPDIR` is expanded on the node.
         time: Time limits.
     """
 
@@ -140,7 +140,6 @@ def plan(config: Path, overrides: list[str], output: Path, cluster: Cluster) -> 
     """
     tree = apply_overrides(read_yaml(config), overrides).tree
     options = [word for entry in overrides for word in ("--set", entry)]
-    options += ["--stage", cluster.stage] if cluster.stage else []
     stages = list(_simulation(tree, output))
     before = tuple(stage.name for stage in stages)
     if STUDY in tree:
