@@ -18,7 +18,9 @@ from surrogate.config import dump
 from surrogate.data import Stream, Window, open_snapshots, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
+from surrogate.data.staging import stage
 from surrogate.files import check_output, claim_output, locked
+from surrogate.machine import check_memory, memory_limit
 from surrogate.models.rollout import Feedback
 from surrogate.models.surrogate import Surrogate
 from surrogate.normalize import fit_normalizers
@@ -46,6 +48,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
+    staging: Path | None = None,
 ) -> RunFolder:
     """Train one experiment into a run folder, together with the other processes where a launcher started several.
 
@@ -56,13 +59,14 @@ def train(
         resume: Go on from the newest checkpoint.
         overwrite: Replace an earlier run.
         callbacks: Functions called with the trainer and every record of the log, on the first rank.
+        staging: Node-local folder that the data are copied to first, once for all ranks of the node.
 
     Raises:
         ConfigError: The output exists, or a resumed run differs from the one begun.
         Interrupted: A signal came; a checkpoint is written.
     """
     with joined(experiment.training.device) as ranks, _deterministic(experiment.training.deterministic):
-        return _train(experiment, output, ranks, command, resume, overwrite, callbacks)
+        return _train(experiment, output, ranks, command, resume, overwrite, callbacks, staging)
 
 
 def _train(
@@ -73,12 +77,13 @@ def _train(
     resume: bool,
     overwrite: bool,
     callbacks: Sequence[Callback],
+    staging: Path | None,
 ) -> RunFolder:
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
     files = find_files(experiment.data.path)
     experiment = _with_absolute_path(experiment)
-    datasets = split_datasets(experiment)
+    datasets = split_datasets(_staged(experiment, staging))
     if "validation" not in datasets:
         raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
     if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
@@ -141,6 +146,14 @@ def _with_absolute_path(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": path})})
 
 
+def _staged(experiment: Experiment, staging: Path | None) -> Experiment:
+    """The same experiment on copies of its data; what is written down keeps the path of the data themselves."""
+    if staging is None:
+        return experiment
+    data = experiment.data.model_copy(update={"path": stage(experiment.data.path, staging)})
+    return experiment.model_copy(update={"data": data})
+
+
 def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
     """The lazily opened data of an experiment, split by simulation.
 
@@ -180,6 +193,7 @@ def _stream(experiment: Experiment, dataset: xr.Dataset, ranks: Ranks, *, shuffl
 
 def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder, ranks: Ranks) -> Trainer:
     training, device = experiment.training, choose_device(experiment.training.device, ranks.local)
+    check_memory(training.buffer_mb * 2**20, "training.buffer_mb", memory_limit())
     full = experiment.optimizer.full_batch
     train = _stream(experiment, datasets["train"], ranks, shuffle=not full, steps=training.rollout)
     _refuse_large(experiment, train, ranks)

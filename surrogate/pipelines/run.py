@@ -44,7 +44,7 @@ training: {epochs: 20, batch_size: 16, seed: 0, schedule: cosine}
 
 Say = Callable[[str], None]
 
-CATALOGUES = (Path(__file__).parents[1] / "pipelines", Path(__file__).parent / "share" / "pipelines")
+CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
 
 
 def find_pipeline(name: str) -> Path:
@@ -102,6 +102,7 @@ def train_case(
     command: str,
     resume: bool,
     overwrite: bool,
+    staging: Path | None = None,
 ) -> Path:
     """Train one case of a configuration; `case` may be left out where there is only one."""
     experiments = read_cases(path, overrides)
@@ -114,7 +115,7 @@ def train_case(
         raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
     experiment = experiments[name]
     folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{case}")
-    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite).path
+    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
 
 
 def run_pipeline(
