@@ -266,27 +266,32 @@ def export(
 
 @app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a pipeline.")],
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a pipeline or study.")],
     output: Output = None,
 ) -> None:
-    """Write one HTML page about evaluated runs."""
-    from surrogate.pipelines import report_runs
+    """Write one HTML page about evaluated runs, or about a study."""
+    from surrogate.pipelines import report_folders
 
-    typer.echo(f"{report_runs(runs, output, command=_command())}")
+    typer.echo(f"{report_folders(runs, output, command=_command())}")
 
 
-@app.command(epilog="Example: surrogate run quickstart --output runs/quickstart")
+@app.command(epilog="Example: surrogate run scarce --output runs/scarce --workers 2")
 def run(
     config: Config,
     output: Output = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    workers: Annotated[int, typer.Option(min=0, help="Of a study: processes of a dask cluster on this machine.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Of a study: address of a running dask scheduler.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Of a study: K/N, only every N-th case from the K-th, as in a Slurm array.")
+    ] = None,
 ) -> None:
-    """Simulate, train, evaluate and report in a row."""
-    from surrogate.pipelines import find_pipeline, run_pipeline
+    """Simulate, train, evaluate and report in a row; with a section `study`, a whole study."""
+    from surrogate.pipelines import Spread, find_pipeline, read_part, run_file
 
-    run_pipeline(
+    run_file(
         find_pipeline(config),
         overrides or [],
         output,
@@ -294,6 +299,7 @@ def run(
         command=_command(),
         resume=resume,
         overwrite=overwrite,
+        spread=Spread(workers, scheduler, read_part(part)),
     )
 
 

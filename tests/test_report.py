@@ -26,7 +26,7 @@ from surrogate.evaluation import (
     save_uncertainty,
     select_examples,
 )
-from surrogate.report import page, write_report
+from surrogate.report import html, write_report
 from surrogate.report.runs import read_case
 from surrogate.report.words import compare, findings
 
@@ -255,7 +255,7 @@ def test_zero_targets_are_stated(tmp_path: Path) -> None:
 
 
 def test_a_full_page_names_the_figures_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "IMAGE_BYTES", 30_000)
+    monkeypatch.setattr(html, "IMAGE_BYTES", 30_000)
     runs = {"main": make_run(tmp_path / "run", noise=0.03)}
     content = Page(write_report(tmp_path / "out", runs, title="demo", command="c"))
     links = [str(attributes["href"]) for tag, attributes in content.tags if tag == "a"]

@@ -6,19 +6,22 @@ from surrogate.pipelines.run import (
     find_pipeline,
     load_surrogate,
     read_cases,
-    report_runs,
     run_pipeline,
     train_case,
     write_starter,
 )
+from surrogate.pipelines.study import Spread, read_part, report_folders, run_file
 
 __all__ = [
+    "Spread",
     "cases_of",
     "evaluate_run",
     "find_pipeline",
     "load_surrogate",
     "read_cases",
-    "report_runs",
+    "read_part",
+    "report_folders",
+    "run_file",
     "run_pipeline",
     "train_case",
     "write_starter",

@@ -32,7 +32,9 @@ __all__ = [
     "read_cases",
     "report_runs",
     "run_pipeline",
+    "simulate",
     "train_case",
+    "with_own_data",
     "write_starter",
 ]
 
@@ -55,7 +57,11 @@ def find_pipeline(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    known = {path.stem: path for folder in CATALOGUES for path in sorted(folder.glob("*.yaml"))}
+    known = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in CATALOGUES
+        for path in sorted(folder.rglob("*.yaml"))
+    }
     if name in known:
         return known[name]
     raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
@@ -83,10 +89,11 @@ def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> di
         data: Where a pipeline keeps its own simulations; used when the file simulates and names no data.
     """
     cases = case_sources(apply_overrides(read_yaml(path), overrides))
-    return {name: read_experiment(_with_own_data(case, data)) for name, case in cases.items()}
+    return {name: read_experiment(with_own_data(case, data)) for name, case in cases.items()}
 
 
-def _with_own_data(case: Source, data: Path | None) -> Source:
+def with_own_data(case: Source, data: Path | None) -> Source:
+    """A configuration that simulates and names no data reads what is simulated into `data`."""
     section = case.tree.get("data")
     if data is None or not case.tree.get("simulate") or not isinstance(section, dict) or "path" in section:
         return case
@@ -131,7 +138,7 @@ def run_pipeline(
     claim_output(output, overwrite=overwrite, resume=resume)
     first = next(iter(experiments.values()))
     if first.data.path == str(output / "data"):
-        _simulate(first, output / "data", say)
+        simulate(first, output / "data", say)
     runs = {}
     for case, experiment in experiments.items():
         say(f"training {case}: {experiment.optimizer.name}, {experiment.training.length}")
@@ -142,7 +149,8 @@ def run_pipeline(
     return report
 
 
-def _simulate(experiment: Experiment, output: Path, say: Say) -> None:
+def simulate(experiment: Experiment, output: Path, say: Say) -> None:
+    """Make the data of a configuration that simulates; what an earlier run finished is kept."""
     if experiment.simulate is None:
         return
     recipe = load_recipe(find_recipe(experiment.simulate.recipe))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from surrogate.checks import ConfigError
 from surrogate.evaluation import Comparison
-from surrogate.files import replacing
 from surrogate.report.case_figures import draw_case
-from surrogate.report.figures import Picture, draw_comparison
+from surrogate.report.figures import draw_comparison
+from surrogate.report.html import Embedder, Shown, write_page
 from surrogate.report.runs import Case, read_case
 from surrogate.report.words import (
     Table,
@@ -28,17 +25,6 @@ from surrogate.report.words import (
 
 __all__ = ["write_report"]
 
-IMAGE_BYTES = 6_500_000  # of PNG, which base64 makes a third longer: the page stays below 10 MB
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture on the page: embedded, or only named once the page is full."""
-
-    caption: str
-    file: str
-    content: str | None
-
 
 @dataclass(frozen=True)
 class Section:
@@ -49,21 +35,6 @@ class Section:
     facts: Table
     config: str
     examples: bool
-
-
-class _Embedder:
-    """Turns pictures into text until the page is full."""
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self.left = IMAGE_BYTES
-
-    def __call__(self, picture: Picture) -> Shown:
-        content, file = picture.path.read_bytes(), picture.path.relative_to(self.output).as_posix()
-        if len(content) > self.left:
-            return Shown(picture.caption, file, None)
-        self.left -= len(content)
-        return Shown(picture.caption, file, base64.b64encode(content).decode("ascii"))
 
 
 def write_report(output: Path, runs: dict[str, Path], *, title: str, command: str) -> Path:
@@ -87,7 +58,7 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
         raise ConfigError("report: no runs were given; name at least one run folder")
     cases = [read_case(name, Path(folder)) for name, folder in runs.items()]
     comparison = compare(cases)
-    embed = _Embedder(output)
+    embed = Embedder(output)
     overview = [embed(picture) for picture in draw_comparison(cases, output / "figures")]
     sections = [
         Section(
@@ -99,29 +70,18 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
         )
         for i, case in enumerate(cases)
     ]
-    text = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            command=command,
-            findings=findings(cases, comparison),
-            tables=_tables(cases, comparison),
-            overview=overview,
-            sections=sections,
-        )
+    return write_page(
+        output / "report.html",
+        "report.html.j2",
+        title=title,
+        command=command,
+        findings=findings(cases, comparison),
+        tables=_tables(cases, comparison),
+        overview=overview,
+        sections=sections,
     )
-    path = output / "report.html"
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
 
 
 def _tables(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[Table]:
     tables = [case_table(cases, comparison), variable_table(cases), scale_table(cases), uncertainty_table(cases)]
     return [table for table in tables if table is not None]
-
-
-def _environment() -> Environment:
-    loader = PackageLoader("surrogate", "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -49,6 +49,7 @@ def train(
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
     staging: Path | None = None,
+    quiet: bool = False,
 ) -> RunFolder:
     """Train one experiment into a run folder, together with the other processes where a launcher started several.
 
@@ -60,13 +61,14 @@ def train(
         overwrite: Replace an earlier run.
         callbacks: Functions called with the trainer and every record of the log, on the first rank.
         staging: Node-local folder that the data are copied to first, once for all ranks of the node.
+        quiet: Tell nothing of its progress.
 
     Raises:
         ConfigError: The output exists, or a resumed run differs from the one begun.
         Interrupted: A signal came; a checkpoint is written.
     """
     with joined(experiment.training.device) as ranks, _deterministic(experiment.training.deterministic):
-        return _train(experiment, output, ranks, command, resume, overwrite, callbacks, staging)
+        return _train(experiment, output, ranks, command, resume, overwrite, callbacks, staging, quiet)
 
 
 def _train(
@@ -78,6 +80,7 @@ def _train(
     overwrite: bool,
     callbacks: Sequence[Callback],
     staging: Path | None,
+    quiet: bool,
 ) -> RunFolder:
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
@@ -100,12 +103,19 @@ def _train(
     with locked(output) if ranks.first else nullcontext():
         whole = evaluation_stream(experiment, datasets["train"])
         facts = facts_of(experiment, datasets, data, command)
-        _fit(trainer, experiment, run, whole=whole, resume=resume, facts=facts)
+        _fit(trainer, experiment, run, whole=whole, resume=resume, facts=facts, quiet=quiet)
     return run
 
 
 def _fit(
-    trainer: Trainer, experiment: Experiment, run: RunFolder, *, whole: Stream, resume: bool, facts: dict[str, Any]
+    trainer: Trainer,
+    experiment: Experiment,
+    run: RunFolder,
+    *,
+    whole: Stream,
+    resume: bool,
+    facts: dict[str, Any],
+    quiet: bool,
 ) -> None:
     """Train, from the newest checkpoint where asked to, and write down what was done."""
     training, ranks = experiment.training, trainer.ranks
@@ -117,7 +127,7 @@ def _fit(
         prepare_network(trainer, whole)
         if training.refit in ("start", "both"):
             refit_start(trainer)
-    reporter = Reporter(run.path.name, trainer.total, done=trainer.progressed.step, quiet=not ranks.first)
+    reporter = Reporter(run.path.name, trainer.total, done=trainer.progressed.step, quiet=quiet or not ranks.first)
     progressed = trainer.fit(reporter)
     if training.uncertainty or training.refit in ("end", "both"):
         refit_end(trainer, reporter)

@@ -16,6 +16,7 @@ from surrogate.training.optimizers import OptimizerSettings
 __all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
 
 CASES = "cases"
+NOT_OF_A_CASE = (CASES, "study")
 SECTIONS = ("data", "model", "optimizer", "training")
 
 
@@ -143,7 +144,7 @@ def case_sources(source: Source) -> dict[str, Source]:
     Raises:
         ConfigError: `cases` is no mapping from names to sections.
     """
-    base = {key: value for key, value in source.tree.items() if key != CASES}
+    base = {key: value for key, value in source.tree.items() if key not in NOT_OF_A_CASE}
     cases = source.tree.get(CASES)
     if cases is None:
         return {"main": Source(source.name, base, source.lines)}
