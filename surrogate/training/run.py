@@ -15,7 +15,7 @@ import xarray as xr
 
 from surrogate.checks import ConfigError, ResourceError
 from surrogate.config import dump
-from surrogate.data import Stream, Window, open_snapshots, split
+from surrogate.data import Stream, Window, open_data, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.staging import stage
@@ -23,7 +23,7 @@ from surrogate.files import check_output, claim_output, locked
 from surrogate.machine import check_memory, memory_limit
 from surrogate.models.rollout import Feedback
 from surrogate.models.surrogate import Surrogate
-from surrogate.normalize import fit_normalizers
+from surrogate.normalize import Normalizer, cached_normalizers, fit_normalizers, statistics_folder
 from surrogate.prediction.signature import signature_of
 from surrogate.training.finish import prepare_network, refit_end, refit_start
 from surrogate.training.folder import RunFolder, facts_of, refuse_changes, write_text
@@ -171,7 +171,7 @@ def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
         DataError: The files cannot be used.
     """
     data = experiment.data
-    return split(open_snapshots(data.path, data.layout), data.split, by=data.by)
+    return split(open_data(data), data.split, by=data.by)
 
 
 def evaluation_stream(
@@ -239,9 +239,16 @@ def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, 
     signature = signature_of(unshuffled, dataset)
     if experiment.training.rollout > 1:
         Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
+    return Surrogate(experiment.model, signature, *_normalizers(experiment, unshuffled, ranks))
+
+
+def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
+    """Normalisation by the training data; several ranks each read their share, one alone keeps what it found."""
+    per_pixel = experiment.data.normalize == "pixel"
+    if ranks.world == 1:
+        return cached_normalizers(unshuffled, statistics_folder(Path(experiment.data.path)), per_pixel=per_pixel)
     names = unshuffled.input_names, unshuffled.target_names
-    inputs, targets = fit_normalizers(unshuffled, *names, merge=ranks.merged)
-    return Surrogate(experiment.model, signature, inputs, targets)
+    return fit_normalizers(unshuffled, *names, per_pixel=per_pixel, merge=ranks.merged)
 
 
 def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:
