@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -114,7 +114,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.only:
         {"ours": ours, "bare": bare}[options.only](options.folder, 2)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        status = Path("/proc/self/status").read_text()  # ru_maxrss would be inherited from the parent
+        print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
