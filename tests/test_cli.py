@@ -358,3 +358,17 @@ def test_two_processes_on_one_output(run, folder: Path) -> None:
         assert code == 5
         assert "another process writes to out" in err
         assert run("train", "small.yaml", "--output", "out", "--overwrite")[0] == 5
+
+
+def test_a_case_may_change_single_values(run, folder: Path) -> None:
+    with open("small.yaml", "a") as file:
+        file.write("cases: {a: {training.schedule: cosine}, b: {training.scedule: cosine}}\n")
+    code, _, err = run("run", "small.yaml", "--output", "out")
+    assert code == 2
+    assert "training.scedule: unknown key; did you mean 'schedule'?" in err
+    text = Path("small.yaml").read_text().replace("scedule", "schedule")
+    Path("small.yaml").write_text(text)
+    assert run("run", "small.yaml", "--output", "out")[0] == 0
+    written = Path("out/cases/a/config.yaml").read_text()
+    assert "schedule: cosine" in written
+    assert "epochs: 2" in written

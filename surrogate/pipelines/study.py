@@ -260,7 +260,7 @@ def _stopped(stop: StopRequest) -> None:
 
 def _told(plan: Plan, outcome: Outcome, output: Path) -> str:
     point = next(point for point in plan.points if point.case == outcome.name)
-    values = {**point.values, **point.trial}
+    values = {key: value for key, value in {**point.values, **point.trial}.items() if value is not None}
     what = ", ".join([point.method, *(f"{k.rpartition('.')[2]} {v}" for k, v in values.items()), f"seed {point.seed}"])
     if outcome.status != "done":
         return f"{what}: {outcome.status}{': ' if outcome.why else ''}{outcome.why}"
