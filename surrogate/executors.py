@@ -57,7 +57,12 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         return
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=40
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=40,
+            env={"OMP_NUM_THREADS": "1"},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from surrogate.checks import DataError
 from surrogate.config import Settings
-from surrogate.data.raw import BLOCK_BYTES, Room, filling, reserve, set_attributes, write_file
+from surrogate.data.hdf5.raw import BLOCK_BYTES, Room, filling, reserve, set_attributes, write_file
 from surrogate.files import replacing, sha256
 
 __all__ = [

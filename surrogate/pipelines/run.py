@@ -109,6 +109,7 @@ def train_case(
     command: str,
     resume: bool,
     overwrite: bool,
+    staging: Path | None = None,
 ) -> Path:
     """Train one case of a configuration; `case` may be left out where there is only one."""
     experiments = read_cases(path, overrides)
@@ -121,7 +122,7 @@ def train_case(
         raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
     experiment = experiments[name]
     folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{case}")
-    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite).path
+    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
 
 
 def run_pipeline(

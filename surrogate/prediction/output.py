@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from surrogate.data.text import encode_text
+from surrogate.data.formats.text import encode_text
 from surrogate.models.signature import Signature, variable_and_step
 from surrogate.prediction.sources import Source
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from surrogate import __version__
 from surrogate.checks import ConfigError, NumericalError
 from surrogate.data import open_snapshots
+from surrogate.data.hdf5.raw import Room
 from surrogate.data.mapping import Layout, Mapping
-from surrogate.data.raw import Room
 from surrogate.data.store import filling_shard
 from surrogate.models.rollout import rollout
 from surrogate.models.surrogate import Surrogate

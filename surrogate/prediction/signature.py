@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.data import Stream
-from surrogate.data.columns import Side, pick
+from surrogate.data.streaming.columns import Side, pick
 from surrogate.models.signature import Signature, variable_and_step
 
 __all__ = ["signature_of"]

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from surrogate.launch import Launch, Requests
+
 __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Set by SIGTERM, SIGUSR1 or SIGINT; a second signal ends at once."""
+    """Set by SIGTERM, SIGUSR1 or SIGINT; a second signal ends at once.
+
+    Below `surrogate launch` signals are left to it, and what it has noted counts.
+    """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.launch = Launch.of(os.environ)
+        self.requests = Requests()
+        self._signal: int | None = None
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that came first."""
+        if self._signal is None:
+            self._signal = self.launch.requested()
+        return self._signal
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -32,6 +47,8 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.launch.above:
+            return
+        if self.requests.again(number):
             raise KeyboardInterrupt
-        self.signal = number
+        self._signal = self._signal or number

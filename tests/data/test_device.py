@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surrogate.batch import Batch
-from surrogate.data.device import on_device, one_ahead
+from surrogate.data.streaming.device import on_device, one_ahead
 
 
 def numbered(count):

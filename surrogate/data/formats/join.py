@@ -9,8 +9,11 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
+from surrogate.data.formats.ragged import padded
 
-__all__ = ["Part", "join_parts"]
+__all__ = ["MASK", "Part", "join_parts"]
+
+MASK = "_mask"  # ending of the coordinate that tells where a boundary of The Well lies
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
         DataError: Two parts differ in their variables, axes, types, sizes or coordinates.
     """
     if all(part.own_fields for part in parts):
-        parts = _spread(parts)
+        parts = _spread(_with_all_masks(_of_one_length(parts)))
     first = parts[0]
     for other in parts[1:]:
         difference = _difference(first.ds, other.ds)
@@ -58,13 +61,39 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
     )
 
 
+def _of_one_length(parts: Sequence[Part]) -> Sequence[Part]:
+    """Parts with as many time steps as the longest one."""
+    if len({part.ds.sizes.get("time") for part in parts}) == 1 or any("time" not in part.ds.sizes for part in parts):
+        return parts
+    longer = padded([part.ds for part in parts])
+    return [Part(part.where, ds, own_fields=True) for part, ds in zip(parts, longer, strict=True)]
+
+
+def _with_all_masks(parts: Sequence[Part]) -> list[Part]:
+    """Parts that all have the masks of each other's boundaries; where one has no such boundary, it lies nowhere."""
+    masks = {name: v for part in parts for name, v in part.ds.coords.variables.items() if str(name).endswith(MASK)}
+    found = []
+    for part in parts:
+        lacking = {
+            name: xr.Variable(dims, np.zeros([part.ds.sizes[dim] for dim in dims], bool), mask.attrs)
+            for name, mask in masks.items()
+            if name not in part.ds.coords
+            for dims in [tuple(dim for dim in mask.dims if dim != "sample")]
+        }
+        found.append(Part(part.where, part.ds.assign_coords(lacking), own_fields=True))
+    return found
+
+
 def _spread(parts: Sequence[Part]) -> list[Part]:
     """Parts in which a variable without a sample axis that differs between them has one, broadcast lazily."""
-    shared = set.intersection(*({*part.ds.data_vars} for part in parts))
-    for name in [name for name in parts[0].ds.data_vars if name in shared]:
-        first, *others = [part.ds.variables[name] for part in parts]
+    shared = set.intersection(*({*part.ds.variables} for part in parts)) - {*parts[0].ds.dims}
+    for name in [name for name in parts[0].ds.variables if name in shared]:
+        first, *others = [part.ds.variables[name].isel(sample=0, missing_dims="ignore") for part in parts]
+        on_samples = ["sample" in part.ds.variables[name].dims for part in parts]
         alike = all(v.dims == first.dims and v.shape == first.shape for v in others)
-        if "sample" in first.dims or not alike or all(np.array_equal(v.values, first.values) for v in others):
+        if all(on_samples) or not alike:
+            continue
+        if not any(on_samples) and all(np.array_equal(v.values, first.values) for v in others):
             continue
         parts = [Part(part.where, _on_samples(part.ds, name), own_fields=True) for part in parts]
     return list(parts)
@@ -72,7 +101,10 @@ def _spread(parts: Sequence[Part]) -> list[Part]:
 
 def _on_samples(ds: xr.Dataset, name: Hashable) -> xr.Dataset:
     variable = ds.variables[name]
-    return ds.assign({name: variable.set_dims({"sample": ds.sizes["sample"], **variable.sizes})})
+    if "sample" in variable.dims:
+        return ds
+    spread = variable.set_dims({"sample": ds.sizes["sample"], **variable.sizes})
+    return ds.assign_coords({name: spread}) if name in ds.coords else ds.assign({name: spread})
 
 
 def _difference(a: xr.Dataset, b: xr.Dataset) -> str | None:

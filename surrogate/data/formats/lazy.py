@@ -13,10 +13,10 @@ import xarray as xr
 from dask.base import tokenize
 
 from surrogate.checks import DataError
-from surrogate.data.hdf5 import H5Array
+from surrogate.data.formats.stack import H5Stack
+from surrogate.data.formats.variables import FileVariable
+from surrogate.data.hdf5.array import H5Array
 from surrogate.data.mapping import in_order
-from surrogate.data.stack import H5Stack
-from surrogate.data.variables import FileVariable
 
 __all__ = ["BLOCK_BYTES", "assemble", "block_shape", "lazy", "lazy_variable"]
 

@@ -13,14 +13,16 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
+from surrogate.data.formats.join import MASK
+from surrogate.data.formats.ragged import STEPS, same_length
+from surrogate.data.formats.the_well import BOUNDARIES, CHANNELS, SPLITS, STATISTICS, components
+from surrogate.data.hdf5.raw import reserve, set_attributes, write_file
 from surrogate.data.mapping import is_channel
-from surrogate.data.raw import reserve, set_attributes, write_file
 from surrogate.data.store import Shard
-from surrogate.data.the_well import BOUNDARIES, CHANNELS, SPLITS, STATISTICS, components
 
 __all__ = ["by_split", "field_statistics", "fields_of", "write_well"]
 
-OWN = ("sample", "time", "origin", "group")
+OWN = ("sample", "time", "origin", "group", STEPS)
 HEAD = ("dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", BOUNDARIES)
 ALIASES = {"validation": "valid"}
 
@@ -51,8 +53,15 @@ def fields_of(ds: xr.Dataset) -> tuple[tuple[str, ...], list[dict[str, xr.Variab
     Raises:
         DataError: No variable has a spatial axis, fields lie on different grids, or a variable holds no numbers.
     """
+    if not same_length(ds):
+        raise DataError(
+            "simulations differ in their number of time steps, and a file of The Well has one number for all; convert "
+            "files of one length at a time, or to shards"
+        )
     variables = {
-        str(name): v for name, v in ds.variables.items() if name not in (*ds.dims, *OWN) and v.dtype.kind != "U"
+        str(name): v
+        for name, v in ds.variables.items()
+        if name not in (*ds.dims, *OWN) and v.dtype.kind != "U" and not is_mask(ds, str(name))
     }
     for name, variable in variables.items():
         if variable.dtype.kind not in "fiub":
@@ -75,6 +84,15 @@ def fields_of(ds: xr.Dataset) -> tuple[tuple[str, ...], list[dict[str, xr.Variab
         order, parts = _by_order(ds, name, channel, space)
         orders[order] |= parts
     return space, orders, scalars
+
+
+def is_mask(ds: xr.Dataset, name: str) -> bool:
+    """Whether a coordinate tells where a boundary of The Well lies."""
+    return name in ds.coords and name.endswith(MASK) and name.removesuffix(MASK) in _known_boundaries(ds)
+
+
+def _known_boundaries(ds: xr.Dataset) -> dict[str, dict[str, Any]]:
+    return json.loads(ds.attrs.get(BOUNDARIES, "{}"))
 
 
 def _space(variable: xr.Variable) -> tuple[str, ...]:
@@ -162,18 +180,26 @@ def _dimensions(file: h5py.File, ds: xr.Dataset, space: tuple[str, ...]) -> dict
 
 def _boundaries(file: h5py.File, ds: xr.Dataset, space: tuple[str, ...]) -> None:
     group = file.create_group("boundary_conditions")
-    known: dict[str, dict[str, Any]] = json.loads(ds.attrs.get(BOUNDARIES, "{}"))
-    for name, entry in known.items():
+    for name, entry in _known_boundaries(ds).items():
         target = group.create_group(name)
         target.attrs["bc_type"] = str(entry.get("bc_type", "open"))
         for key in ("associated_dims", "associated_fields"):
             target.attrs[key] = np.array(np.atleast_1d(entry.get(key, [])), h5py.string_dtype())
-        target.attrs["sample_varying"] = target.attrs["time_varying"] = np.bool_(False)
-        dims = [str(axis) for axis in np.atleast_1d(entry.get("associated_dims", [])) if axis in space]
-        mask = np.zeros([ds.sizes[axis] for axis in dims], bool)
-        for axis in range(len(dims)):
-            np.moveaxis(mask, axis, 0)[[0, -1]] = True
-        target.create_dataset("mask", data=mask)
+        axes = [str(axis) for axis in np.atleast_1d(entry.get("associated_dims", [])) if axis in space]
+        mask = _mask(ds, f"{name}{MASK}", axes)
+        target.attrs["sample_varying"] = np.bool_("sample" in mask.dims)
+        target.attrs["time_varying"] = np.bool_("time" in mask.dims)
+        target.create_dataset("mask", data=mask.values)
+
+
+def _mask(ds: xr.Dataset, name: str, axes: list[str]) -> xr.Variable:
+    """Where a boundary lies: as the data say, else at both ends of its axes."""
+    if name in ds.coords:
+        return ds.variables[name].transpose("sample", "time", *axes, missing_dims="ignore").astype(bool)
+    mask = np.zeros([ds.sizes[axis] for axis in axes], bool)
+    for axis in range(len(axes)):
+        np.moveaxis(mask, axis, 0)[[0, -1]] = True
+    return xr.Variable(axes, mask)
 
 
 def _components_last(variable: xr.Variable, space: tuple[str, ...], order: int) -> xr.Variable:

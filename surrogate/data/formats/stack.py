@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.data.hdf5 import H5Array
+from surrogate.data.hdf5.array import H5Array
 
 __all__ = ["H5Stack"]
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from surrogate.data.reading import read_box, way_of_reading
-from surrogate.data.trace import Index, Part, trace
+from surrogate.data.hdf5.choice import choose
+from surrogate.data.hdf5.reading import kind_of, read_box
+from surrogate.data.hdf5.trace import Index, Part, trace
 
 __all__ = ["FileSource", "LazySource", "LoadedSource", "Source", "make_source"]
 
@@ -66,7 +67,8 @@ class FileSource:
         order = [self.dims[part_axis] for part_axis in _memory_order(parts[0])]
         self.layout = tuple(order)
         self._end = self._start + np.array([part.shape for part in parts])
-        self.reading = ", ".join(sorted({way_of_reading(part.array) for part in parts}))
+        kinds = {kind_of(part.array): part.array for part in parts}
+        self.reading = ", ".join(sorted({choose(array).way for array in kinds.values()}))
 
     def chunks(self, dim: str) -> tuple[int, ...]:
         """Runs of entries that lie in one chunk of a file; along other axes the first entries count."""

@@ -11,9 +11,11 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
+from surrogate.data.formats.join import MASK
+from surrogate.data.formats.pdebench import COORDINATES, FLOW, TIME
+from surrogate.data.formats.ragged import same_length
+from surrogate.data.hdf5.raw import reserve, set_attributes, write_file
 from surrogate.data.mapping import is_channel
-from surrogate.data.pdebench import COORDINATES, FLOW, TIME
-from surrogate.data.raw import reserve, set_attributes, write_file
 from surrogate.data.store import Shard
 
 __all__ = ["choose_family", "write_pdebench"]
@@ -29,6 +31,8 @@ def choose_family(ds: xr.Dataset) -> str:
     Raises:
         DataError: None of them does; the message says why.
     """
+    if not same_length(ds):
+        raise _refusal("simulations differ in their number of time steps, a file has one number for all")
     fields = _fields(ds)
     space = _space(ds, fields)
     differing = [name for name, values in _parameters(ds).items() if (values != values[0]).any()]
@@ -59,6 +63,8 @@ def _fields(ds: xr.Dataset) -> dict[str, xr.Variable]:
     fields = {}
     for name, variable in ds.variables.items():
         if name in (*ds.dims, *OWN) or variable.dims == ("sample",) or variable.dtype.kind == "U":
+            continue
+        if name in ds.coords and str(name).endswith(MASK):
             continue
         if variable.dtype.kind not in "fiub":
             raise _refusal(f"'{name}' holds {variable.dtype}")

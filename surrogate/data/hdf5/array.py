@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from surrogate.checks import DataError
-from surrogate.data.sniff import looks_like
+from surrogate.data.hdf5.sniff import looks_like
 
 __all__ = ["ChunkTable", "H5Array", "Stamp", "chunk_table", "indexing", "open_file", "stamp"]
 

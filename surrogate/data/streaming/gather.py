@@ -17,10 +17,10 @@ from dask.base import tokenize
 from torch import Tensor
 
 from surrogate.checks import DataError
-from surrogate.data.columns import Side, canonical, pick
 from surrogate.data.mapping import LEADING
-from surrogate.data.plan import Plan, merge_chunks
-from surrogate.data.sources import LazySource, Source, make_source
+from surrogate.data.streaming.columns import Side, canonical, pick
+from surrogate.data.streaming.plan import Plan, merge_chunks
+from surrogate.data.streaming.sources import LazySource, Source, make_source
 
 __all__ = ["Buffer", "Reader"]
 

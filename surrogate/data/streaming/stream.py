@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,19 +18,20 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
-from surrogate.data.columns import Side, make_side, pick
-from surrogate.data.device import Numbered, on_device
-from surrogate.data.gather import Buffer, Reader
-from surrogate.data.plan import Consumer, Group, Plan, make_blocks, merge_chunks
+from surrogate.data.formats.ragged import lengths_of, of_equal_length
+from surrogate.data.hdf5.choice import READERS
 from surrogate.data.settings import Window
-from surrogate.data.windows import FileWindows, file_windows
+from surrogate.data.streaming.columns import Side, make_side, pick
+from surrogate.data.streaming.device import Numbered, on_device
+from surrogate.data.streaming.gather import Buffer, Reader
+from surrogate.data.streaming.plan import Consumer, Group, Plan, make_blocks, merge_chunks
+from surrogate.data.streaming.windows import FileWindows, file_windows
 
 __all__ = ["Stream"]
 
 BLOCK_BYTES = 8_000_000
 FLOAT = 4  # bytes
 SMALLEST_SHARE = 16  # part of the buffer that a block may take to keep a simulation in one piece
-READERS = min(4, os.cpu_count() or 1)  # threads that read and decode
 
 Share = dict[int, np.ndarray]  # windows by batch
 Held = Buffer | FileWindows
@@ -93,7 +93,7 @@ class Stream(IterableDataset[Batch]):
         self.targets = make_side(ds, targets, window.target_offsets if window else (0,), present)
         self._reader = Reader(ds, self.inputs, self.targets, extent)
         capacity = _capacity(self.inputs, self.targets, buffer_bytes)
-        blocks = _blocks(self._reader, ds.sizes["sample"], extent, capacity, buffer_bytes)
+        blocks = _blocks(self._reader, lengths_of(ds), extent, capacity, buffer_bytes)
         self.plan = Plan(blocks, capacity, batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         self._straight = file_windows(self._reader, self.plan)
         self._epoch = self._first = self._done = 0
@@ -272,10 +272,11 @@ def _window(ds: xr.Dataset, names: Sequence[str], window: Window | None) -> Wind
     if not moving:
         return None
     window = window or Window()
-    if window.extent > ds.sizes["time"]:
+    steps = lengths_of(ds).max()
+    if window.extent > steps:
         raise ConfigError(
             f"a window of {window.steps_in} + {window.steps_out} steps with stride {window.stride} spans "
-            f"{window.extent} time steps, the data have {ds.sizes['time']}; choose fewer steps"
+            f"{window.extent} time steps, the data have {steps}; choose fewer steps"
         )
     return window
 
@@ -289,19 +290,32 @@ def _capacity(inputs: Side, targets: Side, buffer_bytes: int) -> int:
     return buffer_bytes // 2 // size
 
 
-def _blocks(reader: Reader, samples: int, extent: int, capacity: int, buffer_bytes: int) -> np.ndarray:
+def _blocks(reader: Reader, lengths: np.ndarray, extent: int, capacity: int, buffer_bytes: int) -> np.ndarray:
     """Blocks that follow the chunks of the largest variable, small chunks joined to about 8 MB.
 
     Time is cut as little as the buffer allows, since the steps at a cut are read twice.
     """
-    arrays = list(reader.arrays.values())
+    arrays, samples = list(reader.arrays.values()), len(lengths)
     main = max(arrays, key=lambda array: ("sample" in array.dims, array.nbytes))
     timed = max(arrays, key=lambda array: ("time" in array.dims, array is main, array.nbytes))
     steps = timed.sizes.get("time", 1)
     step_bytes = max(1, sum(array.nbytes for array in arrays) // (samples * steps))
     longest = max(BLOCK_BYTES, buffer_bytes // SMALLEST_SHARE)
-    longest_steps = min(longest // step_bytes, capacity + extent - 1)
-    times = merge_chunks(reader.sources[str(timed.name)].chunks("time"), max(1, longest_steps))
-    joint = min(BLOCK_BYTES // (step_bytes * steps), capacity // (steps - extent + 1)) if len(times) == 1 else 1
-    chunks = reader.sources[str(main.name)].chunks("sample") if "sample" in main.dims else (1,) * samples
-    return make_blocks(merge_chunks(chunks, joint), times, extent, capacity)
+    longest_steps = max(1, min(longest // step_bytes, capacity + extent - 1))
+    in_time = reader.sources[str(timed.name)].chunks("time")
+    edges = np.cumsum(reader.sources[str(main.name)].chunks("sample") if "sample" in main.dims else (1,) * samples)
+    found = []
+    for first, end, length in of_equal_length(lengths if "time" in timed.dims else np.ones(samples, int)):
+        if length < extent:
+            continue
+        times = merge_chunks(in_time if sum(in_time) == length else _regular(max(in_time), length), longest_steps)
+        joint = min(BLOCK_BYTES // (step_bytes * length), capacity // (length - extent + 1)) if len(times) == 1 else 1
+        inner = edges[(edges > first) & (edges < end)]
+        blocks = make_blocks(merge_chunks(np.diff([first, *inner, end]).tolist(), joint), times, extent, capacity)
+        found.append(np.add(blocks, [first, first, 0, 0]))
+    return np.concatenate(found)
+
+
+def _regular(chunk: int, length: int) -> list[int]:
+    """Chunks of one size, the last one cut."""
+    return [min(chunk, length - start) for start in range(0, length, chunk)]

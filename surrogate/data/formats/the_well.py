@@ -22,9 +22,10 @@ import xarray as xr
 
 from surrogate.checks import DataError
 from surrogate.config import read_yaml
-from surrogate.data.lazy import lazy_variable
-from surrogate.data.storage import describe_names, holds
-from surrogate.data.variables import FileVariable, attributes, variable_at
+from surrogate.data.formats.join import MASK
+from surrogate.data.formats.lazy import lazy_variable
+from surrogate.data.formats.variables import FileVariable, attributes, variable_at
+from surrogate.data.hdf5.storage import check_storage, dataset_at, describe_names, holds
 
 __all__ = [
     "BOUNDARIES",
@@ -115,6 +116,7 @@ def read_well(handle: h5py.File, *, external: bool = False) -> xr.Dataset:
     ds = ds.assign_attrs(attributes(handle))
     boundaries = _boundaries(handle)
     ds = ds.assign_attrs({BOUNDARIES: json.dumps(boundaries)}) if boundaries else ds
+    ds = ds.assign_coords(dict(_masks(frame)))
     return _with_statistics(ds, Path(handle.filename))
 
 
@@ -122,9 +124,14 @@ def _names(group: h5py.Group | None, key: str) -> list[str]:
     """A list of names in the attributes of a group, or all of its members."""
     if group is None:
         return []
-    if key not in group.attrs:
-        return list(group)
-    return [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(group.attrs[key])]
+    return _names_of(group, key) if key in group.attrs else list(group)
+
+
+def _names_of(item: h5py.HLObject, key: str) -> list[str]:
+    """A list of names in an attribute."""
+    return [
+        entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(item.attrs.get(key, []))
+    ]
 
 
 def _frame(handle: h5py.File, space: tuple[str, ...], external: bool) -> tuple[_Frame, dict[str, xr.Variable]]:
@@ -169,7 +176,10 @@ def _plain_attributes(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leading(frame: _Frame, path: str) -> tuple[str, ...]:
-    item = _required(frame.handle, path)
+    return _leading_of(_required(frame.handle, path))
+
+
+def _leading_of(item: h5py.HLObject) -> tuple[str, ...]:
     return ("sample",) * _flag(item, "sample_varying") + ("time",) * _flag(item, "time_varying")
 
 
@@ -225,8 +235,25 @@ def _with_scalars(ds: xr.Dataset, frame: _Frame) -> xr.Dataset:
     return ds
 
 
+def _masks(frame: _Frame) -> Iterator[tuple[str, xr.Variable]]:
+    """Where each boundary lies, as coordinate `<name>_mask` over the axes it is on; a mask of another form is left."""
+    group = frame.handle.get(BOUNDARIES)
+    for name in group if isinstance(group, h5py.Group) else ():
+        path = f"{BOUNDARIES}/{name}/mask"
+        if not holds(frame.handle, path):
+            continue
+        flags = _leading_of(group[name])
+        axes = (*flags, *_names_of(group[name], "associated_dims"))
+        shape = tuple(frame.sizes.get(axis, 0) for axis in axes)
+        with dataset_at(frame.handle, path, external=frame.external) as dataset:
+            if dataset.shape == shape:
+                check_storage(dataset, f"{frame.file}:{path}", external=frame.external)
+                mask = xr.Variable(axes, dataset[()].astype(bool))
+                yield f"{name}{MASK}", mask.transpose("sample", "time", ..., missing_dims="ignore")
+
+
 def _boundaries(handle: h5py.File) -> dict[str, dict[str, Any]]:
-    """Kind, dimensions and fields of every boundary condition; masks stay in the file."""
+    """Kind, dimensions and fields of every boundary condition."""
     group = handle.get("boundary_conditions")
     keys = ("bc_type", "associated_dims", "associated_fields")
     found = {name: attributes(group[name]) for name in group} if isinstance(group, h5py.Group) else {}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import h5py
 
-from surrogate.data.pdebench import COORDINATES, family_of
+from surrogate.data.formats.pdebench import COORDINATES, family_of
+from surrogate.data.formats.the_well import is_well
+from surrogate.data.formats.variables import is_variable, named_axes
 from surrogate.data.store import MANIFEST
-from surrogate.data.the_well import is_well
-from surrogate.data.variables import is_variable, named_axes
 
 __all__ = ["UNKNOWN", "Detection", "detect"]
 

@@ -12,32 +12,63 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from surrogate.checks import DataError
-from surrogate.data.decode import decodable, decode, scratch
-from surrogate.data.hdf5 import H5Array, Stamp, chunk_table
-from surrogate.data.trace import Index, consecutive
+from surrogate.data.hdf5.array import H5Array, Stamp, chunk_table
+from surrogate.data.hdf5.decode import decodable, decode, scratch
+from surrogate.data.hdf5.trace import Index, consecutive
 
-__all__ = ["SHORT_RUN", "Descriptor", "opened", "pread", "read_box", "way_of_reading"]
+__all__ = [
+    "SHORT_RUN",
+    "Descriptor",
+    "kind_of",
+    "opened",
+    "possible_ways",
+    "pread",
+    "read_box",
+    "use_way",
+    "way_of_reading",
+]
 
 FILES = 64  # files held open by a process
 READ_BYTES = 4_000_000  # of neighbouring chunks that are read in one call
 SHORT_RUN = 16_384  # bytes; a memory map gathers shorter runs faster than one call each
 Selection = slice | np.ndarray
+Kind = tuple[Any, ...]
+
+_ways: dict[Kind, str] = {}
+
+
+def possible_ways(array: H5Array) -> list[str]:
+    """How a dataset can be read: `direct`, `threaded decoding`, `memory map` or `h5py`, the best for streams first."""
+    if array.offset is not None:
+        return ["direct", "memory map"] if hasattr(os, "preadv") else ["memory map"]
+    if array.filters is not None and decodable(array.filters) and hasattr(os, "preadv"):
+        return ["threaded decoding", "h5py"]
+    return ["h5py"]
+
+
+def kind_of(array: H5Array) -> Kind:
+    """What the speed of reading depends on: datasets of one kind are read alike."""
+    return array.file.parent, array.stored, array.chunks, array.filters, array.offset is None
+
+
+def use_way(kind: Kind, way: str) -> None:
+    """Read datasets of a kind in this way from now on."""
+    _ways[kind] = way
 
 
 def way_of_reading(array: H5Array) -> str:
-    """How a dataset is read: `direct`, `threaded decoding` or `h5py`."""
-    if array.offset is not None and hasattr(os, "preadv"):
-        return "direct"
-    if array.filters is not None and decodable(array.filters) and hasattr(os, "preadv"):
-        return "threaded decoding"
-    return "h5py"
+    """How a dataset is read: as `use_way` says, else in the first possible way."""
+    return _ways.get(kind_of(array)) or possible_ways(array)[0]
 
 
-def read_box(array: H5Array, index: Sequence[Index], into: np.ndarray | None = None) -> np.ndarray:
+def read_box(
+    array: H5Array, index: Sequence[Index], into: np.ndarray | None = None, *, way: str | None = None
+) -> np.ndarray:
     """The values at the outer product of indices along the axes, in the type of the file.
 
     They are read to `into` where it is given and can be used, and it is returned. Other values stay valid until the
@@ -47,11 +78,12 @@ def read_box(array: H5Array, index: Sequence[Index], into: np.ndarray | None = N
         array: The dataset.
         index: What to take along each axis.
         into: Memory of the type of the file.
+        way: A possible way of reading; None takes that of the dataset.
 
     Raises:
         DataError: The file changed, is cut short or damaged.
     """
-    way = way_of_reading(array)
+    way = way or way_of_reading(array)
     if way == "direct":
         array.check()
         return _read_direct(array, index, into)

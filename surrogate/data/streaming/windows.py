@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.data.columns import Column, Side
-from surrogate.data.gather import Reader
-from surrogate.data.hdf5 import H5Array
-from surrogate.data.plan import Plan
-from surrogate.data.reading import SHORT_RUN, opened, pread, way_of_reading
-from surrogate.data.sources import FileSource, LoadedSource
-from surrogate.data.trace import Part
+from surrogate.data.hdf5.array import H5Array
+from surrogate.data.hdf5.reading import SHORT_RUN, opened, pread, way_of_reading
+from surrogate.data.hdf5.trace import Part
+from surrogate.data.streaming.columns import Column, Side
+from surrogate.data.streaming.gather import Reader
+from surrogate.data.streaming.plan import Plan
+from surrogate.data.streaming.sources import FileSource, LoadedSource
 
 __all__ = ["FileWindows", "file_windows"]
 
@@ -186,7 +186,7 @@ def _runs(source: FileSource, side: Side) -> Runs | None:
 def _part(part: Part, source: FileSource) -> tuple[np.ndarray, int] | None:
     """First bytes of the simulations of a part and the distance of its steps; None where a step is not one run."""
     array = part.array
-    if way_of_reading(array) != "direct" or array.stored != FLOAT or part.shape[1:] != source.shape[1:]:
+    if way_of_reading(array) != "direct" or array.stored != FLOAT or not _is_whole(part, source):
         return None
     leading = [axis for dim, axis in zip(source.dims, part.axes, strict=True) if dim in ("sample", "time")]
     inner = sorted(axis for axis in part.axes if axis is not None and axis not in leading)
@@ -199,6 +199,13 @@ def _part(part: Part, source: FileSource) -> tuple[np.ndarray, int] | None:
     chosen = [axis for axis in range(array.ndim) if axis not in inner and axis not in leading]
     base = (array.offset or 0) + sum(int(part.index[axis][0]) * strides[axis] for axis in chosen)
     return _placed(part, source.dims, strides, base)
+
+
+def _is_whole(part: Part, source: FileSource) -> bool:
+    """Whether a part has all of its simulations but, at most, steps at the end that they lack."""
+    lengths = zip(source.dims, part.shape, source.shape, strict=True)
+    others = all(size == whole for dim, size, whole in lengths if dim not in ("sample", "time"))
+    return others and not any(part.start[1:])
 
 
 def _placed(part: Part, dims: Sequence[str], strides: Sequence[int], base: int) -> tuple[np.ndarray, int] | None:

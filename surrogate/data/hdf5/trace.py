@@ -18,9 +18,9 @@ import numpy as np
 from dask.callbacks import Callback
 from dask.local import get_sync
 
-from surrogate.data.hdf5 import H5Array, indexing
+from surrogate.data.hdf5.array import H5Array, indexing
 
-__all__ = ["Index", "Part", "consecutive", "trace"]
+__all__ = ["Absent", "Index", "Part", "consecutive", "trace"]
 
 Index = range | np.ndarray
 FEW = 4096  # values of an intermediate result that is no description: indices, but no data
@@ -126,6 +126,23 @@ def _flat(blocks: Any, depth: int) -> list[Any]:
     for _ in range(depth - 1):
         blocks = list(itertools.chain.from_iterable(blocks))
     return list(blocks)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Values that no file holds: NaN, and nothing to read while a graph is traced."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> Any:
+        if indexing.get() is not None:
+            return _Described(self.shape, self.dtype, [])[key]
+        return np.broadcast_to(np.array(np.nan, self.dtype), self.shape)[key]
 
 
 class _NoData(Callback):
