@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/pip --disable-pip-version-check
 SOURCES := surrogate tests examples benchmarks
 
-.PHONY: demo test lint types unit test-slow test-gpu examples benchmarks clean
+.PHONY: demo test lint types unit test-slow test-gpu clean
 
 demo: $(STAMP)  ## simulate, train with slimTrain and Adam, evaluate, report
 	$(BIN)/surrogate run quickstart --output runs/quickstart --overwrite

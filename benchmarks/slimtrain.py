@@ -19,29 +19,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from surrogate.models import AutoencoderSettings, Separable, Shapes, autoencoder, head_of
+from surrogate.models import (
+    AntisymmetricSettings,
+    AutoencoderSettings,
+    MlpSettings,
+    Separable,
+    Shapes,
+    antisymmetric,
+    autoencoder,
+    head_of,
+    mlp,
+)
 from surrogate.optim import SlimTrain
-
-
-class Antisymmetric(nn.Module):
-    """Residual network of the paper's dense surrogates: x' = tanh((K - K' - g I) x + b), by Runge-Kutta 4."""
-
-    def __init__(self, width: int, depth: int, *, time: float = 4.0, gamma: float = 1e-4) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(torch.randn(depth, width, width) / width)
-        self.biases = nn.Parameter(torch.zeros(depth, width))
-        self.step, self.gamma = time / depth, gamma
-
-    def forward(self, x: Tensor) -> Tensor:
-        h, eye = self.step, torch.eye(x.shape[1], device=x.device)
-        for K, b in zip(self.weights, self.biases, strict=True):
-            A = K - K.T - self.gamma * eye
-            first = torch.tanh(torch.addmm(b, x, A))
-            second = torch.tanh(torch.addmm(b, x + 0.5 * h * first, A))
-            third = torch.tanh(torch.addmm(b, x + 0.5 * h * second, A))
-            fourth = torch.tanh(torch.addmm(b, x + h * third, A))
-            x = x + h / 6 * (first + 2 * second + 2 * third + fourth)
-        return x
 
 
 @dataclass(frozen=True)
@@ -95,12 +84,11 @@ def mnist() -> Separable:
 
 
 def residual() -> Separable:
-    return Separable(nn.Sequential(nn.Linear(55, 16), nn.Tanh(), Antisymmetric(16, 8)), head_of(nn.Linear(16, 72)))
+    return antisymmetric(AntisymmetricSettings(width=16, depth=8), Shapes(inputs=55, outputs=72, grid=()))
 
 
 def perceptron() -> Separable:
-    layers = [nn.Linear(55, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh()]
-    return Separable(nn.Sequential(*layers), head_of(nn.Linear(16, 72)))
+    return mlp(MlpSettings(width=16, depth=2), Shapes(inputs=55, outputs=72, grid=()))
 
 
 def fields() -> Separable:

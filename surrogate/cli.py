@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,7 @@ def simulate(
     """Simulate an ensemble into HDF5 shards."""
     from contextlib import ExitStack
 
-    from surrogate.generate import find_recipe, generate, load_recipe
+    from surrogate.generate import find_recipe, generate, interruptible, load_recipe
     from surrogate.simulate.progress import Watch
 
     loaded = load_recipe(find_recipe(recipe), overrides)
@@ -76,7 +77,7 @@ def simulate(
         typer.echo(f"{write_card(loaded, size, card)}")
         return
     folder = output or Path("data") / loaded.name
-    with ExitStack() as stack:
+    with interruptible(), ExitStack() as stack:
         executor = None
         if workers or scheduler is not None:
             from surrogate.simulate.cluster import dask_executor
@@ -198,6 +199,58 @@ def evaluate(
         evaluate_run(case, typer.echo, part=split)
 
 
+@app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")
+def predict(
+    run: Annotated[Path, typer.Argument(help="A trained run, one of its cases, or a checkpoint.")],
+    inputs: Annotated[str, typer.Argument(help="HDF5 file, folder or pattern, or a .csv table of parameters.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("predictions.nc"),
+    rollout: Annotated[int, typer.Option(min=0, help="Network steps to roll out from the first window.")] = 0,
+    layout: LayoutName = None,
+    config: LayoutFrom = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Predict from new inputs into a NetCDF-4 file, with standard deviations where the head has them.
+
+    New data are read in the layout of the training data unless --layout or --config names another.
+    """
+    from surrogate.convert import progress_bar
+    from surrogate.pipelines import load_surrogate
+    from surrogate.prediction import predict as run_predict
+
+    surrogate, trained_on = load_surrogate(run, device)
+    with progress_bar("predicting") as progress:
+        path = run_predict(
+            surrogate,
+            inputs,
+            output,
+            layout=_layout(layout, config) or trained_on,
+            rollout_steps=rollout,
+            batch_size=batch,
+            overwrite=overwrite,
+            about={"history": _command()},
+            progress=progress,
+        )
+    typer.echo(f"{path}")
+
+
+@app.command(epilog="Example: surrogate export runs/my --output my.pt2")
+def export(
+    run: Annotated[Path, typer.Argument(help="A trained run, one of its cases, or a checkpoint.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, ending in .pt2.")] = Path(
+        "surrogate.pt2"
+    ),
+) -> None:
+    """Write a trained surrogate as a program that torch runs without this package."""
+    from surrogate.models.export import export_surrogate
+    from surrogate.pipelines import load_surrogate
+
+    if output.exists():
+        raise ConfigError(f"{output} exists already; choose another --output")
+    typer.echo(f"{export_surrogate(load_surrogate(run, 'cpu')[0], output)}")
+
+
 @app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a pipeline.")],
@@ -236,8 +289,13 @@ def _command() -> str:
     return shlex.join(["surrogate", *sys.argv[1:]])
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {message}\n"
+
+
 def main() -> None:
     """Run the command line; errors are one line and an exit code, with a traceback only under `--debug`."""
+    warnings.formatwarning = _one_line
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         app()

@@ -21,6 +21,7 @@ from surrogate.checks import ConfigError, did_you_mean
 __all__ = ["Settings", "Source", "apply_overrides", "digest", "dump", "load", "parse_yaml", "read_yaml", "validate"]
 
 MAX_BYTES = 1_000_000
+UNICODE_BREAKS = frozenset("\x85\u2028\u2029")
 MAX_DEPTH = 20
 PLAIN_TAGS = ("null", "bool", "int", "float", "str", "map", "seq")
 
@@ -75,8 +76,14 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.v
 class _Dumper(yaml.SafeDumper):
     """Quotes exactly the text that `_Loader` would take for something else."""
 
+    def text(self, value: str) -> yaml.ScalarNode:
+        """Line breaks of Unicode are folded to spaces unless they are escaped, which double quotes alone allow."""
+        broken = not UNICODE_BREAKS.isdisjoint(value)
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style='"' if broken else None)
+
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+_Dumper.add_representer(str, _Dumper.text)
 
 
 def read_yaml(path: Path) -> Source:

@@ -78,7 +78,10 @@ def check_output(folder: Path, *, overwrite: bool = False, resume: bool = False)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite and not resume:
-        raise ConfigError(f"output {folder} exists already; give --overwrite to replace it or choose another --output")
+        raise ConfigError(
+            f"output {folder} exists already; give --overwrite to replace it, --resume to go on with an "
+            "interrupted run, or choose another --output"
+        )
     if not (folder / MARKER).exists():
         raise ConfigError(f"output {folder} was not made by surrogate; it is left alone: choose another --output")
 

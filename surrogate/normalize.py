@@ -107,6 +107,10 @@ class Normalizer(nn.Module):
         """Physical values of normalised ones, (B, C, *S)."""
         return values * self._like(self.scale, values) + self._like(self.mean, values)
 
+    def deviation(self, values: Tensor) -> Tensor:
+        """Physical standard deviations of normalised ones, (B, C, *S)."""
+        return values * self._like(self.scale, values)
+
     def _like(self, buffer: Tensor, values: Tensor) -> Tensor:
         if values.ndim < 2 or values.shape[1] != len(buffer):
             raise DataError(f"values have shape {tuple(values.shape)}, expected {len(buffer)} channels on axis 1")

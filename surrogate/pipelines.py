@@ -6,27 +6,29 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
-from torch import Tensor
 
 from surrogate.checks import ConfigError, DataError, did_you_mean
 from surrogate.config import Source, apply_overrides, read_yaml
-from surrogate.data import Stream
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
-from surrogate.evaluation import collect_examples, evaluate, save, save_dataset, select_examples
+from surrogate.data.mapping import Layout
+from surrogate.evaluation import labels_of, write_evaluation
 from surrogate.files import claim_output, replacing
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
+from surrogate.prediction import signature_of
 from surrogate.report import write_report
-from surrogate.training.run import RunFolder, choose_device, evaluation_stream, signature_of, split_datasets, train
+from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
 
 __all__ = [
     "cases_of",
     "evaluate_run",
     "find_pipeline",
+    "load_surrogate",
     "read_cases",
     "report_runs",
     "run_pipeline",
@@ -150,6 +152,8 @@ def _simulate(experiment: Experiment, output: Path, say: Say) -> None:
 def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     """Score the best checkpoint of a run on one part of the split and write the metrics beside it.
 
+    The test goes into `evaluation/`, which a report reads; another part into a folder of its own.
+
     Raises:
         ConfigError: The folder is no run, has no checkpoint yet, or its split has no such part.
         DataError: The data no longer fit the surrogate.
@@ -163,46 +167,50 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
     if part not in datasets:
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
     stream = evaluation_stream(experiment, datasets[part])
-    names = [*experiment.data.inputs, *experiment.data.targets]
-    surrogate.signature.refuse_other(signature_of(stream, datasets[part], names))
-    metrics = _score(surrogate, stream, datasets[part], run, part)
-    say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}")
+    surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
+    metrics = write_evaluation(
+        surrogate,
+        stream,
+        datasets[part],
+        run.evaluation if part == "test" else folder / f"evaluation-{part}",
+        labels=labels_of(stream, datasets[part], by=experiment.data.by),
+        facts={"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
+    )
+    unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
+    say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
     return metrics
+
+
+def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]:
+    """The trained surrogate of a run folder, of the one case of a pipeline's folder, or of a checkpoint.
+
+    Returns:
+        The surrogate, and the layout of its training data; None for a checkpoint alone.
+
+    Raises:
+        ConfigError: The folder holds none, or several cases; the message names them.
+        ResourceError: The device is not there.
+    """
+    cases = cases_of(folder)
+    if len(cases) > 1:
+        raise ConfigError(f"{folder} holds the cases {', '.join(case.name for case in cases)}; name one: {cases[0]}")
+    run = RunFolder(cases[0])
+    layout = run.experiment().data.layout if run.config.is_file() else None
+    return Surrogate.load(cases[0], choose_device(device)), layout
 
 
 def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
     """With other files the split is another one, and training samples could be scored as unseen."""
-    trained = json.loads(run.facts.read_text(encoding="utf-8"))["data_fingerprint"]
-    if fingerprint(find_files(experiment.data.path)) != trained:
+    if fingerprint(find_files(experiment.data.path)) != _facts(run)["data_fingerprint"]:
         raise DataError(
             f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
             "restore them, or train again"
         )
 
 
-def _score(surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, run: RunFolder, part: str) -> xr.Dataset:
-    """Metrics and examples of a part of the data, written into the run folder."""
-    device = next(surrogate.parameters()).device
-
-    def predict(inputs: Tensor) -> Tensor:
-        return surrogate(inputs.to(device))
-
-    metrics = evaluate(
-        predict,
-        stream,
-        variables=stream.target_names,
-        times=dataset["time"] if "time" in dataset.coords else None,
-        simulations=dataset["origin"].values if "origin" in dataset.coords else None,
-        units=stream.targets.units,
-        given=stream.window.input_offsets if stream.window else (),
-        scored=stream.window.target_offsets if stream.window else (),
-    )
-    metrics.attrs["split"] = part
-    coordinates = {name: dataset[name] for name in stream.spatial_dims}
-    examples = collect_examples(predict, stream, select_examples(metrics), coordinates=coordinates)
-    save(metrics, run.evaluation)
-    save_dataset(examples, run.evaluation / "examples.nc")
-    return metrics
+def _facts(run: RunFolder) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(run.facts.read_text(encoding="utf-8"))
+    return facts
 
 
 def cases_of(folder: Path) -> list[Path]:

@@ -28,6 +28,8 @@ def test_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:
     if script.name == "own_model_own_loop.py":
         losses = {line.split()[0]: float(line.split()[3]) for line in found.splitlines()}
         assert losses["slimTrain"] < 0.5 * losses["Adam"]
+    if script.name == "own_family.py":
+        assert 7 < float(found.split("gives ")[1].split()[0]) < 9
 
 
 def test_the_three_lines_of_the_readme_are_those_of_the_example() -> None:

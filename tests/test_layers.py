@@ -11,7 +11,7 @@ LAYERS = {
     "checks": 0, "batch": 0, "config": 0, "files": 0, "plotting": 0,
     "slimtik": 1, "data": 1, "simulate": 1, "normalize": 1,
     "models": 2, "generate": 2, "convert": 2,
-    "optim": 3, "refit": 3, "evaluation": 3, "studies": 3,
+    "optim": 3, "refit": 3, "prediction": 3, "evaluation": 3, "studies": 3,
     "training": 4, "report": 4, "pipelines": 4,
     "cli": 5,
 }  # fmt: skip

@@ -98,6 +98,7 @@ class Reader:
         sample_bytes = sum(array.nbytes for array in self.arrays.values()) // ds.sizes["sample"]
         joined = merge_chunks(chunks, max(1, PORTION_BYTES // max(1, sample_bytes)))
         self._edges = np.cumsum([0, *joined])
+        self._known_sound: set[tuple[str | int, ...]] = set()
 
     @property
     def reading(self) -> dict[str, str]:
@@ -119,8 +120,12 @@ class Reader:
     def allocate(self, windows: int) -> list[Tensor]:
         """Room for inputs and targets; one and the same where they have the same channels."""
         inputs = self._room(self.sides[0], windows)
-        same = self.sides[0].columns == self.sides[1].columns
-        return [inputs, inputs if same else self._room(self.sides[1], windows)]
+        return [inputs, inputs if self.shared else self._room(self.sides[1], windows)]
+
+    @property
+    def shared(self) -> bool:
+        """Whether inputs and targets have the same channels, so that one tensor is both."""
+        return self.sides[0].columns == self.sides[1].columns
 
     def _room(self, side: Side, windows: int) -> Tensor:
         """Room for windows of a side; in the layout of the file where it is one variable, so that reading is all."""
@@ -198,7 +203,7 @@ class Reader:
                 values = computed[name][tuple(moved)]
             else:
                 values = self.sources[name].read(box, into)
-            values = self._finite(name, values, {"sample": low, "time": start})
+            values = self._sound(name, values, (low, high, start, end))
             for target, side in targets.values():
                 if values is not into:
                     self._spread(name, values, target[low - first : high - first], side)
@@ -229,7 +234,16 @@ class Reader:
         inner = self._edges[(self._edges > first) & (self._edges < last)].tolist()
         return itertools.pairwise([first, *inner, last])
 
-    def _finite(self, name: str, stored: np.ndarray, start: dict[str, int]) -> np.ndarray:
+    def _sound(self, name: str, stored: np.ndarray, box: tuple[int, ...]) -> np.ndarray:
+        """Values in float32; those of a box are checked once, for a file that changes is refused."""
+        if (name, *box) in self._known_sound:
+            return np.asarray(stored, np.float32)
+        values = self.finite(name, stored, {"sample": box[0], "time": box[2]})
+        self._known_sound.add((name, *box))
+        return values
+
+    def finite(self, name: str, stored: np.ndarray, start: dict[str, int]) -> np.ndarray:
+        """Values in float32, those of a box from `start` on; refuses what is not finite or does not fit."""
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.asarray(stored, np.float32)
             if np.isfinite(values.sum()):  # a sum is much cheaper than a test of every value

@@ -14,6 +14,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +26,18 @@ import xarray as xr
 from surrogate.checks import ResourceError
 from surrogate.files import replacing, sha256
 
-__all__ = ["BLOCK_BYTES", "Skeleton", "Written", "blocks", "lay_out", "reserve", "set_attributes", "write_file"]
+__all__ = [
+    "BLOCK_BYTES",
+    "Room",
+    "Skeleton",
+    "Written",
+    "blocks",
+    "filling",
+    "lay_out",
+    "reserve",
+    "set_attributes",
+    "write_file",
+]
 
 BLOCK_BYTES = 32 * 2**20
 ALIGNMENT = 64
@@ -130,19 +142,53 @@ def write_file(
     Raises:
         ResourceError: The disk is full, read-only or out of quota, or what was written reads back differently.
     """
-    skeleton, offsets, values, size = lay_out(declare)
-    with replacing(path) as part:
-        with open(part, "wb") as file:
-            _claim(file, size)
-            for offset, piece in skeleton.pieces:
-                file.seek(offset)
-                file.write(piece)
-            digests = {
-                name: _fill(file, offsets[name], variable, block_bytes, done) for name, variable in values.items()
-            }
+    with filling(path, declare) as room:
+        digests = {name: _fill(room, name, variable, block_bytes, done) for name, variable in room.values.items()}
+        room.file.flush()
         if reread:
-            _compare(part, values, digests, block_bytes, path)
-        return Written(size, sha256(part))
+            _compare(room.part, room.values, digests, block_bytes, path)
+        return Written(room.size, sha256(room.part))
+
+
+@dataclass(frozen=True)
+class Room:
+    """A file whose metadata are written and whose values are still to come.
+
+    Arguments:
+        part: The file beside the target.
+        file: The same, open.
+        offsets: First byte of each variable.
+        values: What `declare` returned.
+        size: Bytes of the whole file.
+    """
+
+    part: Path
+    file: BinaryIO
+    offsets: Mapping[str, int]
+    values: Values
+    size: int
+
+    def put(self, name: str, start: int, values: np.ndarray) -> None:
+        """Write values that lie side by side in a variable, from the number `start` of its first one on."""
+        values = np.ascontiguousarray(values, self.values[name].dtype.newbyteorder("<"))
+        self.file.seek(self.offsets[name] + start * values.itemsize)
+        self.file.write(values.data)
+
+
+@contextmanager
+def filling(path: Path, declare: Callable[[h5py.File], Values]) -> Iterator[Room]:
+    """A file to fill in any order; it becomes visible when the block ends without an error.
+
+    Raises:
+        ResourceError: The disk is full, read-only or out of quota; an older version is intact.
+    """
+    skeleton, offsets, values, size = lay_out(declare)
+    with replacing(path) as part, open(part, "wb") as file:
+        _claim(file, size)
+        for offset, piece in skeleton.pieces:
+            file.seek(offset)
+            file.write(piece)
+        yield Room(part, file, offsets, values, size)
 
 
 def _claim(file: BinaryIO, size: int) -> None:
@@ -186,9 +232,7 @@ def _joined(sizes: tuple[int, ...], limit: int) -> list[slice]:
     return [*runs, slice(start, stop)]
 
 
-def _fill(
-    file: BinaryIO, offset: int, variable: xr.Variable, block_bytes: int, done: Callable[[int], None] | None
-) -> str:
+def _fill(room: Room, name: str, variable: xr.Variable, block_bytes: int, done: Callable[[int], None] | None) -> str:
     """Compute and write all blocks of a variable; returns the SHA-256 over them."""
     digest = hashlib.sha256()
     dtype = variable.dtype.newbyteorder("<")
@@ -196,8 +240,7 @@ def _fill(
         values = np.ascontiguousarray(variable[block].values, dtype=dtype)
         digest.update(values.data)
         for start, run in _contiguous(values, block, variable.shape):
-            file.seek(offset + start * dtype.itemsize)
-            file.write(run.data)
+            room.put(name, start, run)
         if done:
             done(values.nbytes)
     return digest.hexdigest()

@@ -20,7 +20,7 @@ from surrogate.data.decode import decodable, decode, scratch
 from surrogate.data.hdf5 import H5Array, Stamp, chunk_table
 from surrogate.data.trace import Index, consecutive
 
-__all__ = ["read_box", "way_of_reading"]
+__all__ = ["SHORT_RUN", "Descriptor", "opened", "pread", "read_box", "way_of_reading"]
 
 FILES = 64  # files held open by a process
 READ_BYTES = 4_000_000  # of neighbouring chunks that are read in one call
@@ -82,12 +82,12 @@ def _read_direct(array: H5Array, index: Sequence[Index], into: np.ndarray | None
         out[...] = mapped[np.ix_(*map(np.asarray, index))]
         return out
     strides = [math.prod(array.shape[axis + 1 :]) for axis in range(inner - 1)]
-    rows = out.reshape(-1, len(index[inner - 1]), row)
+    rows, file = out.reshape(-1, len(index[inner - 1]), row), opened(array)
     for position, outer in enumerate(itertools.product(*index[: inner - 1])):
         before = sum(int(i) * stride for i, stride in zip(outer, strides, strict=True))
         for start, _, target, _ in runs:
             first = (array.offset or 0) + (before + start * row) * array.stored.itemsize
-            _pread(array, rows[position, target], first)
+            pread(array, file, rows[position, target], first)
     return out
 
 
@@ -95,10 +95,9 @@ def _is_whole(index: Index, size: int) -> bool:
     return isinstance(index, range) and index == range(size)
 
 
-def _pread(array: H5Array, into: np.ndarray, offset: int) -> None:
+def pread(array: H5Array, file: Descriptor, into: np.ndarray, offset: int) -> None:
     """Fill contiguous memory with the bytes of a file from an offset on."""
-    view, file = memoryview(into.reshape(-1).view(np.uint8).data), _descriptors().get(array)
-    done = 0
+    view, done = into.data.cast("B"), 0
     while done < len(view):
         count = os.preadv(file.number, [view[done:]], offset + done)
         if count == 0:
@@ -106,7 +105,7 @@ def _pread(array: H5Array, into: np.ndarray, offset: int) -> None:
         done += count
 
 
-class _Descriptor:
+class Descriptor:
     """An open file, closed when nobody holds it any more: another thread may still read from one that was evicted."""
 
     def __init__(self, array: H5Array) -> None:
@@ -126,13 +125,13 @@ class _Descriptors:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.files: OrderedDict[tuple[str, Stamp], _Descriptor] = OrderedDict()
+        self.files: OrderedDict[tuple[str, Stamp], Descriptor] = OrderedDict()
 
-    def get(self, array: H5Array) -> _Descriptor:
+    def get(self, array: H5Array) -> Descriptor:
         name = str(array.file), array.stamp
         with self.lock:
             if name not in self.files:
-                self.files[name] = _Descriptor(array)
+                self.files[name] = Descriptor(array)
             self.files.move_to_end(name)
             if len(self.files) > FILES:
                 self.files.popitem(last=False)
@@ -147,6 +146,11 @@ def _descriptors() -> _Descriptors:
     return _processes.setdefault(os.getpid(), _Descriptors())
 
 
+def opened(array: H5Array) -> Descriptor:
+    """The open file of a dataset; keep it as long as its number is used."""
+    return _descriptors().get(array)
+
+
 # chunks
 
 
@@ -156,12 +160,12 @@ def _read_chunks(array: H5Array, index: Sequence[Index], into: np.ndarray | None
     table, lengths = chunk_table(array), tuple(len(i) for i in index)
     wanted = np.ix_(*[[number for number, _, _ in along] for along in pieces])
     offsets, stored, skipped = (part[wanted].ravel().tolist() for part in (table.offset, table.size, table.skipped))
-    places = list(itertools.product(*pieces))
+    places, file = list(itertools.product(*pieces)), opened(array)
     for run in _neighbours(offsets, stored):
         start = offsets[run[0]]
         content = scratch("stored", offsets[run[-1]] + stored[run[-1]] - start)
         if start >= 0:
-            _pread(array, content, start)
+            pread(array, file, content, start)
         for k in run:
             held = content[offsets[k] - start : offsets[k] - start + stored[k]] if start >= 0 else None
             values = _chunk(array, held, skipped[k], [number for number, _, _ in places[k]])

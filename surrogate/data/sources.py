@@ -60,8 +60,8 @@ class FileSource:
     """
 
     def __init__(self, array: xr.DataArray, parts: Sequence[Part]) -> None:
-        self.dims, self._shape = tuple(map(str, array.dims)), array.shape
-        self._dtype, self._parts = array.dtype, parts
+        self.dims, self.shape = tuple(map(str, array.dims)), array.shape
+        self._dtype, self.parts = array.dtype, parts
         self._start = np.array([part.start for part in parts])
         order = [self.dims[part_axis] for part_axis in _memory_order(parts[0])]
         self.layout = tuple(order)
@@ -76,7 +76,7 @@ class FileSource:
         others = np.delete(self._start, axis, axis=1)
         found = np.flatnonzero((others == others.min(axis=0)).all(axis=1))
         rows = found[np.argsort(self._start[found, axis])].tolist()
-        chunks = itertools.chain.from_iterable(_runs(self._parts[row], axis) for row in rows)
+        chunks = itertools.chain.from_iterable(_runs(self.parts[row], axis) for row in rows)
         merged: list[tuple[object, int]] = []
         for chunk, length in chunks:  # neighbouring parts may share a chunk
             if merged and merged[-1][0] == chunk:
@@ -90,9 +90,9 @@ class FileSource:
         hits = np.flatnonzero(((self._start < end) & (self._end > first)).all(axis=1)).tolist()
         if len(hits) == 1:
             (hit,) = hits
-            return _read_part(self._parts[hit], first - self._start[hit], end - self._start[hit], into)
+            return _read_part(self.parts[hit], first - self._start[hit], end - self._start[hit], into)
         out = np.empty(end - first, self._dtype) if into is None else into
-        for part, start, stop in ((self._parts[i], self._start[i], self._end[i]) for i in hits):
+        for part, start, stop in ((self.parts[i], self._start[i], self._end[i]) for i in hits):
             low, high = np.maximum(start, first), np.minimum(stop, end)
             target = out[tuple(map(slice, low - first, high - first))]
             values = _read_part(part, low - start, high - start, target)

@@ -24,6 +24,7 @@ from surrogate.data.device import Numbered, on_device
 from surrogate.data.gather import Buffer, Reader
 from surrogate.data.plan import Consumer, Group, Plan, make_blocks, merge_chunks
 from surrogate.data.settings import Window
+from surrogate.data.windows import FileWindows, file_windows
 
 __all__ = ["Stream"]
 
@@ -33,6 +34,7 @@ SMALLEST_SHARE = 16  # part of the buffer that a block may take to keep a simula
 READERS = min(4, os.cpu_count() or 1)  # threads that read and decode
 
 Share = dict[int, np.ndarray]  # windows by batch
+Held = Buffer | FileWindows
 
 
 class Stream(IterableDataset[Batch]):
@@ -93,6 +95,7 @@ class Stream(IterableDataset[Batch]):
         capacity = _capacity(self.inputs, self.targets, buffer_bytes)
         blocks = _blocks(self._reader, ds.sizes["sample"], extent, capacity, buffer_bytes)
         self.plan = Plan(blocks, capacity, batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
+        self._straight = file_windows(self._reader, self.plan)
         self._epoch = self._first = self._done = 0
         self._held: Buffer | None = None
         self._room: list[list[Tensor]] | None = None
@@ -195,17 +198,20 @@ class Stream(IterableDataset[Batch]):
                     yield batch + 1, _join(parts)
                     parts = []
 
-    def _batch(self, buffer: Buffer, windows: np.ndarray) -> Batch:
+    def _batch(self, buffer: Held, windows: np.ndarray) -> Batch:
         sample, time = self.plan.locate(windows)
         inputs, targets = buffer.take(windows)
         return Batch(inputs, targets, torch.from_numpy(sample), torch.from_numpy(time))
 
-    def _buffers(self, epoch: int, consumer: Consumer) -> Iterator[tuple[Group, Buffer, Share]]:
-        """Groups of an epoch with their windows in memory; the next one is read meanwhile."""
+    def _buffers(self, epoch: int, consumer: Consumer) -> Iterator[tuple[Group, Held, Share]]:
+        """Groups of an epoch with what hands out their windows; the next one is read meanwhile."""
         groups = self.plan.groups(epoch)
         alone = len(groups) == 1
         groups = [group for group in groups if group.stop > consumer.first * self.plan.batch_size]
         if not groups:
+            return
+        if self._straight is not None:
+            yield from self._from_files(self._straight, groups, epoch, consumer)
             return
         whole = alone or consumer.world == consumer.workers == 1
         if alone and self._held is not None:
@@ -233,6 +239,17 @@ class Stream(IterableDataset[Batch]):
             finally:
                 stop.set()
         self._room = None if alone else room
+
+    def _from_files(
+        self, windows: FileWindows, groups: Sequence[Group], epoch: int, consumer: Consumer
+    ) -> Iterator[tuple[Group, Held, Share]]:
+        with ThreadPoolExecutor(1, "stream") as pool:
+            pool.submit(windows.fetch, groups[0].blocks)
+            for number, group in enumerate(groups, 1):
+                if number < len(groups):
+                    pool.submit(windows.fetch, groups[number].blocks)
+                windows.check()
+                yield group, windows, self.plan.share(epoch, group, consumer)
 
 
 def _join(parts: Sequence[Batch]) -> Batch:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, Self
 
-import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, model_validator
+from torch import nn
 
 from surrogate.models.heads import head_of
-from surrogate.models.layers import convolution
+from surrogate.models.layers import Coordinates, Padding, ResidualBlock, convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
+from surrogate.models.symmetry import Symmetry, symmetrized
 
 __all__ = ["ConvNetSettings", "convnet"]
 
@@ -25,6 +25,9 @@ class ConvNetSettings(ModelSettings):
         dilations: Dilation of the convolutions, repeated over the blocks; their sum is the reach in grid points.
         padding: How fields continue beyond the boundary; `circular` for periodic boxes.
         coordinates: Give the network the position of every grid point as further channels.
+        dropout: Share of the channels inside a block that training leaves out at random.
+        symmetry: For scalar fields in a square or cube: equivariance to reflections, about the middle of the grid
+            (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
         head_kernel: Side of the last convolution's kernel; odd.
     """
 
@@ -32,34 +35,17 @@ class ConvNetSettings(ModelSettings):
     width: int = Field(32, ge=1)
     depth: int = Field(6, ge=1)
     dilations: tuple[int, ...] = Field((1, 2, 4), min_length=1)
-    padding: Literal["zeros", "circular", "replicate"] = "zeros"
+    padding: Padding = "zeros"
     coordinates: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+    symmetry: Symmetry = "none"
     head_kernel: Literal[1, 3, 5] = 1
 
-
-class _Coordinates(nn.Module):
-    """Appends one channel per space axis that runs from -1 to 1 along it."""
-
-    def forward(self, fields: Tensor) -> Tensor:
-        grid = fields.shape[2:]
-        axes = [torch.linspace(-1.0, 1.0, side, device=fields.device, dtype=fields.dtype) for side in grid]
-        mesh = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-        return torch.cat([fields, mesh.expand(fields.shape[0], *mesh.shape)], dim=1)
-
-
-class _ResidualBlock(nn.Module):
-    """z + conv(gelu(conv(gelu(norm(z)))))."""
-
-    def __init__(self, dimensions: int, width: int, dilation: int, padding: str) -> None:
-        super().__init__()
-        conv = convolution(dimensions)
-        options: dict[str, Any] = {"kernel_size": 3, "dilation": dilation, "padding": dilation, "padding_mode": padding}
-        self.body = nn.Sequential(
-            nn.GroupNorm(1, width), nn.GELU(), conv(width, width, **options), nn.GELU(), conv(width, width, **options)
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        return z + self.body(z)
+    @model_validator(mode="after")
+    def _pointwise(self) -> Self:
+        if self.symmetry != "none" and self.head_kernel != 1:
+            raise ValueError(f"symmetry: {self.symmetry} needs head_kernel: 1, a wider kernel has no symmetry")
+        return self
 
 
 @register(ConvNetSettings)
@@ -72,15 +58,28 @@ def convnet(settings: ConvNetSettings, shapes: Shapes) -> Separable:
         settings: Width, depth, dilations and boundary treatment.
         shapes: Channels and grid.
 
+    Raises:
+        ConfigError: Inputs and targets are not fields on one grid.
+
     Source: Yu, Koltun, Funkhouser, *Dilated residual networks*, CVPR 2017, without strides.
     """
+    shapes.refuse_other_grids("convnet")
     conv = convolution(shapes.dimensions)
     channels = shapes.inputs + (shapes.dimensions if settings.coordinates else 0)
-    layers: list[nn.Module] = [_Coordinates()] if settings.coordinates else []
+    layers: list[nn.Module] = [Coordinates()] if settings.coordinates else []
     layers.append(conv(channels, settings.width, kernel_size=3, padding=1, padding_mode=settings.padding))
     for block in range(settings.depth):
         dilation = settings.dilations[block % len(settings.dilations)]
-        layers.append(_ResidualBlock(shapes.dimensions, settings.width, dilation, settings.padding))
+        layers.append(
+            ResidualBlock(
+                shapes.dimensions,
+                settings.width,
+                dilation=dilation,
+                padding=settings.padding,
+                dropout=settings.dropout,
+            )
+        )
     layers.append(nn.GELU())
     head = conv(settings.width, shapes.outputs, settings.head_kernel, padding=settings.head_kernel // 2)
-    return Separable(nn.Sequential(*layers), head_of(head))
+    features = symmetrized(nn.Sequential(*layers), settings.symmetry, shapes.grid)
+    return Separable(features, head_of(head))

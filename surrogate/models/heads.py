@@ -25,9 +25,18 @@ from torch.nn.parameter import is_lazy
 from surrogate.checks import ConfigError, DataError
 from surrogate.models.correlations import cheaper_plan, correlated
 from surrogate.models.taps import Layout, Phase, Position, conv_layout, transposed_layout
-from surrogate.slimtik import Blocks, Statistics
+from surrogate.slimtik import Blocks, Posterior, Statistics, predictive_std
 
-__all__ = ["SUPPORTED", "ConvHead", "DenseHead", "Head", "TransposedConvHead", "head_of", "is_supported"]
+__all__ = [
+    "SUPPORTED",
+    "ConvHead",
+    "DenseHead",
+    "Head",
+    "TransposedConvHead",
+    "head_of",
+    "is_supported",
+    "refuse_shape",
+]
 
 BYTE_BUDGET = 2 * 2**20  # about what caches hold: faster than more
 
@@ -115,6 +124,10 @@ class Head(nn.Module):
         """Targets as a matrix of shape (n, M), in the row order of `design`."""
         return targets.movedim(self._channel_axis, -1).reshape(-1, self.shape[1])
 
+    def std(self, posterior: Posterior, z: Tensor) -> Tensor:
+        """Standard deviation at every output given the features, noise included, in float64: see `predictive_std`."""
+        return predictive_std(self, posterior, z)
+
     @torch.no_grad()
     def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:
         """The sums A'A, A'C and ||C||^2, gathered in slices so that A never exists whole.
@@ -198,7 +211,7 @@ class Head(nn.Module):
 
     def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
         """Targets as (M, B, *S) with the positions `outputs`."""
-        _refuse_shape(targets, (len(z), self.shape[1], *outputs), self.layer)
+        refuse_shape(targets, (len(z), self.shape[1], *outputs), self.layer)
         return _floating(targets.detach().movedim(1, 0))
 
     @abstractmethod
@@ -227,7 +240,7 @@ class DenseHead(Head):
         return z.detach().reshape(-1, z.shape[-1]).T
 
     def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
-        _refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
+        refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
         return targets.detach().reshape(-1, self.shape[1]).T
 
     def _layout(self, sizes: Position) -> Layout:
@@ -315,7 +328,8 @@ def _floating(values: Tensor) -> Tensor:
     return values if values.is_floating_point() else values.double()
 
 
-def _refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -> None:
+def refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -> None:
+    """Refuse targets of another shape than the layer makes."""
     if tuple(targets.shape) != expected:
         raise DataError(f"targets have shape {tuple(targets.shape)}, but {layer} makes {expected}")
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
 from math import prod
-from typing import Annotated, Any, TypeVar, Union
+from typing import Annotated, Any, TypeVar, Union, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from surrogate.batch import Batch
 from surrogate.checks import ConfigError
 from surrogate.config import Settings
 from surrogate.models.separable import Separable
 
-__all__ = ["ModelSettings", "Shapes", "build", "families", "register", "settings_union"]
+__all__ = ["Batches", "ModelSettings", "Shapes", "build", "families", "prepare", "register", "settings_union"]
 
 
 class ModelSettings(Settings):
@@ -23,17 +27,26 @@ class ModelSettings(Settings):
 
 
 class Shapes(Settings):
-    """What a network has to map: (B, C, *S) to (B, M, *S).
+    """What a network has to map: inputs (B, C, *input_grid) to targets (B, M, *S).
 
     Arguments:
         inputs: Number of input channels C.
         outputs: Number of output channels M.
-        grid: Points along each space axis; empty when inputs and targets are plain vectors.
+        grid: Points along each axis of the targets; empty when they are plain vectors.
+        input_grid: Points along each axis of the inputs, empty for plain parameters; that of the targets unless given.
     """
 
     inputs: int
     outputs: int
     grid: tuple[int, ...]
+    input_grid: tuple[int, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_grid(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "input_grid" not in values and "grid" in values:
+            return {**values, "input_grid": values["grid"]}
+        return values
 
     @property
     def dimensions(self) -> int:
@@ -42,53 +55,123 @@ class Shapes(Settings):
 
     @property
     def points(self) -> int:
-        """Number of grid points."""
+        """Number of grid points of the targets."""
         return prod(self.grid)
+
+    @property
+    def input_size(self) -> int:
+        """Numbers in one input, all channels and points."""
+        return self.inputs * prod(self.input_grid)
+
+    def refuse_other_grids(self, family: str) -> None:
+        """Check that inputs and targets are on one grid, for a family that maps fields to fields.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        if self.input_grid != self.grid:
+            raise ConfigError(
+                f"data.inputs have the grid {self.input_grid}, data.targets {self.grid}: the family {family} maps "
+                "fields to fields on one grid; choose a family that takes parameters, such as mlp, or an input field "
+                "on the grid of the targets (parameters beside it become constant channels)"
+            )
+
+    def refuse_odd_grid(self, halvings: int) -> None:
+        """Check that a family with `levels` can halve the grid that often.
+
+        Raises:
+            ConfigError: It cannot; the message says which factor is needed.
+        """
+        factor = 2**halvings
+        if not self.grid or any(side % factor for side in self.grid):
+            raise ConfigError(
+                f"model.levels: {halvings} halvings need a grid divisible by {factor}, the data have "
+                f"{'x'.join(map(str, self.grid)) or 'no space axes'}; choose fewer levels or another grid"
+            )
 
 
 M = TypeVar("M", bound=ModelSettings)
 Builder = Callable[[M, Shapes], Separable]
+Batches = Callable[[], Iterable[Batch]]  # starts a pass over the training data in normalised units
+Prepare = Callable[[M, Separable, Batches], None]
 
 
 @dataclass(frozen=True)
 class _Family:
     settings: type[ModelSettings]
     build: Builder[Any]
+    prepare: Prepare[Any] | None
 
 
 _FAMILIES: dict[str, _Family] = {}
+ENTRY_POINTS = "surrogate.models"  # the group under which an installed package names modules that register families
 
 
-def register(settings: type[M]) -> Callable[[Builder[M]], Builder[M]]:
+def register(settings: type[M], *, prepare: Prepare[M] | None = None) -> Callable[[Builder[M]], Builder[M]]:
     """Decorator that makes a family available by name in configurations.
 
     Arguments:
         settings: The family's settings; the default of their field `family` is the name.
+        prepare: What a network takes from the training data before the first step, from (settings, network, batches).
 
     Raises:
-        ConfigError: Another family has that name.
+        ConfigError: Another family has that name, or `family` is not declared as `Literal["its name"]`.
     """
     name = settings.model_fields["family"].default
 
     def add(builder: Builder[M]) -> Builder[M]:
         if name in _FAMILIES and _FAMILIES[name].settings is not settings:
             raise ConfigError(f"a model family named '{name}' is registered already; choose another name")
-        _FAMILIES[name] = _Family(settings, builder)
+        if get_args(settings.model_fields["family"].annotation) != (name,):
+            raise ConfigError(f'{settings.__name__}: declare its name as `family: Literal["name"] = "name"`')
+        _FAMILIES[name] = _Family(settings, builder, prepare)
         return builder
 
     return add
 
 
+@lru_cache(maxsize=1)
+def load_installed() -> None:
+    """Import what installed packages name under the entry points `surrogate.models`, once.
+
+    A module that cannot be imported costs its own families, not the command: it gives a warning of one line.
+    """
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
+            warnings.warn(
+                f"the model families of entry point '{point.name}' ({point.value}) cannot be used: "
+                f"{type(error).__name__}: {reason}; mend or remove that package"
+            )
+
+
 def families() -> list[str]:
-    """Names of all registered families."""
+    """Names of all families: those of this package, of installed packages, and of the running script."""
+    load_installed()
     return sorted(_FAMILIES)
 
 
 def settings_union() -> Any:
     """The type of the `model` section of a configuration: one of the registered families, told apart by `family`."""
+    load_installed()
     return Annotated[Union[tuple(family.settings for family in _FAMILIES.values())], Field(discriminator="family")]  # noqa: UP007
 
 
 def build(settings: ModelSettings, shapes: Shapes) -> Separable:
     """The network of a family for data of given shapes, freshly initialised from torch's random state."""
     return _FAMILIES[settings.family].build(settings, shapes)
+
+
+def prepare(settings: ModelSettings, network: Separable, batches: Batches) -> None:
+    """Let a new network take from the training data what its family needs before the first step; most need nothing.
+
+    Arguments:
+        settings: Settings that the network was built with.
+        network: The network.
+        batches: Starts a pass over the training data, in the units in which the network is trained.
+    """
+    family = _FAMILIES[settings.family]
+    if family.prepare is not None:
+        family.prepare(settings, network, batches)

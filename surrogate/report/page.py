@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from surrogate.checks import ConfigError
+from surrogate.evaluation import Comparison
 from surrogate.files import replacing
-from surrogate.report.figures import Picture, draw_comparison, draw_examples
-from surrogate.report.runs import read_case
-from surrogate.report.words import Table, case_table, compare, facts_table, findings, variable_table
+from surrogate.report.case_figures import draw_case
+from surrogate.report.figures import Picture, draw_comparison
+from surrogate.report.runs import Case, read_case
+from surrogate.report.words import (
+    Table,
+    case_table,
+    compare,
+    facts_table,
+    findings,
+    scale_table,
+    uncertainty_table,
+    variable_table,
+)
 
 __all__ = ["write_report"]
 
@@ -37,6 +48,7 @@ class Section:
     pictures: Sequence[Shown]
     facts: Table
     config: str
+    examples: bool
 
 
 class _Embedder:
@@ -79,7 +91,11 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
     overview = [embed(picture) for picture in draw_comparison(cases, output / "figures")]
     sections = [
         Section(
-            case.name, [embed(p) for p in draw_examples(case, i, output / "figures")], facts_table(case), case.config
+            name=case.name,
+            pictures=[embed(picture) for picture in draw_case(case, i, output / "figures")],
+            facts=facts_table(case),
+            config=case.config,
+            examples=case.examples is not None,
         )
         for i, case in enumerate(cases)
     ]
@@ -90,7 +106,7 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
             title=title,
             command=command,
             findings=findings(cases, comparison),
-            tables=[case_table(cases, comparison), variable_table(cases)],
+            tables=_tables(cases, comparison),
             overview=overview,
             sections=sections,
         )
@@ -99,6 +115,11 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
+
+
+def _tables(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[Table]:
+    tables = [case_table(cases, comparison), variable_table(cases), scale_table(cases), uncertainty_table(cases)]
+    return [table for table in tables if table is not None]
 
 
 def _environment() -> Environment:

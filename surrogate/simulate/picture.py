@@ -82,7 +82,7 @@ def _lines(field: xr.DataArray, axis: str) -> Figure:
         ax.set_title(f"simulation {int(field['simulation'][sample])}", fontsize="x-small")
         _finish(ax, _label(field[axis]))
     axes[0][0].set_ylabel(_label(field), fontsize="x-small")
-    axes[0][0].legend(fontsize="xx-small", frameon=False)
+    axes[0][-1].legend(fontsize="xx-small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -95,7 +95,7 @@ def _curves(field: xr.DataArray) -> Figure:
         ax.set_title(f"simulation {int(field['simulation'][sample])}", fontsize="x-small")
         _finish(ax, _label(field["time"]))
     axes[0][0].set_ylabel(_label(field), fontsize="x-small")
-    axes[0][0].legend(fontsize="xx-small", frameon=False)
+    axes[0][-1].legend(fontsize="xx-small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

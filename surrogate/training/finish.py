@@ -1,4 +1,4 @@
-"""The exact solution of the head before the first step and after the last."""
+"""What is done with whole passes over the data: preparing the network, solving the head before and after training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from safetensors.torch import load_file
 
 from surrogate.batch import Batch
+from surrogate.models.registry import prepare
 from surrogate.refit import gather, refit
 from surrogate.slimtik import Posterior, tikhonov
 from surrogate.training.log import Reporter
 from surrogate.training.loop import Trainer, validation_loss
 
-__all__ = ["refit_end", "refit_start"]
+__all__ = ["prepare_network", "refit_end", "refit_start"]
+
+
+def prepare_network(trainer: Trainer) -> None:
+    """Give a new network what its family takes from the training data, such as modes."""
+    prepare(trainer.surrogate.settings, trainer.surrogate.network, lambda: _training_batches(trainer))
 
 
 def refit_start(trainer: Trainer) -> None:

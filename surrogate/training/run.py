@@ -20,10 +20,11 @@ from surrogate.data import Stream, open_snapshots, split, split_ids
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.files import check_output, claim_output, locked, replacing
-from surrogate.models.surrogate import Signature, Surrogate
+from surrogate.models.surrogate import Surrogate
 from surrogate.normalize import fit_normalizers
+from surrogate.prediction.signature import signature_of
 from surrogate.training.checkpoint import CheckpointFolder
-from surrogate.training.finish import refit_end, refit_start
+from surrogate.training.finish import prepare_network, refit_end, refit_start
 from surrogate.training.log import Reporter, RunLog
 from surrogate.training.loop import Trainer
 from surrogate.training.settings import Experiment, TrainingSettings, read_experiment
@@ -120,6 +121,7 @@ def _fit(trainer: Trainer, experiment: Experiment, run: RunFolder, *, resume: bo
     _write_text(run.facts, json.dumps(facts, indent=2))
     if not resumed:
         trainer.log.path.unlink(missing_ok=True)
+        prepare_network(trainer)
         if experiment.training.refit in ("start", "both"):
             refit_start(trainer)
     total = experiment.training.epochs * len(trainer.train)
@@ -166,23 +168,10 @@ def _stream(experiment: Experiment, dataset: xr.Dataset, *, shuffle: bool) -> St
     )
 
 
-def signature_of(stream: Stream, dataset: xr.Dataset, names: list[str]) -> Signature:
-    """The signature of a surrogate trained on a stream."""
-    units = {name: str(dataset[name].attrs["units"]) for name in dict.fromkeys(names) if "units" in dataset[name].attrs}
-    return Signature(
-        inputs=stream.input_names,
-        targets=stream.target_names,
-        units=units,
-        grid=dict(zip(stream.spatial_dims, stream.spatial_shape, strict=True)),
-    )
-
-
 def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder) -> Trainer:
     training, device = experiment.training, choose_device(experiment.training.device)
     stream = _stream(experiment, datasets["train"], shuffle=True)
-    _check_shapes(stream)
-    names = [*experiment.data.inputs, *experiment.data.targets]
-    signature = signature_of(stream, datasets["train"], names)
+    signature = signature_of(stream, datasets["train"])
     unshuffled = evaluation_stream(experiment, datasets["train"])
     inputs, targets = fit_normalizers(unshuffled, stream.input_names, stream.target_names)
     model = Surrogate(experiment.model, signature, inputs, targets).to(device)
@@ -199,16 +188,6 @@ def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFo
         log=run.log(),
         device=device,
     )
-
-
-def _check_shapes(stream: Stream) -> None:
-    """Refuse what no family maps yet, before anything is written."""
-    inputs, targets = stream.inputs.shape[1:], stream.targets.shape[1:]
-    if inputs != targets or not targets:
-        raise ConfigError(
-            f"data.inputs have the grid {inputs}, data.targets {targets}: models map fields to fields on one grid; "
-            "choose an input field on the grid of the targets (parameters beside it become constant channels)"
-        )
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, training: TrainingSettings, steps: int) -> LRScheduler:
