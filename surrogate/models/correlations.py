@@ -199,7 +199,7 @@ def correlated(
     for first in range(0, samples, step):
         part = slice(first, first + step)
         z = Frame.over(plan.frames[1], channels, fields[:, part], fields.dtype)
-        z[plan.field].copy_(fields[:, part].movedim(1, -1))
+        z[plan.field].copy_(_samples_last(fields[:, part]))
         _add_products(main, plan, z, _sources(plan, z, targets[:, part]), byte_budget)
         _add_edges(sums[1:, :-1], plan, z, byte_budget)
     gram, cross = _assembled(plan, main, sums, outputs, taps)
@@ -209,13 +209,19 @@ def correlated(
     return Statistics(gram[0] if taps is None else gram, cross, energy, rows, samples)
 
 
+def _samples_last(fields: Tensor) -> Tensor:
+    """Fields (C, B, *S) as (C, *S, B), by the transposition of a matrix, which torch does in tiles."""
+    samples = fields.transpose(0, 1)
+    return samples.flatten(1).T.contiguous().view(*samples.shape[1:], len(samples))
+
+
 def _add_products(total: Tensor, plan: Plan, z: Frame, x: Frame, byte_budget: int) -> None:
     """Add, over all positions, x at every outer shift, backward, times features, and one, at every inner shift."""
     (rows, columns), C, samples = total.shape, len(z.values), z.values.shape[-1]
     positions = max(1, byte_budget // (8 * (rows + columns)))
-    step = max(1, positions // prod(plan.reference.sizes))
-    slabs = list(product(plan.reference.slabs(positions), range(0, samples, step)))
-    buffer = total.new_empty((rows + columns) * min(step, samples) * prod(slabs[0][0].sizes))
+    step = min(samples, max(1, positions // prod(plan.reference.sizes[1:])))  # as many as fit: they are read in one run
+    slabs = list(product(plan.reference.slabs(max(1, positions // step)), range(0, samples, step)))
+    buffer = total.new_empty((rows + columns) * step * prod(slabs[0][0].sizes))
     for slab, first in slabs:
         part, shape = slice(first, first + step), (*slab.sizes, min(step, samples - first))
         factors = buffer[: (rows + columns) * prod(shape)].view(rows + columns, *shape)
@@ -250,7 +256,8 @@ def _add_edges(total: Tensor, plan: Plan, z: Frame, byte_budget: int) -> None:
         for first in range(0, count, step):
             part = reads[:, :, first : first + step]
             read = flat.index_select(1, part.flatten()).view(C, *part.shape, B)
-            read = read.permute(1, 2, 0, 3, 4).double().reshape(group, D * C, -1)
+            read = read.permute(1, 2, 0, 3, 4).to(torch.float64, memory_format=torch.contiguous_format)
+            read = read.reshape(group, D * C, -1)
             found = torch.bmm(read[:, :C], read.mT).view(group, C, D, C).transpose(1, 2)
             total[cells, :, :, :C] += found
             total[cells, 0, :, C] += read[:, :C].sum(2)

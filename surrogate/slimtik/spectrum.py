@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,8 +14,6 @@ from surrogate.checks import NumericalError
 from surrogate.slimtik.blocks import Blocks
 
 __all__ = ["Border", "Spectrum"]
-
-THREADED = 32  # columns of a block from which a second thread is worth its calls
 
 
 @dataclass(frozen=True)
@@ -136,26 +132,11 @@ class Spectrum:
 def _factorised(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of one symmetric matrix or of several, (P, k, k)."""
     try:
-        if matrices.ndim == 2 or len(matrices) == 1 or matrices.shape[-1] < THREADED or not _spare_thread(matrices):
-            values, vectors = torch.linalg.eigh(matrices)
-            return values, vectors
-        half = len(matrices) // 2
-        pending = _thread(os.getpid()).submit(torch.linalg.eigh, matrices[half:])
-        first, second = torch.linalg.eigh(matrices[:half]), pending.result()
-        return torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]])
+        values, vectors = torch.linalg.eigh(matrices)
     except torch.linalg.LinAlgError as error:
         reason = " ".join(str(error).split())
         raise NumericalError(
             f"the factorisation of the Gram matrix failed ({reason}); "
             "normalise the features or raise the regularization"
         ) from error
-
-
-def _spare_thread(matrices: Tensor) -> bool:
-    return matrices.device.type == "cpu" and torch.get_num_threads() > 1
-
-
-@lru_cache(maxsize=1)
-def _thread(process: int) -> ThreadPoolExecutor:
-    """A thread that takes half of the blocks: LAPACK works on one matrix after the other. Forks get their own."""
-    return ThreadPoolExecutor(1, thread_name_prefix=f"eigenvectors of {process}")
+    return values, vectors
