@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from surrogate.slimtik.spectrum import Spectrum
+from surrogate.slimtik.spectrum import Border, Spectrum
 from surrogate.slimtik.statistics import Statistics
 
 __all__ = ["Curve", "Elimination"]
@@ -32,7 +32,7 @@ class Curve:
     k columns. A border of H adds its `Elimination`.
 
     Arguments:
-        weights: The weights W_0, with shape (K, M).
+        weights: The weights W_0 in the eigenbasis, by blocks and a border in each, with shape (P, w, M).
         shifted: Eigenvalues plus the running sum, by blocks, with shape (P, 1, k).
         start: Squared residual norm per sample of W_0, with shape ().
         forms: What D is multiplied by, with shape (P, k, .): the quadratic form (k columns), then the linear forms of
@@ -55,16 +55,22 @@ class Curve:
     @classmethod
     def of(cls, spectrum: Spectrum, weights: Tensor, batch: Statistics, running_sum: Tensor) -> Curve:
         """The curve of a batch about the weights (K, M)."""
-        G, B, M = batch.G, batch.B, weights.shape[1]
-        W = weights - spectrum.solve(torch.addmm(B, G, weights, beta=-1), running_sum)
-        gradient = torch.addmm(B, G, W, beta=-1)
-        EP, rotated = spectrum.rotated(torch.cat([W, gradient], 1)), spectrum.transformed(G)
-        E, P = EP.split(M, 2)
-        trace = M * rotated.diagonal(dim1=1, dim2=2)
-        forms = [rotated * (E @ E.mT), trace[..., None], (E * P).sum(2, keepdim=True)]
+        (k, M), blocks = (spectrum.values.shape[-1], weights.shape[1]), spectrum.blocks
+        V, G = spectrum.basis, batch.arranged(blocks).packed_G.view(-1, *spectrum.basis.shape[1:])
+        rows = spectrum.split(torch.cat([weights, batch.B], 1))
+        found = torch.bmm(V.mT, torch.cat([torch.bmm(G, V), rows], 2))
+        rotated, start, B = found.split([V.shape[2], M, M], 2)
+        if spectrum.border is not None:
+            B[1:, k] = 0.0  # the row of the border is the sum over the blocks
+        gradient = torch.baddbmm(B, rotated, start, beta=-1)
+        W = start - spectrum.shrunk(gradient, running_sum)
+        gradient = torch.baddbmm(B, rotated, W, beta=-1)
+        E, P, inner = W[:, :k], gradient[:, :k], rotated[:, :k, :k]
+        trace = M * inner.diagonal(dim1=1, dim2=2)
+        forms = [inner * torch.bmm(E, E.mT), trace[..., None], (E * P).sum(2, keepdim=True)]
         elimination = None
         if spectrum.border is not None:
-            elimination, more = Elimination.of(spectrum, batch, rotated, EP, torch.cat([W[-1], gradient[-1]]))
+            elimination, more = Elimination.of(spectrum.border, rotated, W, gradient)
             forms += more
         return cls(
             weights=W,
@@ -80,7 +86,7 @@ class Curve:
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Squared residual norm per sample and trace at the dampings `points`, all of shape (T,)."""
         D = (self.shifted + points[:, None]).reciprocal()
-        found, k = D @ self.forms, D.shape[2]
+        found, k = torch.bmm(D, self.forms), D.shape[2]
         second = (found[:, :, :k] * D).sum((0, 2))
         trace, first = found[:, :, k : k + 2].sum(0).unbind(1)
         if self.elimination is not None:
@@ -117,25 +123,21 @@ class Elimination:
     last: Tensor
 
     @classmethod
-    def of(
-        cls, spectrum: Spectrum, batch: Statistics, gram: Tensor, inner: Tensor, last: Tensor
-    ) -> tuple[Elimination, list[Tensor]]:
+    def of(cls, border: Border, gram: Tensor, weights: Tensor, gradient: Tensor) -> tuple[Elimination, list[Tensor]]:
         """The elimination of the border of a spectrum, and what D is to be multiplied by, with shapes (P, k, .).
 
         Arguments:
-            spectrum: A spectrum with a border.
-            batch: Statistics of the batch.
-            gram: V'GV, with shape (P, k, k).
-            inner: E and P beside each other, with shape (P, k, 2 M).
-            last: e and p, one after the other, with shape (2 M,).
+            border: The border of H.
+            gram: V'GV and its border, with shape (P, k + 1, k + 1).
+            weights: E and, in each block, e, with shape (P, k + 1, M).
+            gradient: P and parts of p that add up to it, with shape (P, k + 1, M).
         """
-        own, other = spectrum.border, spectrum.bordered(batch.G)
-        if own is None or other is None:
-            raise ValueError("the spectrum has no border")
-        h, g = own.coupling[..., None], other.coupling[..., None]
-        kept = torch.cat([inner[..., : len(last) // 2], h], 2)
-        forms = [h * torch.cat([inner, h, g], 2), h * gram]
-        return cls(kept, g.mT, (own.corner, other.corner), last), forms
+        k = gram.shape[2] - 1
+        E, P, inner = weights[:, :k], gradient[:, :k], gram[:, :k, :k]
+        h, g = border.coupling[..., None], gram[:, :k, k:]
+        last = torch.cat([weights[0, k], gradient[:, k].sum(0)])
+        forms = [h * torch.cat([E, P, h, g], 2), h * inner]
+        return cls(torch.cat([E, h], 2), g.mT, (border.corner, gram[0, k, k]), last), forms
 
     def __call__(self, D: Tensor, found: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is added to <X, P>, <X, G X> and the trace.
@@ -149,7 +151,7 @@ class Elimination:
         eliminated, other = found[:, :, : 2 * M].sum(0) - self.last, found[:, :, 2 * M : 2 * M + 2].sum(0)
         s = torch.maximum(self.corners[0] + shift - other[:, 0], shift)
         x = eliminated[:, :M] / -s[:, None]
-        y = ((D * (found[:, :, 2 * M + 2 :] - self.coupling)) @ self.inner).sum(0)
+        y = torch.bmm(D * (found[:, :, 2 * M + 2 :] - self.coupling), self.inner).sum(0)
         u = y[:, M] - other[:, 1] + self.corners[1]
         first = -(x * eliminated[:, M:]).sum(1)
         second = (x * (u[:, None] * x - 2 * y[:, :M])).sum(1)

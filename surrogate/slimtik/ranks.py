@@ -26,18 +26,18 @@ def summed(statistics: Statistics, group: distributed.ProcessGroup | None = None
     """The sums over the samples of all ranks, in one reduction in float64.
 
     Arguments:
-        statistics: Sums over the samples of this rank; maybe of none.
+        statistics: Sums over the samples of this rank, maybe of none; packed alike on all ranks.
         group: The ranks; the default group unless given.
     """
     if not is_distributed():
         return statistics
     counts = statistics.energy.new_tensor([statistics.rows, statistics.samples])  # exact in float64 up to 2^53
-    parts = [statistics.gram, statistics.cross, statistics.energy, counts]
+    parts = [statistics.packed, statistics.cross, statistics.energy, counts]
     flat = added(torch.cat([part.flatten() for part in parts]), group)
     pieces = flat.split([part.numel() for part in parts])
-    gram, cross, energy, counts = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
+    packed, cross, energy, counts = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
     rows, samples = counts.tolist()
-    return Statistics(gram, cross, energy, int(rows), int(samples))
+    return Statistics(packed, cross, energy, int(rows), int(samples), statistics.blocks)
 
 
 def broadcast(values: Tensor, group: distributed.ProcessGroup | None = None) -> Tensor:
