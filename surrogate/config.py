@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from surrogate.checks import ConfigError, did_you_mean
 
-__all__ = ["Settings", "Source", "apply_overrides", "digest", "dump", "load", "parse_yaml", "read_yaml", "validate"]
+__all__ = [
+    "Settings",
+    "Source",
+    "apply_overrides",
+    "assign",
+    "digest",
+    "dump",
+    "load",
+    "parse_yaml",
+    "read_yaml",
+    "validate",
+]
 
 MAX_BYTES = 1_000_000
 UNICODE_BREAKS = frozenset("\x85\u2028\u2029")
@@ -181,6 +193,18 @@ def apply_overrides(source: Source, overrides: list[str]) -> Source:
             raise ConfigError(f"--set {entry}: write it as key.subkey=value")
         value = parse_yaml(f"value: {text}" if text.strip() else "value: null", f"--set {path.strip()}").tree["value"]
         _assign(tree, keys, value, entry)
+    return Source(source.name, tree, source.lines)
+
+
+def assign(source: Source, values: Mapping[str, Any]) -> Source:
+    """A parsed tree with the values of dotted keys set.
+
+    Raises:
+        ConfigError: A key runs through a plain value.
+    """
+    tree = json.loads(json.dumps(source.tree))
+    for path, value in values.items():
+        _assign(tree, path.split("."), value, f"{path}={value}")
     return Source(source.name, tree, source.lines)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from surrogate.checks import ConfigError, DataError, Interrupted, NumericalError
+from surrogate.checks import ConfigError, DataError, NumericalError
 from surrogate.config import digest, dump, load
 from surrogate.data.store import (
     MANIFEST,
@@ -36,7 +34,7 @@ from surrogate.simulate import (
     simulate_members,
 )
 
-__all__ = ["Recipe", "find_recipe", "generate", "interruptible", "load_recipe", "simulate_members"]
+__all__ = ["Recipe", "find_recipe", "generate", "load_recipe", "simulate_members"]
 
 RECIPE = "recipe.yaml"
 PROGRESS = "progress.json"
@@ -90,22 +88,6 @@ def generate(
         write_manifest(output, run.manifest)
         (output / PROGRESS).unlink(missing_ok=True)
     return output
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGINT end a run cleanly.
-
-    Raises:
-        Interrupted: A signal came; whole shards are kept.
-    """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise Interrupted("interrupted; whole shards are kept: go on with the same command and --resume") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _silent(done: int, total: int) -> None:

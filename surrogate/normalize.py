@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -129,7 +129,12 @@ class Normalizer(nn.Module):
 
 
 def fit_normalizers(
-    batches: Iterable[Batch], input_names: Sequence[str], target_names: Sequence[str], *, per_pixel: bool = False
+    batches: Iterable[Batch],
+    input_names: Sequence[str],
+    target_names: Sequence[str],
+    *,
+    per_pixel: bool = False,
+    merge: Callable[[Moments], Moments] | None = None,
 ) -> tuple[Normalizer, Normalizer]:
     """Normalizers of inputs and targets from one pass over batches.
 
@@ -138,11 +143,14 @@ def fit_normalizers(
         input_names: Names of the input channels, for warnings.
         target_names: Names of the target channels.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
+        merge: Merges moments with those of other processes, which have other shares of the data.
 
     Raises:
         DataError: There is no sample.
     """
     inputs, targets = _moments(batches, per_pixel)
+    if merge is not None:
+        inputs, targets = merge(inputs), merge(targets)
     return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
 
 

@@ -157,6 +157,22 @@ def test_samples_of_one_simulation_are_known_to_belong_together(run, folder: Pat
     assert {(row["samples"], row["simulations"]) for row in rows} == {("8", "2")}
 
 
+def test_an_autoencoder_with_uncertainty_is_evaluated_in_full(run, folder: Path) -> None:
+    changes = ["data.inputs=[u]", "model={family: autoencoder, width: 4, latent: 3, levels: 1}"]
+    arguments = [part for change in [*changes, "training.uncertainty=true"] for part in ("--set", change)]
+    code, _, err = run("run", "small.yaml", "--output", "out", *arguments)
+    assert code == 0, err
+    names = {path.name for path in Path("out/cases/main/evaluation").iterdir()}
+    assert names == {
+        *("compat.csv", "examples.nc", "latent.nc", "maps.nc", "metrics.csv", "metrics.nc"),
+        *("summary.csv", "uncertainty.csv", "uncertainty.nc"),
+    }
+    with xr.open_dataset("out/cases/main/evaluation/latent.nc", engine="h5netcdf") as latent:
+        assert (latent.attrs["latent_size"], latent.sizes["component"]) == (3, 2)
+    text = Path("out/report.html").read_text()
+    assert "Predicted standard deviations (split test" in text
+
+
 def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
     assert run("inspect", "data.h5", "--write-config", "mine.yaml")[0] == 0
     overrides = ["model.width=4", "model.depth=1", "training.epochs=1", "data.split={validation: 4, test: 4}"]
@@ -342,3 +358,17 @@ def test_two_processes_on_one_output(run, folder: Path) -> None:
         assert code == 5
         assert "another process writes to out" in err
         assert run("train", "small.yaml", "--output", "out", "--overwrite")[0] == 5
+
+
+def test_a_case_may_change_single_values(run, folder: Path) -> None:
+    with open("small.yaml", "a") as file:
+        file.write("cases: {a: {training.schedule: cosine}, b: {training.scedule: cosine}}\n")
+    code, _, err = run("run", "small.yaml", "--output", "out")
+    assert code == 2
+    assert "training.scedule: unknown key; did you mean 'schedule'?" in err
+    text = Path("small.yaml").read_text().replace("scedule", "schedule")
+    Path("small.yaml").write_text(text)
+    assert run("run", "small.yaml", "--output", "out")[0] == 0
+    written = Path("out/cases/a/config.yaml").read_text()
+    assert "schedule: cosine" in written
+    assert "epochs: 2" in written

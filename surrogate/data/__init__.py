@@ -1,8 +1,9 @@
 """Data: any HDF5 in, lazily and with names; batches out.
 
 `layouts` opens files: `hdf5/` reads and writes them as such, `formats/` knows their layouts, `mapping` declares others.
-`missing` handles NaN, `splits` parts the simulations, `streaming/` makes batches. `inspect` describes files by
-`values` and `suggest`. `store` writes shards, `fingerprint` tells if files changed, `settings` is `data:`.
+`missing` handles NaN, `splits` parts the simulations, `streaming/` makes batches. `inspect` describes files, with
+`values` and `suggest`; `store` writes shards; `staging` copies files to a node; `fingerprint` tells whether
+files changed; `settings` is the `data:` section.
 """
 
 from surrogate.data.layouts import open_snapshots

@@ -60,12 +60,15 @@ class SplitSettings(Settings):
         test: Fraction or number of the simulations, or a named group.
         train: Number of training simulations; None takes all that are left. Smaller sets lie within larger ones.
         seed: Seed of the draw.
+        train_seed: Another draw of the training simulations from those that are left, with the same validation and
+            test simulations; None takes them in the order of `seed`.
     """
 
     validation: Count | Fraction | NamedGroup = 0.1
     test: Count | Fraction | NamedGroup = 0.1
     train: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+    train_seed: int | None = Field(default=None, ge=0)
 
 
 class DataSettings(Settings):

@@ -20,7 +20,9 @@ __all__ = [
     "ERROR_COLOURS",
     "FIELD_COLOURS",
     "PALETTE",
+    "SIZE_COLOURS",
     "alone",
+    "figure_of",
     "label_of",
     "legend",
     "log_axis",
@@ -34,7 +36,7 @@ __all__ = [
 # Okabe and Ito's palette, told apart with every kind of colour vision; yellow last, since it is faint on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 LINE_STYLES = ("-", "--", "-.", ":")
-FIELD_COLOURS, ERROR_COLOURS = "viridis", "RdBu_r"
+FIELD_COLOURS, ERROR_COLOURS, SIZE_COLOURS = "viridis", "RdBu_r", "cividis"
 WIDTH, HEIGHT = 5.4, 3.4  # inches
 DPI = 120
 LABEL = 20  # letters in a line, so that a label is no longer than its axis
@@ -71,18 +73,26 @@ def alone() -> Axes:
     return new_figure()[1][0, 0]
 
 
+def figure_of(ax: Axes) -> Figure:
+    """The figure of a panel, also where it lies in a subfigure."""
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("the axes belong to no figure; make them with new_figure()")
+    return figure
+
+
 def styles(count: int) -> list[dict[str, Any]]:
     """A colour for each method; line styles change where the colours are used up."""
     cycles = len(PALETTE)
     return [{"color": PALETTE[i % cycles], "linestyle": LINE_STYLES[i // cycles % 4]} for i in range(count)]
 
 
-def scale_axis(ax: Axes, axis: str, values: np.ndarray) -> None:
-    """A log axis for positive values over more than a decade and a half, else one that starts at zero."""
+def scale_axis(ax: Axes, axis: str, values: np.ndarray, *, zero: bool = True) -> None:
+    """A log axis for positive values over more than a decade and a half, else one that starts at zero if asked to."""
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > DECADES * values.min():
         ax.set(**{f"{axis}scale": "log"})
-    elif len(values) and values.min() >= 0:
+    elif zero and len(values) and values.min() >= 0:
         ax.set(**{f"{axis}lim": (0, None)})
 
 

@@ -10,9 +10,19 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 
-from surrogate.plotting.canvas import ERROR_COLOURS, FIELD_COLOURS, PALETTE, label_of, new_figure, plain
+from surrogate.plotting.canvas import (
+    ERROR_COLOURS,
+    FIELD_COLOURS,
+    PALETTE,
+    SIZE_COLOURS,
+    alone,
+    figure_of,
+    label_of,
+    new_figure,
+    plain,
+)
 
-__all__ = ["plot_comparison"]
+__all__ = ["plot_cases", "plot_comparison", "plot_error_map"]
 
 
 def plot_comparison(fields: xr.Dataset, *, ax: Sequence[Axes] | None = None) -> list[Axes]:
@@ -35,6 +45,53 @@ def plot_comparison(fields: xr.Dataset, *, ax: Sequence[Axes] | None = None) -> 
     for panel, title in zip(panels, ("truth", "prediction", "prediction less truth"), strict=True):
         panel.set_title(title + note, fontsize="medium")
     return panels
+
+
+def plot_cases(examples: xr.Dataset, *, ax: np.ndarray | None = None) -> np.ndarray:
+    """Truth, prediction and error of several samples, a row each: the worst, the median, the best.
+
+    Arguments:
+        examples: `truth` and `prediction` with dimensions (example, *space), as for `plot_comparison`; the coordinate
+            `example` names the rows.
+        ax: Axes with shape (examples, 3).
+    """
+    count = examples.sizes["example"]
+    panels = ax if ax is not None else new_figure(count, 3, width=10.5, height=3.1 * count)[1]
+    for row, name in zip(panels, examples["example"].values, strict=True):
+        plot_comparison(examples.sel(example=name), ax=row)
+        for panel in row:
+            panel.set_title(f"{plain(str(name))}: {panel.get_title()}", fontsize="medium")
+    return np.asarray(panels)
+
+
+def plot_error_map(error: xr.DataArray, *, ax: Axes | None = None) -> Axes:
+    """An error at every grid point, such as the mean over the test set.
+
+    Values of both signs get a scale that is symmetric about zero, others one that starts at zero. One dimension is
+    drawn as a line, more than two as the middle slice of the leading ones.
+
+    Arguments:
+        error: With dimensions (*space); the attributes `long_name` and `units` label it.
+        ax: Where to draw.
+    """
+    ax = ax if ax is not None else alone()
+    fields, note = _middle_slice(error.to_dataset(name="truth"))
+    values = fields["truth"]
+    largest, signed = float(abs(values).max()) or 1.0, bool((values < 0).any())
+    if values.ndim == 1:
+        ax.plot(
+            values[values.dims[0]], values, color=PALETTE[0], marker="o" if values.size < 30 else None, markersize=3.5
+        )
+        ax.set_xlabel(label_of(values[values.dims[0]]))
+        ax.set_ylabel(label_of(values))
+        ax.set_ylim(-1.1 * largest if signed else 0, 1.1 * largest)
+    else:
+        colours = ERROR_COLOURS if signed else SIZE_COLOURS
+        mesh = _image(ax, values, cmap=colours, vmin=-largest if signed else 0, vmax=largest)
+        figure_of(ax).colorbar(mesh, ax=ax).set_label(label_of(values))
+    if note:
+        ax.set_title(note.removeprefix(", "), fontsize="medium")
+    return ax
 
 
 def _compare_lines(panels: Sequence[Axes], truth: xr.DataArray, prediction: xr.DataArray, error: xr.DataArray) -> None:

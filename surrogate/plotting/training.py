@@ -10,9 +10,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from surrogate.plotting.canvas import PALETTE, alone, legend, log_axis, plain, styles
+from surrogate.plotting.canvas import PALETTE, alone, legend, log_axis, plain, scale_axis, styles
 
-__all__ = ["plot_damping", "plot_running_sum", "plot_training"]
+__all__ = ["plot_damping", "plot_effective_dof", "plot_running_sum", "plot_training"]
 
 
 def plot_training(curves: Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
@@ -72,6 +72,20 @@ def plot_running_sum(curves: Mapping[str, xr.DataArray], *, ax: Axes | None = No
     _plot_steps(curves, ax)
     log_axis(ax, np.concatenate([curve.values for curve in curves.values()]))
     ax.set_ylabel("running sum Λ")
+    return ax
+
+
+def plot_effective_dof(curves: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
+    """Effective degrees of freedom of the head per output, the trace of G (H + Λ I)^-1, at every step.
+
+    Arguments:
+        curves: Degrees of freedom with dimension (step,) by method.
+        ax: Where to draw.
+    """
+    ax = ax if ax is not None else alone()
+    _plot_steps(curves, ax)
+    scale_axis(ax, "y", np.concatenate([curve.values for curve in curves.values()]))
+    ax.set_ylabel("effective degrees\nof freedom")
     return ax
 
 

@@ -148,6 +148,15 @@ class Ensemble:
                 )
         return table, checksum
 
+    def candidates(self, numbers: Sequence[int]) -> xr.Dataset:
+        """Parameters of simulations that need not have run, over (sample,) or (sample, axis), with their units."""
+        members = [self.member(number) for number in numbers]
+        data: dict[str, Any] = {}
+        for name, quantity in self.equation.recorded(self.grid.axes).items():
+            values = np.array([member.parameters[name] for member in members])
+            data[name] = (("sample", quantity.dim) if quantity.dim else ("sample",), values, quantity.attributes)
+        return xr.Dataset(data, {"sample": np.arange(len(numbers))})
+
     def run(self, numbers: Sequence[int], *, batch: int, done: Callable[[int], None] | None = None) -> Results:
         """Run simulations, `batch` of them at a time; `done` is told how many have run."""
         members = [self.member(number) for number in numbers]

@@ -1,11 +1,14 @@
 """One training loop for every model and optimizer."""
 
 from surrogate.training.checkpoint import CheckpointFolder
+from surrogate.training.folder import RunFolder
 from surrogate.training.log import Reporter, RunLog
 from surrogate.training.loop import Progressed, Trainer, validation_loss
-from surrogate.training.run import RunFolder, evaluation_stream, split_datasets, train
+from surrogate.training.optimizers import AdamSettings, SgdSettings, SlimTrainSettings
+from surrogate.training.ranks import Ranks
+from surrogate.training.run import evaluation_stream, split_datasets, train
 from surrogate.training.settings import Experiment, SimulateSettings, TrainingSettings, case_sources, read_experiment
-from surrogate.training.steps import AdamSettings, Method, SgdSettings, SlimTrainSettings, build_method
+from surrogate.training.steps import Method, build_method
 
 __all__ = [
     "AdamSettings",
@@ -13,6 +16,7 @@ __all__ = [
     "Experiment",
     "Method",
     "Progressed",
+    "Ranks",
     "Reporter",
     "RunFolder",
     "RunLog",

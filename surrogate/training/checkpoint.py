@@ -158,7 +158,8 @@ def load_state(folder: Path, surrogate: Surrogate) -> dict[str, Any]:
     """Restore the surrogate's weights from a verified checkpoint and return the rest of the training state."""
     surrogate.load_state_dict(load_file(folder / "model.safetensors"))
     tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    state: dict[str, Any] = unpack(tree, load_file(folder / "optim.safetensors"))
+    loaded = load_file(folder / "optim.safetensors")  # views at odd addresses, where dot products round otherwise
+    state: dict[str, Any] = unpack(tree, {name: tensor.clone() for name, tensor in loaded.items()})
     return state
 
 

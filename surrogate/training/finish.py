@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from safetensors.torch import load_file
 
 from surrogate.batch import Batch
+from surrogate.data import Stream
 from surrogate.models.registry import prepare
 from surrogate.refit import gather, refit
 from surrogate.slimtik import Posterior, tikhonov
@@ -16,15 +17,23 @@ from surrogate.training.loop import Trainer, validation_loss
 __all__ = ["prepare_network", "refit_end", "refit_start"]
 
 
-def prepare_network(trainer: Trainer) -> None:
-    """Give a new network what its family takes from the training data, such as modes."""
-    prepare(trainer.surrogate.settings, trainer.surrogate.network, lambda: _training_batches(trainer))
+def prepare_network(trainer: Trainer, whole: Stream) -> None:
+    """Give a new network what its family and its optimizer take from the training data, such as modes.
+
+    Arguments:
+        trainer: The run.
+        whole: The training data in the order of the file, all of them on every rank.
+    """
+    surrogate = trainer.surrogate
+    prepare(surrogate.settings, surrogate.network, lambda: _normalized(trainer, whole))
+    trainer.ranks.share(surrogate.state_dict().values())
+    trainer.method.prepare(surrogate.network, _normalized(trainer, trainer.unshuffled))
 
 
 def refit_start(trainer: Trainer) -> None:
     """Start from the head that is best for the initial features, as variable projection does."""
-    fit = refit(trainer.surrogate.network, _training_batches(trainer))
-    trainer.log.write("refit", step=0, regularization=fit.regularization, residual=fit.residual)
+    fit = refit(trainer.surrogate.network, _normalized(trainer, trainer.unshuffled))
+    trainer.tell("refit", step=0, regularization=fit.regularization, residual=fit.residual)
 
 
 def refit_end(trainer: Trainer, reporter: Reporter) -> None:
@@ -35,23 +44,27 @@ def refit_end(trainer: Trainer, reporter: Reporter) -> None:
     surrogate, checkpoints = trainer.surrogate, trainer.checkpoints
     surrogate.load_state_dict(load_file(checkpoints.best_of_training() / "model.safetensors"))
     network = surrogate.network
-    before = validation_loss(surrogate, trainer.validation, trainer.device)
-    statistics, energies = gather(network, _training_batches(trainer))
+    before = _validation_loss(trainer)
+    statistics, energies = gather(network, _normalized(trainer, trainer.unshuffled))
     if trainer.settings.uncertainty:
         surrogate.posterior = Posterior.of(statistics, energies)
         network.head.assign_(surrogate.posterior.mean)
     else:
         network.head.assign_(tikhonov(statistics).weights)
-    after = validation_loss(surrogate, trainer.validation, trainer.device)
+    after = _validation_loss(trainer)
     kept = after < before or trainer.settings.uncertainty
     if kept:
-        checkpoints.save_final(surrogate)
+        trainer.ranks.alone(lambda: checkpoints.save_final(surrogate))
     step = trainer.progressed.step
-    trainer.log.write("refit", step=step, validation_loss_before=before, validation_loss_after=after, kept=kept)
+    trainer.tell("refit", step=step, validation_loss_before=before, validation_loss_after=after, kept=kept)
     reporter.line(f"head refit: validation {before:.3e} -> {after:.3e}{'' if kept else ', not kept'}")
 
 
-def _training_batches(trainer: Trainer) -> Iterator[Batch]:
-    """One pass over the training data in the units of the network."""
-    for batch in trainer.unshuffled:
+def _validation_loss(trainer: Trainer) -> float:
+    return validation_loss(trainer.surrogate, trainer.validation, trainer.objective, trainer.device, trainer.ranks)
+
+
+def _normalized(trainer: Trainer, stream: Stream) -> Iterator[Batch]:
+    """One pass over a stream in the units of the network."""
+    for batch in stream:
         yield trainer.surrogate.normalized(batch.to(trainer.device))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from surrogate.checks import ResourceError
 from surrogate.files import replacing
+from surrogate.training.clock import Clock
 
-__all__ = ["Reporter", "RunLog"]
+__all__ = ["Reporter", "RunLog", "duration"]
 
 
 class RunLog:
@@ -28,8 +30,8 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write(self, event: str, **values: Any) -> None:
-        """Append a record; non-finite numbers become null, since JSON has none."""
+    def write(self, event: str, **values: Any) -> dict[str, Any]:
+        """Append a record and return it; non-finite numbers become null, since JSON has none."""
         record = {"event": event, **{key: _finite(value) for key, value in values.items()}}
         try:
             with open(self.path, "a", encoding="utf-8") as file:
@@ -38,15 +40,20 @@ class RunLog:
             raise ResourceError(
                 f"cannot write {self.path}: {error.strerror}; free some space, then --resume"
             ) from error
+        return record
 
-    def truncate(self, step: int) -> None:
-        """Drop the records after `step`, which a resumed run will write again."""
-        if not self.path.is_file():
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def truncate(self, size: int) -> None:
+        """Drop what was written beyond so many bytes, which a resumed run will write again."""
+        if self.size <= size:
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line).get("step", 0) <= step]
+        content = self.path.read_bytes()[:size]
         with replacing(self.path) as part:
-            part.write_text("".join(kept), encoding="utf-8")
+            part.write_bytes(content)
 
 
 def _finite(value: Any) -> Any:
@@ -64,19 +71,19 @@ class Reporter:
     """
 
     def __init__(self, title: str, total: int, *, done: int = 0, quiet: bool = False) -> None:
-        self.title = title
+        self.title, self.total, self.done, self.first = title, total, done, done
         self.quiet = quiet
         self.console = Console(file=sys.stderr)
+        self.started = time.perf_counter()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         if self.console.is_terminal and not quiet:
             columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps")]
-            self.bar = Progress(
-                *columns, TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=self.console
-            )
+            self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
             self.task = self.bar.add_task(title, total=total, completed=done, note="")
 
     def __enter__(self) -> Reporter:
+        self.started = time.perf_counter()
         if self.bar is not None:
             self.bar.start()
         return self
@@ -87,12 +94,35 @@ class Reporter:
         if self.bar is not None:
             self.bar.stop()
 
-    def step(self) -> None:
-        """One more step is done."""
+    def step(self, clock: Clock, samples: int) -> None:
+        """One more step is done.
+
+        Arguments:
+            clock: Time of the running epoch.
+            samples: Samples of the running epoch.
+        """
+        self.done += 1
         if self.bar is not None and self.task is not None:
-            self.bar.advance(self.task)
+            note = f"{samples / clock.elapsed:.0f} samples/s  data wait {clock.waited / clock.elapsed:.0%}{self.left()}"
+            self.bar.update(self.task, advance=1, note=note)
+
+    def left(self) -> str:
+        """The time left, as a note to append; empty where none is."""
+        if not self.first < self.done < self.total:
+            return ""
+        seconds = (time.perf_counter() - self.started) / (self.done - self.first) * (self.total - self.done)
+        return f"  {duration(seconds)} left"
 
     def line(self, text: str) -> None:
         """A line that stays: an epoch's summary or a warning."""
         if not self.quiet:
             self.console.print(f"{self.title}: {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """A time in words of two units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
@@ -20,11 +17,15 @@ from surrogate.checks import Interrupted, NumericalError
 from surrogate.data import Stream
 from surrogate.models.surrogate import Surrogate
 from surrogate.training.checkpoint import CheckpointFolder, load_state
+from surrogate.training.clock import Clock
 from surrogate.training.log import Reporter, RunLog
+from surrogate.training.objective import Objective, samples_of
+from surrogate.training.ranks import Ranks
 from surrogate.training.settings import TrainingSettings
+from surrogate.training.signals import StopRequest
 from surrogate.training.steps import Method
 
-__all__ = ["Progressed", "Trainer", "validation_loss"]
+__all__ = ["Callback", "Progressed", "Trainer", "validation_loss"]
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Progressed:
         skipped: Steps skipped in all.
         best: Lowest validation loss so far.
         best_step: The step at which it was reached.
+        stale: Epochs since then.
         seconds: Time spent training.
     """
 
@@ -51,30 +53,8 @@ class Progressed:
     skipped: int = 0
     best: float = math.inf
     best_step: int = 0
+    stale: int = 0
     seconds: float = 0.0
-
-
-class StopRequest:
-    """Set by SIGTERM, SIGUSR1 or SIGINT; a second signal ends at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen while the block runs."""
-        numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
-        before = {number: signal.signal(number, self._note) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
 
 
 @dataclass
@@ -84,28 +64,39 @@ class Trainer:
     Arguments:
         surrogate: The model, on its device.
         method: Optimizer and step.
+        objective: Loss and precision.
         scheduler: Learning rate over the steps.
         train: Shuffled stream of training samples.
         unshuffled: The same samples in the order of the file.
         validation: Stream of validation samples.
         settings: Lengths and intervals.
+        per_step: Batches of a step.
+        total: Steps of the whole run.
         checkpoints: Where checkpoints go.
         log: Where records go.
         device: Where the model is.
+        ranks: The processes that share the run.
+        callbacks: Called with the trainer and every record of the log.
     """
 
     surrogate: Surrogate
     method: Method
+    objective: Objective
     scheduler: LRScheduler
     train: Stream
     unshuffled: Stream
     validation: Stream
     settings: TrainingSettings
+    per_step: int
+    total: int
     checkpoints: CheckpointFolder
     log: RunLog
     device: torch.device
+    ranks: Ranks = field(default_factory=Ranks)
+    callbacks: Sequence[Callback] = ()
     progressed: Progressed = field(default_factory=Progressed)
     stop: StopRequest = field(default_factory=StopRequest)
+    agreed: int | None = None  # the signal that all ranks know of since the last reduction
 
     def fit(self, reporter: Reporter) -> Progressed:
         """Train to the last epoch.
@@ -115,7 +106,7 @@ class Trainer:
             NumericalError: Too many steps in a row were not finite.
         """
         with self.stop.listening(), reporter:
-            while self.progressed.epoch < self.settings.epochs:
+            while not self._finished:
                 self._epoch(reporter)
                 self._leave_on_signal()
         if not math.isfinite(self.progressed.best):
@@ -131,118 +122,198 @@ class Trainer:
         self.method.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.train.load_state_dict(state["stream"])
-        torch.set_rng_state(state["rng"])
         self.progressed = Progressed(**state["progressed"])
-        self.log.truncate(self.progressed.step)
-        self.checkpoints.point_best(self.progressed.best_step)
+        if self.ranks.first:
+            self.log.truncate(state["log_bytes"])
+            self.checkpoints.point_best(self.progressed.best_step)
         return True
 
+    @property
+    def _finished(self) -> bool:
+        patience = self.settings.patience
+        stale = patience is not None and self.progressed.stale >= patience
+        return stale or self.progressed.step >= self.total
+
     def _epoch(self, reporter: Reporter) -> None:
-        started, before = time.perf_counter(), self.progressed.seconds
+        clock = Clock(self.progressed.seconds)
         self.surrogate.train()
-        for batch in self.train:
-            self._step(batch, reporter)
-            self.progressed.seconds = before + time.perf_counter() - started
-            if self.stop.signal is not None:
-                self._save(best=False)
+        for batches in grouped(clock.waiting(self.train), self.per_step):
+            self._step(batches, reporter)
+            self.progressed.seconds = clock.seconds
+            reporter.step(clock, self.progressed.samples)
+            if self.progressed.step >= self.total:
+                break  # validated first, then a signal is heeded
+            if (self.agreed if self.ranks.world > 1 else self.stop.signal) is not None:
+                self.save(best=False)
                 self._leave_on_signal()
-        loss = validation_loss(self.surrogate, self.validation, self.device)
-        self.progressed.seconds = before + time.perf_counter() - started
-        self._close_epoch(loss, time.perf_counter() - started, reporter)
+            if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
+                self.save(best=False)
+        loss = validation_loss(self.surrogate, self.validation, self.objective, self.device, self.ranks)
+        self.progressed.seconds = clock.seconds
+        self._close_epoch(loss, clock, reporter)
 
     def _leave_on_signal(self) -> None:
         """End the run after a signal; a checkpoint has just been written."""
-        if self.stop.signal is not None:
-            name, step = signal.Signals(self.stop.signal).name, self.progressed.step
+        self._agree_on_signal()
+        if self.agreed is not None:
+            name, step = signal.Signals(self.agreed).name, self.progressed.step
             raise Interrupted(f"stopped by {name} at step {step}; a checkpoint is written: continue with --resume")
 
-    def _step(self, batch: Batch, reporter: Reporter) -> None:
+    def _agree_on_signal(self) -> None:
+        """Let a signal that reached any rank have reached all of them."""
+        self.agreed = self.ranks.largest(self.stop.signal or 0) or None
+
+    def _step(self, batches: Sequence[Batch], reporter: Reporter) -> None:
         progressed = self.progressed
-        loss = self._backward(self.surrogate.normalized(batch.to(self.device, non_blocking=True)))
+        self._seed()
+        batches = [self.objective.batch(self.surrogate, batch.to(self.device, non_blocking=True)) for batch in batches]
+        loss, samples = self._backward(batches)
         progressed.step += 1
         if math.isfinite(loss):
-            self.method.optimizer.step()
+            self.method.update(self.surrogate.network, batches)
             self.scheduler.step()
             progressed.failures = 0
-            progressed.loss_sum += loss * len(batch)
-            progressed.samples += len(batch)
+            progressed.loss_sum += loss * samples
+            progressed.samples += samples
         if progressed.step % self.settings.log_every == 0:
-            self.log.write("step", step=progressed.step, epoch=progressed.epoch, loss=loss, **self.method.diagnostics())
-        reporter.step()
+            self.tell("step", step=progressed.step, epoch=progressed.epoch, loss=loss, **self.method.diagnostics())
 
-    def _backward(self, batch: Batch) -> float:
-        """The loss of a batch, with gradients on the parameters; NaN when anything is not finite."""
+    def _seed(self) -> None:
+        """Let the random numbers of a step be a function of seed, step and rank alone, so that none need be kept."""
+        numbers = np.random.SeedSequence([self.settings.seed, self.progressed.step, self.ranks.rank]).generate_state(2)
+        torch.default_generator.manual_seed(int(numbers[0]) << 32 | int(numbers[1]))
+        np.random.seed(numbers)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(int(numbers[0]) << 32 | int(numbers[1]))
+
+    def _backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
+        """Loss and samples of a step over all ranks, with gradients on the parameters; NaN when any is not finite."""
         network = self.surrogate.network
         buffers = [buffer.clone() for buffer in network.buffers()]  # BatchNorm averages even a batch that is skipped
         try:
-            loss = self.method.backward(network, batch)
-            cause = "" if _finite(loss, self.surrogate) else "loss or gradient not finite"
+            loss = float(self.method.backward(network, batches))
+            cause = ""
         except NumericalError as error:
-            cause = str(error)
+            loss, cause = math.nan, str(error)
+        loss, samples = self._averaged(loss, samples_of(batches))
+        if not cause and not math.isfinite(loss + self._gradient_norm()):
+            cause = "loss or gradient not finite"
         if cause:
             for buffer, before in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
             self._skipped(cause)
-            return math.nan
-        return float(loss)
+            return math.nan, samples
+        return loss, samples
+
+    def _averaged(self, loss: float, samples: int) -> tuple[float, int]:
+        """Loss and samples over all ranks; gradients and BatchNorm's averages become their means."""
+        if self.ranks.world == 1:
+            return loss, samples
+        network, signal_number = self.surrogate.network, self.stop.signal or 0
+        for parameter in network.parameters():
+            if parameter.requires_grad and parameter.grad is None:  # a rank without a sample
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        averages = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+        loss_sum, total, signals = self.ranks.average(
+            [*gradients, *averages], samples, [loss * samples if samples else 0.0, samples, signal_number]
+        )
+        if signals:  # one that came since to this rank alone waits for the next step
+            self.agreed = signal_number or signal.SIGTERM
+        return loss_sum / total, int(total)
+
+    def _gradient_norm(self) -> float:
+        """Norm of the gradient, which is scaled down to `clip_norm`."""
+        gradients = [p.grad for p in self.surrogate.network.parameters() if p.grad is not None]
+        if not gradients:
+            return 0.0
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if self.settings.clip_norm is not None and norm > self.settings.clip_norm:
+            torch._foreach_mul_(gradients, self.settings.clip_norm / norm)
+        return norm
 
     def _skipped(self, cause: str) -> None:
         progressed = self.progressed
         progressed.failures += 1
         progressed.skipped += 1
-        self.log.write("skipped", step=progressed.step + 1, epoch=progressed.epoch, cause=cause)
+        self.tell("skipped", step=progressed.step + 1, epoch=progressed.epoch, cause=cause)
         if progressed.failures > self.settings.tolerated_failures:
             raise NumericalError(
                 f"{progressed.failures} steps in a row had to be skipped, the last at step {progressed.step + 1}: "
                 f"{cause}; lower optimizer.learning_rate or look at the data with `surrogate inspect`"
             )
 
-    def _close_epoch(self, loss: float, seconds: float, reporter: Reporter) -> None:
+    def _close_epoch(self, loss: float, clock: Clock, reporter: Reporter) -> None:
         progressed = self.progressed
         train_loss = progressed.loss_sum / max(progressed.samples, 1)
-        rate = progressed.samples / seconds
+        rate = progressed.samples / clock.elapsed
         progressed.epoch += 1
         progressed.loss_sum, progressed.samples = 0.0, 0
         best = loss < progressed.best
+        progressed.stale = 0 if best else progressed.stale + 1
         if best:
             progressed.best, progressed.best_step = loss, progressed.step
         record = {"step": progressed.step, "epoch": progressed.epoch, "train_loss": train_loss, "validation_loss": loss}
-        self.log.write("epoch", **record, seconds=seconds, samples_per_second=rate, skipped=progressed.skipped)
-        self._save(best=best)
+        self.tell(
+            "epoch",
+            **record,
+            seconds=clock.elapsed,
+            samples_per_second=rate,
+            data_wait=clock.waited / clock.elapsed,
+            skipped=progressed.skipped,
+        )
+        self.save(best=best)
         reporter.line(
-            f"epoch {progressed.epoch}/{self.settings.epochs}  train {train_loss:.3e}  validation {loss:.3e}"
-            f"  {rate:.0f} samples/s{'  best' if best else ''}"
+            f"epoch {progressed.epoch}  train {train_loss:.3e}  validation {loss:.3e}  {rate:.0f} samples/s"
+            f"  data wait {clock.waited / clock.elapsed:.0%}{reporter.left()}{'  best' if best else ''}"
         )
 
-    def _save(self, *, best: bool) -> None:
+    def tell(self, event: str, **values: Any) -> None:
+        """Write a record to the log and give it to the callbacks; on the first rank alone."""
+        if self.ranks.first:
+            record = self.log.write(event, **values)
+            for callback in self.callbacks:
+                callback(self, record)
+
+    def save(self, *, best: bool) -> None:
+        """Write a checkpoint, on the first rank alone."""
         state: dict[str, Any] = {
             "optimizer": self.method.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "stream": self.train.state_dict(),
-            "rng": torch.get_rng_state(),
             "progressed": vars(self.progressed),
+            "log_bytes": self.log.size,
         }
-        self.checkpoints.save(self.progressed.step, self.surrogate, state, best=best)
+        self.ranks.alone(lambda: self.checkpoints.save(self.progressed.step, self.surrogate, state, best=best))
+
+
+Callback = Callable[[Trainer, dict[str, Any]], None]
+
+
+def grouped(batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
+    """Lists of so many batches; the last may be shorter."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == count:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 @torch.no_grad()
-def validation_loss(surrogate: Surrogate, stream: Stream, device: torch.device) -> float:
-    """Mean squared error over all samples of a stream, in normalised units, in evaluation mode."""
+def validation_loss(
+    surrogate: Surrogate, stream: Stream, objective: Objective, device: torch.device, ranks: Ranks | None = None
+) -> float:
+    """The loss over all samples of a stream, over all ranks, in evaluation mode."""
     surrogate.eval()
-    total, samples = 0.0, 0
-    for batch in stream:
-        batch = surrogate.normalized(batch.to(device))
-        loss = nn.functional.mse_loss(surrogate.network(batch.inputs), batch.targets)
-        total += float(loss) * len(batch)
+    total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
+    for batch in filter(len, stream):
+        batch = objective.batch(surrogate, batch.to(device))
+        total += objective.of_batch(surrogate.network, batch) * len(batch)
         samples += len(batch)
     surrogate.train()
-    return total / samples
-
-
-def _finite(loss: Tensor, model: nn.Module) -> bool:
-    """Whether the loss and the sum of all gradients are finite."""
-    total = loss
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            total = total + parameter.grad.sum()
-    return bool(torch.isfinite(total))
+    sums = torch.tensor([float(total), samples], dtype=torch.float64)
+    loss, count = (ranks or Ranks()).sum(sums).tolist()
+    return loss / count

@@ -1,101 +1,92 @@
-"""A run folder: the resolved configuration, the log, the checkpoints, and how to make or reopen them."""
+"""Training one experiment into a run folder: what is read, what is built, and in which order."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-from dataclasses import dataclass
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
-import surrogate
 from surrogate.checks import ConfigError, ResourceError
-from surrogate.config import digest, dump, read_yaml
-from surrogate.data import Stream, open_data, split, split_ids
+from surrogate.config import dump
+from surrogate.data import Stream, Window, open_data, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
-from surrogate.files import check_output, claim_output, locked, replacing
+from surrogate.data.staging import stage
+from surrogate.files import check_output, claim_output, locked
+from surrogate.machine import check_memory, memory_limit
+from surrogate.models.rollout import Feedback
 from surrogate.models.surrogate import Surrogate
-from surrogate.normalize import cached_normalizers, statistics_folder
+from surrogate.normalize import Normalizer, cached_normalizers, fit_normalizers, statistics_folder
 from surrogate.prediction.signature import signature_of
-from surrogate.training.checkpoint import CheckpointFolder
 from surrogate.training.finish import prepare_network, refit_end, refit_start
-from surrogate.training.log import Reporter, RunLog
-from surrogate.training.loop import Trainer
-from surrogate.training.settings import Experiment, TrainingSettings, read_experiment
+from surrogate.training.folder import RunFolder, facts_of, refuse_changes, write_text
+from surrogate.training.log import Reporter
+from surrogate.training.loop import Callback, Trainer
+from surrogate.training.objective import Objective
+from surrogate.training.optimizers import FullBatchSettings
+from surrogate.training.ranks import Ranks, joined
+from surrogate.training.schedule import scheduler_of
+from surrogate.training.settings import Experiment
 from surrogate.training.steps import build_method
+from surrogate.training.tensorboard import to_tensorboard
 
-__all__ = ["RunFolder", "evaluation_stream", "split_datasets", "train"]
-
-PACKAGES = ("torch", "numpy", "xarray", "dask", "h5py", "safetensors", "pydantic")
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Names of what a run writes.
-
-    Arguments:
-        path: The folder.
-    """
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def facts(self) -> Path:
-        """Versions, fingerprints, counts and the command."""
-        return self.path / "run.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """Metrics and examples."""
-        return self.path / "evaluation"
-
-    @property
-    def checkpoints(self) -> CheckpointFolder:
-        """The checkpoints."""
-        return CheckpointFolder(self.path / "checkpoints")
-
-    def log(self) -> RunLog:
-        """The log."""
-        return RunLog(self.path / "log.jsonl")
-
-    def experiment(self) -> Experiment:
-        """The resolved configuration, read back.
-
-        Raises:
-            ConfigError: This is no run folder.
-        """
-        if not self.config.is_file():
-            raise ConfigError(
-                f"{self.path} is no run folder: it has no config.yaml; name a folder made by `surrogate train`"
-            )
-        return read_experiment(read_yaml(self.config))
+__all__ = ["RunFolder", "choose_device", "evaluation_stream", "split_datasets", "train"]
 
 
 def train(
-    experiment: Experiment, output: Path, *, command: str, resume: bool = False, overwrite: bool = False
+    experiment: Experiment,
+    output: Path,
+    *,
+    command: str,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    staging: Path | None = None,
+    quiet: bool = False,
 ) -> RunFolder:
-    """Train one experiment into a run folder.
+    """Train one experiment into a run folder, together with the other processes where a launcher started several.
+
+    Arguments:
+        experiment: The resolved configuration.
+        output: The run folder.
+        command: What was typed, for the report.
+        resume: Go on from the newest checkpoint.
+        overwrite: Replace an earlier run.
+        callbacks: Functions called with the trainer and every record of the log, on the first rank.
+        staging: Node-local folder that the data are copied to first, once for all ranks of the node.
+        quiet: Tell nothing of its progress.
 
     Raises:
         ConfigError: The output exists, or a resumed run differs from the one begun.
         Interrupted: A signal came; a checkpoint is written.
     """
+    with joined(experiment.training.device) as ranks, _deterministic(experiment.training.deterministic):
+        return _train(experiment, output, ranks, command, resume, overwrite, callbacks, staging, quiet)
+
+
+def _train(
+    experiment: Experiment,
+    output: Path,
+    ranks: Ranks,
+    command: str,
+    resume: bool,
+    overwrite: bool,
+    callbacks: Sequence[Callback],
+    staging: Path | None,
+    quiet: bool,
+) -> RunFolder:
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
     files = find_files(experiment.data.path)
     experiment = _with_absolute_path(experiment)
-    datasets = split_datasets(experiment)
+    datasets = split_datasets(_staged(experiment, staging))
     if "validation" not in datasets:
         raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
     if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
@@ -104,39 +95,73 @@ def train(
         )
     data = fingerprint(files)
     if resume and run.config.is_file():
-        _refuse_changes(run, experiment, data)
+        refuse_changes(run, experiment, data)
     torch.manual_seed(experiment.training.seed)
-    trainer = _trainer(experiment, datasets, run)
-    claim_output(output, overwrite=overwrite, resume=resume)
-    with locked(output):
-        _fit(trainer, experiment, run, resume=resume, facts=_facts(experiment, datasets, data, command))
+    trainer = _trainer(experiment, datasets, run, ranks)
+    trainer.callbacks = [*callbacks, *to_tensorboard(experiment.training.tensorboard and ranks.first, run.path)]
+    ranks.alone(lambda: claim_output(output, overwrite=overwrite, resume=resume))
+    with locked(output) if ranks.first else nullcontext():
+        whole = evaluation_stream(experiment, datasets["train"])
+        facts = facts_of(experiment, datasets, data, command)
+        _fit(trainer, experiment, run, whole=whole, resume=resume, facts=facts, quiet=quiet)
     return run
 
 
-def _fit(trainer: Trainer, experiment: Experiment, run: RunFolder, *, resume: bool, facts: dict[str, Any]) -> None:
+def _fit(
+    trainer: Trainer,
+    experiment: Experiment,
+    run: RunFolder,
+    *,
+    whole: Stream,
+    resume: bool,
+    facts: dict[str, Any],
+    quiet: bool,
+) -> None:
     """Train, from the newest checkpoint where asked to, and write down what was done."""
-    _write_text(run.config, dump(experiment))
-    resumed = resume and trainer.resume()
+    training, ranks = experiment.training, trainer.ranks
     facts["parameters"] = sum(parameter.numel() for parameter in trainer.surrogate.network.parameters())
-    _write_text(run.facts, json.dumps(facts, indent=2))
-    if not resumed:
-        trainer.log.path.unlink(missing_ok=True)
-        prepare_network(trainer)
-        if experiment.training.refit in ("start", "both"):
+    ranks.alone(lambda: write_text(run.config, dump(experiment)))
+    ranks.alone(lambda: write_text(run.facts, json.dumps(facts, indent=2)))
+    if not (resume and trainer.resume()):
+        ranks.alone(lambda: trainer.log.path.unlink(missing_ok=True))
+        prepare_network(trainer, whole)
+        if training.refit in ("start", "both"):
             refit_start(trainer)
-    total = experiment.training.epochs * len(trainer.train)
-    reporter = Reporter(run.path.name, total, done=trainer.progressed.step)
+    reporter = Reporter(run.path.name, trainer.total, done=trainer.progressed.step, quiet=quiet or not ranks.first)
     progressed = trainer.fit(reporter)
-    if experiment.training.uncertainty or experiment.training.refit in ("end", "both"):
+    if training.uncertainty or training.refit in ("end", "both"):
         refit_end(trainer, reporter)
-    facts |= {"train_seconds": progressed.seconds, "steps": progressed.step}
-    _write_text(run.facts, json.dumps(facts, indent=2))
+    done = facts | {"train_seconds": progressed.seconds, "steps": progressed.step}
+    ranks.alone(lambda: write_text(run.facts, json.dumps(done, indent=2)))
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Inside the block torch refuses operations whose result depends on the order of threads."""
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _with_absolute_path(experiment: Experiment) -> Experiment:
     """The same data wherever the run folder is read from later."""
     path = str(Path(experiment.data.path).expanduser().absolute())
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": path})})
+
+
+def _staged(experiment: Experiment, staging: Path | None) -> Experiment:
+    """The same experiment on copies of its data; what is written down keeps the path of the data themselves."""
+    if staging is None:
+        return experiment
+    data = experiment.data.model_copy(update={"path": stage(experiment.data.path, staging)})
+    return experiment.model_copy(update={"data": data})
 
 
 def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
@@ -149,114 +174,120 @@ def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
     return split(open_data(data), data.split, by=data.by)
 
 
-def evaluation_stream(experiment: Experiment, dataset: xr.Dataset) -> Stream:
-    """An unshuffled stream of a part of the data."""
-    return _stream(experiment, dataset, shuffle=False)
+def evaluation_stream(
+    experiment: Experiment, dataset: xr.Dataset, *, ranks: Ranks | None = None, steps: int = 1
+) -> Stream:
+    """An unshuffled stream of a part of the data, or of a rank's share of it, for one or several network steps."""
+    return _stream(experiment, dataset, ranks or Ranks(), shuffle=False, steps=steps)
 
 
-def _stream(experiment: Experiment, dataset: xr.Dataset, *, shuffle: bool) -> Stream:
+def _stream(experiment: Experiment, dataset: xr.Dataset, ranks: Ranks, *, shuffle: bool, steps: int) -> Stream:
     data, training = experiment.data, experiment.training
+    window = data.window
+    if steps > 1:
+        window = window or Window()
+        window = window.model_copy(update={"steps_out": window.steps_out * steps})
     return Stream(
         dataset,
         data.inputs,
         data.targets,
         batch_size=training.batch_size,
-        window=data.window,
+        rank=ranks.rank,
+        world=ranks.world,
+        window=window,
         seed=training.seed,
         shuffle=shuffle,
         buffer_bytes=training.buffer_mb * 2**20,
     )
 
 
-def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder) -> Trainer:
-    training, device = experiment.training, choose_device(experiment.training.device)
-    stream = _stream(experiment, datasets["train"], shuffle=True)
-    signature = signature_of(stream, datasets["train"])
-    unshuffled = evaluation_stream(experiment, datasets["train"])
-    kept, per_pixel = statistics_folder(Path(experiment.data.path)), experiment.data.normalize == "pixel"
-    inputs, targets = cached_normalizers(unshuffled, kept, per_pixel=per_pixel)
-    model = Surrogate(experiment.model, signature, inputs, targets).to(device)
-    method = build_method(experiment.optimizer, model.network)
+def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder, ranks: Ranks) -> Trainer:
+    training, device = experiment.training, choose_device(experiment.training.device, ranks.local)
+    check_memory(training.buffer_mb * 2**20, "training.buffer_mb", memory_limit())
+    full = experiment.optimizer.full_batch
+    train = _stream(experiment, datasets["train"], ranks, shuffle=not full, steps=training.rollout)
+    _refuse_large(experiment, train, ranks)
+    unshuffled = evaluation_stream(experiment, datasets["train"], ranks=ranks)
+    model = _surrogate(experiment, datasets["train"], unshuffled, ranks).to(device)
+    objective = Objective.of(training, model)
+    method = build_method(experiment.optimizer, model.network, objective)
+    if training.compile:
+        model.network.features.compile()
+    per_step = len(train) if full else training.accumulate
+    epochs = training.epochs if method.epochs is None else method.epochs
+    total = training.steps or (epochs or 0) * math.ceil(len(train) / per_step)
     return Trainer(
         surrogate=model,
         method=method,
-        scheduler=_scheduler(method.optimizer, training, training.epochs * len(stream)),
-        train=stream,
+        objective=objective,
+        scheduler=scheduler_of(method.optimizer, training, total),
+        train=train,
         unshuffled=unshuffled,
-        validation=evaluation_stream(experiment, datasets["validation"]),
+        validation=evaluation_stream(experiment, datasets["validation"], ranks=ranks, steps=training.rollout),
         settings=training,
+        per_step=per_step,
+        total=total,
         checkpoints=run.checkpoints,
         log=run.log(),
         device=device,
+        ranks=ranks,
     )
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, training: TrainingSettings, steps: int) -> LRScheduler:
-    if training.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=max(steps, 1))
-    return LambdaLR(optimizer, _constant)
+def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, ranks: Ranks) -> Surrogate:
+    """The untrained surrogate, alike on every rank."""
+    signature = signature_of(unshuffled, dataset)
+    if experiment.training.rollout > 1:
+        Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
+    return Surrogate(experiment.model, signature, *_normalizers(experiment, unshuffled, ranks))
 
 
-def _constant(_step: int) -> float:
-    return 1.0
+def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
+    """Normalisation by the training data; several ranks each read their share, one alone keeps what it found."""
+    per_pixel = experiment.data.normalize == "pixel"
+    if ranks.world == 1:
+        return cached_normalizers(unshuffled, statistics_folder(Path(experiment.data.path)), per_pixel=per_pixel)
+    names = unshuffled.input_names, unshuffled.target_names
+    return fit_normalizers(unshuffled, *names, per_pixel=per_pixel, merge=ranks.merged)
 
 
-def choose_device(name: str) -> torch.device:
+def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:
+    """Refuse data that a full-batch method would have to hold in memory, and several ranks."""
+    optimizer = experiment.optimizer
+    if not isinstance(optimizer, FullBatchSettings):
+        return
+    numbers = torch.Size(stream.inputs.shape).numel() + torch.Size(stream.targets.shape).numel()
+    megabytes = 4 * numbers * stream.samples / 2**20
+    if megabytes > optimizer.memory_mb:
+        raise ConfigError(
+            f"optimizer {optimizer.name} holds all training data in memory: {stream.samples} samples of {numbers} "
+            f"numbers are {megabytes:.0f} MB, optimizer.memory_mb is {optimizer.memory_mb}; raise it, take fewer "
+            "samples (data.split.train), or another optimizer"
+        )
+    if ranks.world > 1:
+        raise ConfigError(f"optimizer {optimizer.name} runs on one process, for small data; start it without torchrun")
+
+
+def choose_device(name: str, local: int = 0) -> torch.device:
     """The device of a setting.
+
+    Arguments:
+        name: `auto`, `cpu` or `cuda`.
+        local: Number of this process on its machine, which takes the GPU of that number.
 
     Raises:
         ResourceError: It is not there.
     """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+        name = "cuda" if count else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if not count:
         raise ResourceError("training.device: no CUDA device is available here; set training.device=auto or cpu")
-    return torch.device(name)
-
-
-def _facts(experiment: Experiment, datasets: dict[str, xr.Dataset], data: str, command: str) -> dict[str, Any]:
-    return {
-        "name": experiment.name,
-        "command": command,
-        "seed": experiment.training.seed,
-        "versions": _versions(),
-        "config_digest": digest(experiment),
-        "data_fingerprint": data,
-        "splits": {name: int(part.sizes["sample"]) for name, part in datasets.items()},
-        "simulations": split_ids(datasets, by=experiment.data.by),
-        "train_seconds": None,
-    }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"surrogate": surrogate.__version__, "python": platform.python_version()}
-    return versions | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def _refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
-    before, now = _leaves(run.experiment().model_dump(mode="json")), _leaves(experiment.model_dump(mode="json"))
-    changed = [
-        f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now) if before.get(key) != now.get(key)
-    ]
-    free = ("training.device", "data.path")  # neither changes the result: the data have a fingerprint of their own
-    changed = [line for line in changed if not line.startswith(free)]
-    if changed:
-        raise ConfigError(
-            f"{run.path} was begun with another configuration ({'; '.join(changed)}); choose another --output"
+    if local >= count:
+        raise ResourceError(
+            f"process {local} of this machine finds {count} GPUs; start at most {count} processes on it "
+            "(--nproc-per-node), or set training.device=cpu"
         )
-    begun = json.loads(run.facts.read_text(encoding="utf-8")).get("data_fingerprint") if run.facts.is_file() else data
-    if begun != data:
-        raise ConfigError(
-            f"{run.path} was begun with other data (fingerprint {begun}, now {data}); choose another --output"
-        )
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {key: value for name, part in tree.items() for key, value in _leaves(part, f"{prefix}{name}.").items()}
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+    return torch.device("cuda", local)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from surrogate.checks import ConfigError, did_you_mean
-from surrogate.config import Settings, Source, validate
+from surrogate.config import Settings, Source, assign, validate
 from surrogate.data import DataSettings
 from surrogate.models.registry import settings_union
-from surrogate.training.steps import OptimizerSettings
+from surrogate.training.optimizers import OptimizerSettings
 
 __all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
 
 CASES = "cases"
+NOT_OF_A_CASE = (CASES, "study")
 SECTIONS = ("data", "model", "optimizer", "training")
 
 
@@ -35,29 +36,80 @@ class TrainingSettings(Settings):
     """How long, on what, and how often to write.
 
     Arguments:
-        epochs: Passes over the training data.
-        batch_size: Samples per step.
-        seed: Seed of initial weights and of the order of the data.
+        epochs: Passes over the training data; 20 unless `steps` is given.
+        steps: Number of steps instead of epochs.
+        batch_size: Samples per batch, over all ranks.
+        accumulate: Batches whose gradients make one step; the result is that of one batch as large as all of them.
+        seed: Seed of initial weights, of the order of the data and of dropout.
         device: `auto` takes a GPU when there is one.
-        schedule: Learning rate over the steps: constant, or half a cosine down to zero.
+        precision: Of the features; `bf16` multiplies in half precision, parameters and head stay in single precision.
+        compile: Compile the features with torch.compile.
+        deterministic: Refuse operations whose result depends on the order of threads, on GPUs.
+        loss: Mean squared error of normalised targets, or mean over samples of the relative L2 error. slimTrain's head
+            always solves least squares; the loss is then what the features descend.
+        rollout: Network steps that are unrolled in time; the loss is taken on the last, or on all.
+        rollout_loss: Whether the loss is on the `last` unrolled step or on `all`; the gradient goes through one step.
+        clip_norm: Largest norm of the gradient; a larger one is scaled down.
+        schedule: Learning rate over the steps: constant, half a cosine, or a straight line.
+        warmup: Steps over which the learning rate rises to its value.
+        decay_to: Where the schedule ends, as a multiple of the learning rate.
+        patience: Epochs without a lower validation loss after which training ends.
         refit: When the head is solved exactly over all training data: before the first step, after the last, or both.
             The solution at the end is kept where it lowers the validation loss.
         uncertainty: Fit the posterior of the head at the end, for standard deviations; its mean becomes the head.
         buffer_mb: Memory of the shuffle buffer, in megabytes.
         log_every: Steps between two step records in the log.
+        checkpoint_every: Steps between two checkpoints inside an epoch; there is one at the end of each in any case.
+        tensorboard: Write the log for TensorBoard too.
         tolerated_failures: Steps in a row that may be skipped as not finite before the run is given up.
     """
 
-    epochs: int = Field(20, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
     batch_size: int = Field(32, ge=1)
-    seed: int = Field(0, ge=0)
+    accumulate: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    schedule: Literal["constant", "cosine"] = "constant"
+    precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
+    deterministic: bool = False
+    loss: Literal["mse", "relative_l2"] = "mse"
+    rollout: int = Field(1, ge=1)
+    rollout_loss: Literal["last", "all"] = "last"
+    clip_norm: float | None = Field(None, gt=0)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup: int = Field(0, ge=0)
+    decay_to: float = Field(0.0, ge=0, le=1)
+    patience: int | None = Field(None, ge=1)
     refit: Literal["none", "start", "end", "both"] = "none"
     uncertainty: bool = False
     buffer_mb: int = Field(256, ge=1)
     log_every: int = Field(10, ge=1)
+    checkpoint_every: int | None = Field(None, ge=1)
+    tensorboard: bool = False
     tolerated_failures: int = Field(10, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _length(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
+            return {**values, "epochs": 20}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(f"epochs: {self.epochs} and steps: {self.steps} both say how long to train; give one")
+        if self.decay_to and self.schedule == "constant":
+            raise ValueError("decay_to needs schedule: cosine or linear")
+        if self.rollout == 1 and self.rollout_loss == "all":
+            raise ValueError("rollout_loss: all needs rollout: 2 or more")
+        return self
+
+    @property
+    def length(self) -> str:
+        """How long the run is, in words."""
+        return f"{self.epochs} epochs" if self.steps is None else f"{self.steps} steps"
 
 
 class Experiment(Settings):
@@ -70,6 +122,15 @@ class Experiment(Settings):
     optimizer: OptimizerSettings
     training: TrainingSettings = TrainingSettings()
 
+    @model_validator(mode="after")
+    def _no_idle_options(self) -> Self:
+        plain = TrainingSettings()
+        idle = [name for name in self.optimizer.unused if getattr(self.training, name) != getattr(plain, name)]
+        if idle:
+            names = ", ".join(f"training.{name}" for name in idle)
+            raise ValueError(f"{names} has no effect with optimizer {self.optimizer.name}; leave it out")
+        return self
+
 
 def read_experiment(source: Source) -> Experiment:
     """Validate one experiment; `model` may be any family registered by now."""
@@ -78,12 +139,13 @@ def read_experiment(source: Source) -> Experiment:
 
 
 def case_sources(source: Source) -> dict[str, Source]:
-    """The configuration of every case: a case replaces whole sections of the file; without cases there is one, `main`.
+    """The configuration of every case: a case replaces whole sections of the file, or, by a dotted key such as
+    `training.schedule`, single values; without cases there is one, `main`.
 
     Raises:
         ConfigError: `cases` is no mapping from names to sections.
     """
-    base = {key: value for key, value in source.tree.items() if key != CASES}
+    base = {key: value for key, value in source.tree.items() if key not in NOT_OF_A_CASE}
     cases = source.tree.get(CASES)
     if cases is None:
         return {"main": Source(source.name, base, source.lines)}
@@ -100,12 +162,15 @@ def _case(source: Source, base: dict[str, Any], name: str, sections: Any) -> Sou
         raise ConfigError(f"{where}: cases.{name}: expected sections ({', '.join(SECTIONS)})")
     sections = sections or {}
     for section in sections:
-        if section not in SECTIONS:
+        if section.partition(".")[0] not in SECTIONS:
             remedy = did_you_mean(section, SECTIONS)
             raise ConfigError(
                 f"{source.where((CASES, name, section))}: cases.{name}.{section}: unknown section; {remedy}"
             )
-    prefix = (CASES, name)
-    lines = {key: line for key, line in source.lines.items() if key and key[0] not in sections}
-    lines |= {key[2:]: line for key, line in source.lines.items() if key[:2] == prefix and len(key) > 2}
-    return Source(source.name, base | sections, lines)
+    whole = {key: value for key, value in sections.items() if "." not in key}
+    single = {key: value for key, value in sections.items() if "." in key}
+    lines = {key: line for key, line in source.lines.items() if key and key[0] not in whole}
+    for key, line in source.lines.items():
+        if key[:2] == (CASES, name) and len(key) > 2:
+            lines[(*str(key[2]).split("."), *key[3:])] = line
+    return assign(Source(source.name, base | whole, lines), single)

@@ -1,134 +1,239 @@
-"""Optimizers by name, and the step that goes with each, so that the loop need not tell them apart."""
+"""The step that goes with each optimizer, so that the loop need not tell them apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from surrogate.batch import Batch
-from surrogate.config import Settings
 from surrogate.models.separable import Separable
 from surrogate.optim import SlimTrain
+from surrogate.refit import refit
 from surrogate.slimtik import rule_of
+from surrogate.training.combined import Combined
+from surrogate.training.objective import Objective, samples_of
+from surrogate.training.optimizers import (
+    AdamSettings,
+    AdamWSettings,
+    ExtremeLearningSettings,
+    GNvproSettings,
+    LBFGSSettings,
+    MuonSettings,
+    SgdSettings,
+    SlimTrainSettings,
+)
+from surrogate.varpro import GNvpro
 
-__all__ = ["AdamSettings", "Method", "OptimizerSettings", "SgdSettings", "SlimTrainSettings", "build_method"]
+__all__ = ["Method", "build_method"]
 
-
-class AdamSettings(Settings):
-    """Adam on features and head alike."""
-
-    name: Literal["adam"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-
-
-class SgdSettings(Settings):
-    """Stochastic gradient descent with momentum on features and head alike."""
-
-    name: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(1e-2, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+Batches = Sequence[Batch]
 
 
-class SlimTrainSettings(Settings):
-    """Adam on the features, the regularised least-squares solve on the head.
-
-    Arguments:
-        learning_rate: Learning rate of Adam.
-        weight_decay: Weight decay of Adam.
-        memory_depth: Number r of earlier batches whose Gram matrices are remembered.
-        regularization: Start L0 of the running sum of all lambda.
-        rule: What lambda minimises; `sdp` and `supre` need `noise_variance`.
-        search: Among which lambda; `constant` takes L0 at every step, whatever the rule.
-        noise_variance: Variance of the noise in the normalised targets.
-        lower_bound: Smallest value of the running sum.
-    """
-
-    name: Literal["slimtrain"] = "slimtrain"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    memory_depth: int = Field(5, ge=0)
-    regularization: float = Field(0.05, gt=0)
-    rule: Literal["sgcv", "sdp", "supre"] = "sgcv"
-    search: Literal["half-sum", "bounded", "bounds", "constant"] = "half-sum"
-    noise_variance: float | None = Field(None, gt=0)
-    lower_bound: float = Field(1e-7, gt=0)
-
-    @model_validator(mode="after")
-    def _noise(self) -> Self:
-        rule_of(self.rule, noise_variance=self.noise_variance)
-        return self
-
-
-OptimizerSettings = Annotated[AdamSettings | SgdSettings | SlimTrainSettings, Field(discriminator="name")]
+def _nothing(*_: Any) -> None:
+    """What a method without this part does."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """An optimizer and its step.
+    """An optimizer and its step, for all batches of the step in normalised units.
 
     Arguments:
         optimizer: What the schedule drives and the checkpoint keeps.
-        backward: From (network, batch in normalised units) to the loss, leaving gradients on the parameters.
+        backward: From (network, batches) to the mean loss over their samples, leaving its gradient on the parameters.
+        update: From (network, batches) to new parameters, after `backward`.
         diagnostics: Numbers of the last step for the log.
+        prepare: Called with (network, one pass over the training data) before the first step.
+        epochs: Number of epochs after which nothing changes any more; None where there is none.
     """
 
     optimizer: Optimizer
-    backward: Callable[[Separable, Batch], Tensor]
-    diagnostics: Callable[[], dict[str, float]]
+    backward: Callable[[Separable, Batches], Tensor]
+    update: Callable[[Separable, Batches], None]
+    diagnostics: Callable[[], dict[str, float]] = dict
+    prepare: Callable[[Separable, Iterable[Batch]], None] = _nothing
+    epochs: int | None = None
 
 
-def build_method(settings: AdamSettings | SgdSettings | SlimTrainSettings, network: Separable) -> Method:
-    """The optimizer of the settings over the parameters of a network."""
+def build_method(settings: Any, network: Separable, objective: Objective) -> Method:
+    """The method of the settings for a network and an objective.
+
+    Arguments:
+        settings: One of the classes of `surrogate.training.optimizers`.
+        network: The network on its device.
+        objective: Loss and precision.
+    """
     match settings:
         case SlimTrainSettings():
-            return _slimtrain(settings, network)
-        case AdamSettings():
-            return _gradient(_adam(network.parameters(), settings))
-        case SgdSettings():
-            momentum, decay = settings.momentum, settings.weight_decay
-            sgd = torch.optim.SGD(network.parameters(), settings.learning_rate, momentum=momentum, weight_decay=decay)
-            return _gradient(sgd)
+            return _slimtrain(settings, network, objective)
+        case AdamSettings() | AdamWSettings() | SgdSettings():
+            momentum = settings.momentum if isinstance(settings, SgdSettings) else 0.0
+            return _gradient(_first_order(settings.name, network.parameters(), settings, momentum), objective)
+        case MuonSettings():
+            return _gradient(_muon(settings, network), objective)
+        case LBFGSSettings():
+            return _lbfgs(settings, network, objective)
+        case GNvproSettings():
+            return _gnvpro(settings, network)
+        case ExtremeLearningSettings():
+            return _extreme_learning(settings, network, objective)
+    raise TypeError(f"no method for {type(settings).__name__}")
 
 
-def _adam(parameters: Iterable[nn.Parameter], settings: AdamSettings | SlimTrainSettings) -> Optimizer:
-    return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+def _first_order(name: str, parameters: Iterable[nn.Parameter], settings: Any, momentum: float) -> Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    match name:
+        case "adam":
+            return torch.optim.Adam(parameters, rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay)
 
 
-def _gradient(optimizer: Optimizer) -> Method:
-    def backward(network: Separable, batch: Batch) -> Tensor:
-        loss = nn.functional.mse_loss(network(batch.inputs), batch.targets)
+def _muon(settings: MuonSettings, network: Separable) -> Optimizer:
+    """Muon takes matrices alone; AdamW the rest."""
+    matrices = [parameter for parameter in network.features.parameters() if parameter.ndim == 2]
+    taken = {id(parameter) for parameter in matrices}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    adamw = torch.optim.AdamW(rest, settings.learning_rate, weight_decay=settings.weight_decay)
+    if not matrices:
+        return adamw
+    muon = torch.optim.Muon(
+        matrices,
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return Combined([muon, adamw])
+
+
+def _gradient(optimizer: Optimizer, objective: Objective) -> Method:
+    def backward(network: Separable, batches: Batches) -> Tensor:
         optimizer.zero_grad()
+        return _descended(network, batches, objective)
+
+    return Method(optimizer, backward, lambda *_: _discard(optimizer.step()))
+
+
+def _descended(network: Separable, batches: Batches, objective: Objective) -> Tensor:
+    """The mean loss over the samples of some batches, its gradient added to the parameters'."""
+    samples, total = samples_of(batches), torch.zeros((), device=network.head.weight.device)
+    for batch in filter(len, batches):
+        loss = objective.of_batch(network, batch)
+        if len(batch) != samples:
+            loss = loss * (len(batch) / samples)
         loss.backward()
-        return loss.detach()
+        total = total + loss.detach()
+    return total
 
-    return Method(optimizer, backward, dict)
 
-
-def _slimtrain(settings: SlimTrainSettings, network: Separable) -> Method:
+def _slimtrain(settings: SlimTrainSettings, network: Separable, objective: Objective) -> Method:
     optimizer = SlimTrain(
-        _adam(network.features.parameters(), settings),
+        _first_order(settings.base, network.features.parameters(), settings, momentum=0.9),
         network.head,
         memory_depth=settings.memory_depth,
         regularization=settings.regularization,
-        rule=rule_of(settings.rule, noise_variance=settings.noise_variance),
+        rule=rule_of(settings.rule, noise_variance=settings.noise_variance, tau=settings.tau),
         search=settings.search,
         lower_bound=settings.lower_bound,
     )
 
-    def backward(network: Separable, batch: Batch) -> Tensor:
-        z = network.features(batch.inputs)
-        optimizer.solve(z.detach(), batch.targets)
-        loss = nn.functional.mse_loss(network.head(z), batch.targets)
+    def backward(network: Separable, batches: Batches) -> Tensor:
+        if len(batches) > 1 or not len(batches[0]):  # features twice, so that one batch at a time is in memory
+            _solve(optimizer, network, batches, objective)
+            optimizer.zero_grad()
+            return _descended(network, batches, objective)
+        z = objective.features(network, batches[0].inputs)
+        optimizer.solve(z.detach(), batches[0].targets)
+        loss = objective.value(network.head(z), batches[0].targets)
         optimizer.zero_grad()
         loss.backward()
         return loss.detach()
 
-    return Method(optimizer, backward, lambda: dict(optimizer.diagnostics))
+    return Method(optimizer, backward, lambda *_: _discard(optimizer.step()), lambda: dict(optimizer.diagnostics))
+
+
+@torch.no_grad()
+def _solve(optimizer: SlimTrain, network: Separable, batches: Batches, objective: Objective) -> None:
+    """Solve for the head over several batches, some of them maybe empty; a rank may have no sample at all."""
+    none = torch.zeros(0, device=network.head.weight.device)
+    with _undisturbed(network):
+        for batch in filter(len, batches):
+            optimizer.accumulate(objective.features(network, batch.inputs), batch.targets)
+    optimizer.solve(none, none)
+
+
+@contextmanager
+def _undisturbed(network: nn.Module) -> Iterator[None]:
+    """Afterwards BatchNorm's averages and the random numbers to come are as before."""
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    with torch.random.fork_rng():
+        yield
+    for buffer, before in zip(network.buffers(), buffers, strict=True):
+        buffer.copy_(before)
+
+
+def _lbfgs(settings: LBFGSSettings, network: Separable, objective: Objective) -> Method:
+    optimizer = torch.optim.LBFGS(
+        network.parameters(),
+        settings.learning_rate,
+        max_iter=settings.inner_steps,
+        history_size=settings.history,
+        line_search_fn="strong_wolfe",
+    )
+
+    def backward(network: Separable, batches: Batches) -> Tensor:
+        network.eval()
+        optimizer.zero_grad()
+        return _descended(network, batches, objective)
+
+    def update(network: Separable, batches: Batches) -> None:
+        optimizer.step(lambda: float(backward(network, batches)))
+
+    return Method(optimizer, backward, update)
+
+
+def _gnvpro(settings: GNvproSettings, network: Separable) -> Method:
+    optimizer = GNvpro(
+        network.features,
+        network.head,
+        regularization=settings.regularization,
+        weight_decay=settings.weight_decay,
+        radius=settings.radius,
+        krylov=settings.krylov,
+    )
+
+    def backward(network: Separable, batches: Batches) -> Tensor:
+        network.eval()
+        return optimizer.backward([(batch.inputs, batch.targets) for batch in batches])
+
+    def update(_network: Separable, batches: Batches) -> None:
+        optimizer.step([(batch.inputs, batch.targets) for batch in batches])
+
+    return Method(optimizer, backward, update, lambda: dict(optimizer.diagnostics))
+
+
+def _extreme_learning(settings: ExtremeLearningSettings, network: Separable, objective: Objective) -> Method:
+    network.requires_grad_(False)
+    idle = torch.optim.SGD([nn.Parameter(torch.zeros(0))], lr=0.0)  # there is nothing to descend
+
+    def prepare(network: Separable, batches: Iterable[Batch]) -> None:
+        refit(network, batches, regularization=settings.regularization)
+
+    @torch.no_grad()
+    def backward(network: Separable, batches: Batches) -> Tensor:
+        network.eval()
+        losses = [objective.of_batch(network, batch) * len(batch) for batch in filter(len, batches)]
+        return sum(losses, torch.zeros((), device=network.head.weight.device)) / max(samples_of(batches), 1)
+
+    return Method(idle, backward, lambda *_: _discard(idle.step()), dict, prepare, epochs=1)
+
+
+def _discard(_: object) -> None:
+    """For lambdas that are called for their effect."""

@@ -9,7 +9,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from surrogate.checks import ConfigError
-from surrogate.models import ConvNetSettings, FnoSettings, MlpSettings, Signature, Surrogate
+from surrogate.models import (
+    AntisymmetricSettings,
+    AutoencoderSettings,
+    ConvNetSettings,
+    DeepONetSettings,
+    FnoSettings,
+    HamiltonianSettings,
+    MlpSettings,
+    PodSettings,
+    ResNetSettings,
+    Signature,
+    Surrogate,
+    UNetSettings,
+)
 from surrogate.models.export import export_surrogate
 from surrogate.models.registry import ModelSettings
 from surrogate.normalize import Normalizer
@@ -56,3 +69,28 @@ def test_the_program_runs_elsewhere_on_any_number_of_samples(
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.pt2"):
         export_surrogate(make_surrogate(ConvNetSettings(width=4, depth=1), {"y": 8, "x": 8}), tmp_path / "model.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        AntisymmetricSettings(width=4, depth=2),
+        AutoencoderSettings(width=2, latent=3, levels=1, batch_norm=True),
+        ConvNetSettings(width=4, depth=2, symmetry="nodes", coordinates=True, dropout=0.5),
+        DeepONetSettings(width=4, products=3),
+        FnoSettings(width=4, depth=2, modes=3, padding=2, coordinates=True),
+        HamiltonianSettings(width=4, depth=2),
+        PodSettings(modes=3, width=4),
+        ResNetSettings(width=4, depth=2),
+        UNetSettings(width=4, levels=2),
+    ],
+    ids=lambda model: model.family,
+)
+def test_every_family_is_exported(model: ModelSettings, tmp_path: Path) -> None:
+    """`export_surrogate` compares the program with the surrogate on another number of samples itself."""
+    surrogate = make_surrogate(model, {"y": 8, "x": 8})
+    for buffer in surrogate.network.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)  # modes and running statistics that are not trivial
+    assert export_surrogate(surrogate, tmp_path / "model.pt2").is_file()

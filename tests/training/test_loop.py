@@ -1,6 +1,7 @@
 """The training loop: interrupted and resumed it gives the same run; failures are counted, never applied."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,9 @@ def experiment(data: Path, optimizer: str = "slimtrain") -> Experiment:
 def records(run: RunFolder) -> list[dict[str, float]]:
     """The log without what depends on the clock."""
     lines = [json.loads(line) for line in run.log().path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "samples_per_second")} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "samples_per_second", "data_wait")} for line in lines
+    ]
 
 
 def final_weights(run: RunFolder) -> dict[str, torch.Tensor]:
@@ -68,7 +71,7 @@ def test_resumed_run_is_the_undisturbed_run(
     def stopping(self: Trainer, *args: object) -> None:
         step(self, *args)  # type: ignore[arg-type]
         if self.progressed.step == stop_at:
-            self.stop.signal = 15
+            signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", stopping)

@@ -1,4 +1,4 @@
-"""Simulations on a dask cluster: one on this machine, or any scheduler."""
+"""Tasks on a dask cluster: one on this machine, or any scheduler. Simulations and studies share it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ WAIT = "10s"
 
 
 @contextmanager
-def dask_executor(workers: int = 0, scheduler: str | None = None) -> Iterator[Executor]:
+def dask_executor(
+    workers: int = 0, scheduler: str | None = None, *, remedy: str = "use fewer workers"
+) -> Iterator[Executor]:
     """An executor whose tasks run on dask workers.
 
     Arguments:
         workers: Processes to start on this machine, with one thread each. They listen on 127.0.0.1 alone, their
             dashboard too.
         scheduler: Address of a running scheduler instead; its workers must see the same files.
+        remedy: What to do when tasks kill their workers, for the message.
 
     Raises:
         ConfigError: Neither or both are given.
@@ -36,8 +39,7 @@ def dask_executor(workers: int = 0, scheduler: str | None = None) -> Iterator[Ex
             yield client.get_executor()
     except KilledWorker as error:
         raise ResourceError(
-            "workers died again and again on the same simulations, perhaps for lack of memory; use fewer workers, or a "
-            "smaller --set sizes.<size>.shard"
+            f"workers died again and again on the same task, perhaps for lack of memory; {remedy}"
         ) from error
 
 
@@ -55,7 +57,12 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         return
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=40
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=40,
+            env={"OMP_NUM_THREADS": "1"},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

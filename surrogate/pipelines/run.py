@@ -32,7 +32,9 @@ __all__ = [
     "read_cases",
     "report_runs",
     "run_pipeline",
+    "simulate",
     "train_case",
+    "with_own_data",
     "write_starter",
 ]
 
@@ -44,7 +46,7 @@ training: {epochs: 20, batch_size: 16, seed: 0, schedule: cosine}
 
 Say = Callable[[str], None]
 
-CATALOGUES = (Path(__file__).parents[1] / "pipelines", Path(__file__).parent / "share" / "pipelines")
+CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
 
 
 def find_pipeline(name: str) -> Path:
@@ -55,7 +57,11 @@ def find_pipeline(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    known = {path.stem: path for folder in CATALOGUES for path in sorted(folder.glob("*.yaml"))}
+    known = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in CATALOGUES
+        for path in sorted(folder.rglob("*.yaml"))
+    }
     if name in known:
         return known[name]
     raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
@@ -83,10 +89,11 @@ def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> di
         data: Where a pipeline keeps its own simulations; used when the file simulates and names no data.
     """
     cases = case_sources(apply_overrides(read_yaml(path), overrides))
-    return {name: read_experiment(_with_own_data(case, data)) for name, case in cases.items()}
+    return {name: read_experiment(with_own_data(case, data)) for name, case in cases.items()}
 
 
-def _with_own_data(case: Source, data: Path | None) -> Source:
+def with_own_data(case: Source, data: Path | None) -> Source:
+    """A configuration that simulates and names no data reads what is simulated into `data`."""
     section = case.tree.get("data")
     if data is None or not case.tree.get("simulate") or not isinstance(section, dict) or "path" in section:
         return case
@@ -102,6 +109,7 @@ def train_case(
     command: str,
     resume: bool,
     overwrite: bool,
+    staging: Path | None = None,
 ) -> Path:
     """Train one case of a configuration; `case` may be left out where there is only one."""
     experiments = read_cases(path, overrides)
@@ -114,7 +122,7 @@ def train_case(
         raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
     experiment = experiments[name]
     folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{case}")
-    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite).path
+    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
 
 
 def run_pipeline(
@@ -130,10 +138,10 @@ def run_pipeline(
     claim_output(output, overwrite=overwrite, resume=resume)
     first = next(iter(experiments.values()))
     if first.data.path == str(output / "data"):
-        _simulate(first, output / "data", say)
+        simulate(first, output / "data", say)
     runs = {}
     for case, experiment in experiments.items():
-        say(f"training {case}: {experiment.optimizer.name}, {experiment.training.epochs} epochs")
+        say(f"training {case}: {experiment.optimizer.name}, {experiment.training.length}")
         runs[case] = train(experiment, output / CASES / case, command=command, resume=True).path
         evaluate_run(runs[case], say)
     report = write_report(output, runs, title=name, command=command)
@@ -141,7 +149,8 @@ def run_pipeline(
     return report
 
 
-def _simulate(experiment: Experiment, output: Path, say: Say) -> None:
+def simulate(experiment: Experiment, output: Path, say: Say) -> None:
+    """Make the data of a configuration that simulates; what an earlier run finished is kept."""
     if experiment.simulate is None:
         return
     recipe = load_recipe(find_recipe(experiment.simulate.recipe))

@@ -1,0 +1,189 @@
+"""The `optimizer:` section of a configuration: one class of settings for each optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from surrogate.config import Settings
+from surrogate.slimtik import rule_of
+
+__all__ = [
+    "AdamSettings",
+    "AdamWSettings",
+    "ExtremeLearningSettings",
+    "FullBatchSettings",
+    "GNvproSettings",
+    "LBFGSSettings",
+    "MuonSettings",
+    "OptimizerSettings",
+    "SgdSettings",
+    "SlimTrainSettings",
+]
+
+Schedule = ("schedule", "warmup", "decay_to")
+Minibatch = ("accumulate", "clip_norm", "precision")
+
+
+class _Optimizer(Settings):
+    """What every optimizer tells the loop.
+
+    Attributes:
+        unused: Options of `training` that would have no effect, so that they are refused.
+        full_batch: A step takes all training data at once.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = ()
+    full_batch: ClassVar[bool] = False
+
+
+class AdamSettings(_Optimizer):
+    """Adam on features and head alike."""
+
+    name: Literal["adam"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class AdamWSettings(_Optimizer):
+    """Adam with decoupled weight decay on features and head alike."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+
+
+class SgdSettings(_Optimizer):
+    """Stochastic gradient descent with momentum on features and head alike."""
+
+    name: Literal["sgd"] = "sgd"
+    learning_rate: float = Field(1e-2, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class MuonSettings(_Optimizer):
+    """Muon on the matrices of the features, AdamW on all else: convolution kernels, vectors and the head.
+
+    Updates of matrices are scaled as AdamW's, so that one learning rate serves both.
+    """
+
+    name: Literal["muon"] = "muon"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    momentum: float = Field(0.95, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _there(self) -> Self:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(f"torch {torch.__version__} has no Muon; install torch 2.9 or later, or take adamw")
+        return self
+
+
+class SlimTrainSettings(_Optimizer):
+    """A base optimizer on the features, the regularised least-squares solve on the head.
+
+    Arguments:
+        base: Optimizer of the features; `sgd` has momentum 0.9.
+        learning_rate: Its learning rate.
+        weight_decay: Its weight decay.
+        memory_depth: Number r of earlier batches whose Gram matrices are remembered.
+        regularization: Start L0 of the running sum of all lambda.
+        rule: What lambda minimises; `sdp` and `supre` need `noise_variance`.
+        search: Among which lambda; `constant` takes L0 at every step, whatever the rule.
+        noise_variance: Variance of the noise in the normalised targets.
+        tau: Safety factor of `sdp`.
+        lower_bound: Smallest value of the running sum.
+    """
+
+    name: Literal["slimtrain"] = "slimtrain"
+    base: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    memory_depth: int = Field(5, ge=0)
+    regularization: float = Field(0.05, gt=0)
+    rule: Literal["sgcv", "sdp", "supre"] = "sgcv"
+    search: Literal["half-sum", "bounded", "bounds", "constant"] = "half-sum"
+    noise_variance: float | None = Field(None, gt=0)
+    tau: float = Field(2.0, gt=0)
+    lower_bound: float = Field(1e-7, gt=0)
+
+    @model_validator(mode="after")
+    def _noise(self) -> Self:
+        rule_of(self.rule, noise_variance=self.noise_variance)
+        return self
+
+
+class FullBatchSettings(_Optimizer):
+    """Base of the methods whose step takes all training data: an epoch is one step.
+
+    They minimise the network in evaluation mode, without dropout and with BatchNorm's averages fixed, since their
+    objective must be the same function at every evaluation.
+
+    Arguments:
+        memory_mb: Most megabytes of training data to hold in memory; more are refused.
+    """
+
+    full_batch: ClassVar[bool] = True
+    memory_mb: int = Field(1024, ge=1)
+
+
+class LBFGSSettings(FullBatchSettings):
+    """L-BFGS with a strong-Wolfe line search on features and head alike.
+
+    Arguments:
+        learning_rate: First trial step of the line search.
+        history: Number of remembered pairs of steps and gradient changes.
+        inner_steps: Most L-BFGS iterations in one epoch.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = Minibatch
+    name: Literal["lbfgs"] = "lbfgs"
+    learning_rate: float = Field(1.0, gt=0)
+    history: int = Field(20, ge=1)
+    inner_steps: int = Field(20, ge=1)
+
+
+class GNvproSettings(FullBatchSettings):
+    """Variable projection by Gauss-Newton steps in a Krylov trust region; the head is solved for exactly.
+
+    Arguments:
+        regularization: alpha of the head's penalty, on the scale of slimTrain's running sum (per sample).
+        weight_decay: Penalty of the features' parameters, half of it times their squared norm.
+        radius: First radius of the trust region, relative to the norm of the features' parameters.
+        krylov: Most conjugate-gradient iterations in a step.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = (*Minibatch, *Schedule, "loss")
+    name: Literal["gnvpro"] = "gnvpro"
+    regularization: float = Field(1e-6, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    radius: float = Field(0.1, gt=0)
+    krylov: int = Field(20, ge=1)
+
+
+class ExtremeLearningSettings(_Optimizer):
+    """Extreme learning machine: random features as they are, one exact solve for the head, one epoch.
+
+    Arguments:
+        regularization: alpha of the head's penalty (per sample); None chooses it by generalised cross-validation.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = (*Minibatch, *Schedule, "loss", "rollout", "refit")
+    name: Literal["elm"] = "elm"
+    regularization: float | None = Field(None, ge=0)
+
+
+OptimizerSettings = Annotated[
+    AdamSettings
+    | AdamWSettings
+    | SgdSettings
+    | MuonSettings
+    | SlimTrainSettings
+    | LBFGSSettings
+    | GNvproSettings
+    | ExtremeLearningSettings,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,173 @@
+"""One run on several processes: who this one is, and what all of them agree on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import reduce
+
+import torch
+from torch import Tensor, distributed
+
+from surrogate.checks import ConfigError, ResourceError, SurrogateError
+from surrogate.normalize import Moments
+
+__all__ = ["Ranks", "joined"]
+
+TIMEOUT = timedelta(minutes=10)  # of a collective: then a rank is lost, and the others end
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run.
+
+    Arguments:
+        rank: Number of this process among all.
+        world: Number of processes.
+        local: Number of this process among those of its machine, which chooses its GPU.
+        device: Where the reductions take place: the host for gloo, the GPU for NCCL.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Ranks:
+        """The process that the variables of `torchrun` or another launcher describe.
+
+        Raises:
+            ConfigError: They are incomplete or no numbers.
+        """
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        if "WORLD_SIZE" not in environment:
+            return cls()
+        try:
+            rank, world, local = (int(environment[name]) for name in names)
+        except (KeyError, ValueError) as error:
+            given = ", ".join(f"{name}={environment.get(name)}" for name in names)
+            raise ConfigError(
+                f"the environment says {given}; start several processes with `torchrun`, or set all three to numbers "
+                "(and MASTER_ADDR, MASTER_PORT)"
+            ) from error
+        if not 0 <= rank < world:
+            raise ConfigError(f"RANK={rank} of WORLD_SIZE={world}; ranks count from 0")
+        return cls(rank, world, local)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sums over the ranks, in place where this is one of several."""
+        if self.world > 1:
+            moved = values.to(self.device)
+            distributed.all_reduce(moved)
+            values.copy_(moved)
+        return values
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every rank the tensors of the first, in place."""
+        for tensor in tensors if self.world > 1 else ():
+            moved = tensor.to(self.device)
+            distributed.broadcast(moved, src=0)
+            tensor.copy_(moved)
+
+    def merged(self, moments: Moments) -> Moments:
+        """Moments over the data of all ranks, merged in their order."""
+        if self.world == 1:
+            return moments
+        flat = torch.stack([moments.mean, moments.m2]).to(self.device)
+        everyone = [torch.empty_like(flat) for _ in range(self.world)]
+        distributed.all_gather(everyone, flat)
+        counts = torch.zeros(self.world, dtype=torch.float64)
+        counts[self.rank] = moments.count
+        parts = zip(self.sum(counts).tolist(), everyone, strict=True)
+        return reduce(Moments.__add__, (Moments(int(count), *part.cpu().unbind()) for count, part in parts))
+
+    def largest(self, value: int) -> int:
+        """The largest value over the ranks."""
+        if self.world == 1:
+            return value
+        found = torch.tensor([value], device=self.device)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return int(found)
+
+    def average(self, tensors: Sequence[Tensor], weight: float, extra: Sequence[float]) -> list[float]:
+        """Means of tensors over the ranks, in place, and sums of further numbers, in one reduction.
+
+        Arguments:
+            tensors: Floating-point tensors, alike on every rank.
+            weight: Share of this rank, such as its number of samples.
+            extra: Numbers whose sums over the ranks are returned.
+        """
+        if self.world == 1:
+            return list(extra)
+        numbers = torch.tensor([weight, *extra], dtype=torch.float64, device=self.device)
+        distributed.all_reduce(numbers)
+        total, *sums = numbers.tolist()
+        if tensors:
+            flat = torch.cat([tensor.detach().flatten() for tensor in tensors]) * (weight / total)
+            self.sum(flat)
+            for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+        return sums
+
+    def alone(self, work: Callable[[], object]) -> None:
+        """Let the first rank do something while the others wait; where it fails, all fail.
+
+        Raises:
+            SurrogateError: The work's own error on the first rank.
+            ResourceError: It failed, on the others.
+        """
+        failure: SurrogateError | None = None
+        if self.first:
+            try:
+                work()
+            except SurrogateError as error:
+                failure = error
+        failed = self.sum(torch.tensor([float(failure is not None)])).item()
+        if failure is not None:
+            raise failure
+        if failed:
+            raise ResourceError(f"rank {self.rank}: rank 0 has failed; its message tells why")
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """Join the other processes of a run, where a launcher started several.
+
+    Arguments:
+        device: The setting `training.device`: with GPUs the ranks talk by NCCL, otherwise by gloo.
+
+    Raises:
+        ConfigError: The launcher's variables are incomplete.
+        ResourceError: The others cannot be reached.
+    """
+    ranks = Ranks.of(os.environ)
+    if ranks.world == 1 or distributed.is_initialized():
+        yield ranks
+        return
+    gpu = device != "cpu" and torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(ranks.local)
+    try:
+        store, rank, world = next(distributed.rendezvous("env://", timeout=TIMEOUT))
+        # torchrun keeps its store when it starts ranks again: without a name of their own they meet the dead ones
+        store = distributed.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "nccl" if gpu else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
+    except (ValueError, RuntimeError) as error:
+        raise ResourceError(
+            f"rank {ranks.rank} cannot join the others: {str(error).splitlines()[0]}; check MASTER_ADDR and MASTER_PORT"
+        ) from error
+    try:
+        where = torch.device("cuda", ranks.local) if gpu else torch.device("cpu")
+        yield Ranks(ranks.rank, ranks.world, ranks.local, where)
+    finally:
+        distributed.destroy_process_group()
