@@ -65,7 +65,7 @@ def test_a_thread_makes_each_item_while_the_one_before_is_used():
     assert next(found) == 0
     while len(made) < 2:
         time.sleep(0.001)
-    assert made == [(0, False), (1, False)]
+    assert made == [(0, True), (1, False)]
     assert [*found] == [1, 2, 3]
 
 

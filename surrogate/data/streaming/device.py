@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ __all__ = ["Numbered", "in_thread", "on_device", "one_ahead"]
 
 A = TypeVar("A")
 B = TypeVar("B")
+WORTHWHILE = 1e-3  # seconds of use from which on handing over to a thread pays
 Numbered = tuple[int, Batch]  # batches done once this one is, and the batch
 
 
@@ -64,12 +66,16 @@ def one_ahead(items: Iterable[A], start: Callable[[A], B], finish: Callable[[B],
 
 
 def in_thread(items: Generator[A]) -> Iterator[A]:
-    """The items of a generator, each made by a thread while the one before is used."""
+    """The items of a generator, each made by a thread while the one before is used, if that takes some time."""
     with contextlib.closing(items), ThreadPoolExecutor(1, "stream") as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
+        item = next(items, None)
+        slow = True
+        while item is not None:
+            coming = pool.submit(next, items, None) if slow else None
+            start = time.perf_counter()
             yield item
+            slow = time.perf_counter() - start > WORTHWHILE
+            item = coming.result() if coming else next(items, None)
 
 
 def _moved(batch: Batch, move: Callable[[Tensor], Tensor]) -> Batch:
