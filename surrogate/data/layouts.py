@@ -31,7 +31,7 @@ SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".he5", ".mat")
 CF = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 
 
-def open_snapshots(paths: Paths, layout: Layout | None = None, *, allow_external: bool = False) -> xr.Dataset:
+def open_snapshots(paths: Paths, layout: Layout | None = "auto", *, allow_external: bool = False) -> xr.Dataset:
     """Open simulation output lazily, with named axes.
 
     Arguments:
