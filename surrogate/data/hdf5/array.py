@@ -171,10 +171,15 @@ class H5Array:
         described = indexing.get()
         if described is not None:
             return described(self, key)
+        if self.offset is None:
+            return self.through_hdf5(key)
         self.check()
-        if self.offset is not None:
-            mapped = np.memmap(self.file, self.stored, "r", self.offset, self.shape)
-            return np.array(mapped[key], self.dtype)
+        mapped = np.memmap(self.file, self.stored, "r", self.offset, self.shape)
+        return np.array(mapped[key], self.dtype)
+
+    def through_hdf5(self, key: Any) -> np.ndarray:
+        """The values at a key, read by HDF5 itself."""
+        self.check()
         try:
             return np.asarray(_handles().read(self, key)).astype(self.dtype, copy=False)
         except OSError as error:

@@ -17,7 +17,7 @@ __all__ = ["READERS", "Choice", "choose"]
 READERS = min(4, os.cpu_count() or 1)  # threads that read and decode
 SAMPLE_BYTES = 4_000_000
 SMALL = 1_000_000  # bytes of a dataset that are read before they are measured
-FAVOUR = 1.5  # what the first way may be slower by: others hold a lock, or fill the memory with pages of the file
+FAVOUR = 1.5  # what the first way may be slower by: HDF5 holds a lock that other readers wait for
 ROUNDS = 2
 
 

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ _ways: dict[Kind, str] = {}
 def possible_ways(array: H5Array) -> list[str]:
     """How a dataset can be read: `direct`, `threaded decoding`, `memory map` or `h5py`, the best for streams first."""
     if array.offset is not None:
-        return ["direct", "memory map"] if hasattr(os, "preadv") else ["memory map"]
+        return ["direct", "h5py"] if hasattr(os, "preadv") else ["memory map"]
     if array.filters is not None and decodable(array.filters) and hasattr(os, "preadv"):
         return ["threaded decoding", "h5py"]
     return ["h5py"]
@@ -90,7 +90,7 @@ def read_box(
     if way == "threaded decoding":
         array.check()
         return _read_chunks(array, index, into)
-    return _read_h5py(array, index)
+    return _read_h5py(array, index, array.through_hdf5 if way == "h5py" else array.__getitem__)
 
 
 def _memory(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -265,12 +265,12 @@ def _outer(chosen: Sequence[Selection]) -> tuple[Selection, ...]:
 # everything else
 
 
-def _read_h5py(array: H5Array, index: Sequence[Index]) -> np.ndarray:
+def _read_h5py(array: H5Array, index: Sequence[Index], read: Callable[[Any], np.ndarray]) -> np.ndarray:
     sizes = array.chunks or (1,) * array.ndim
     segments = [_segments(i, size) for i, size in zip(index, sizes, strict=True)]
     out = np.empty([len(i) for i in index], array.dtype)
     for place in itertools.product(*segments):
-        values = array[tuple(slice(start, stop) for start, stop, _, _ in place)]
+        values = read(tuple(slice(start, stop) for start, stop, _, _ in place))
         out[tuple(target for _, _, target, _ in place)] = values[_outer([chosen for _, _, _, chosen in place])]
     return out
 

@@ -72,7 +72,8 @@ def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str
         node = node[part]
     if not isinstance(node, h5py.Dataset):
         held = ", ".join(node) if isinstance(node, h5py.Group) else ""
-        raise DataError(f"{file}:{path or '/'}: is a group, expected a dataset; it holds {held or 'nothing'}")
+        where = f"{file}:{path or '/'}"
+        raise DataError(f"{where}: is a group, expected a dataset; it holds {held or 'nothing'}: name a dataset")
     return None
 
 

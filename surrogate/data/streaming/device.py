@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 
-__all__ = ["Numbered", "on_device", "one_ahead"]
+__all__ = ["Numbered", "in_thread", "on_device", "one_ahead"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -59,6 +61,15 @@ def one_ahead(items: Iterable[A], start: Callable[[A], B], finish: Callable[[B],
             yield finish(started.pop(0))
     for last in started:
         yield finish(last)
+
+
+def in_thread(items: Generator[A]) -> Iterator[A]:
+    """The items of a generator, each made by a thread while the one before is used."""
+    with contextlib.closing(items), ThreadPoolExecutor(1, "stream") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _moved(batch: Batch, move: Callable[[Tensor], Tensor]) -> Batch:

@@ -22,7 +22,7 @@ from surrogate.data.formats.ragged import lengths_of, of_equal_length
 from surrogate.data.hdf5.choice import READERS
 from surrogate.data.settings import Window
 from surrogate.data.streaming.columns import Side, make_side, pick
-from surrogate.data.streaming.device import Numbered, on_device
+from surrogate.data.streaming.device import Numbered, in_thread, on_device
 from surrogate.data.streaming.gather import Buffer, Reader
 from surrogate.data.streaming.plan import Consumer, Group, Plan, make_blocks, merge_chunks
 from surrogate.data.streaming.windows import FileWindows, file_windows
@@ -183,7 +183,8 @@ class Stream(IterableDataset[Batch]):
         self._done = self._first
         batches = self._numbered(epoch, consumer)
         with contextlib.closing(batches):
-            for done, batch in on_device(batches, self.device):
+            ready = batches if self._straight is None else in_thread(batches)  # the buffer is read ahead already
+            for done, batch in on_device(ready, self.device):
                 self._done = done
                 yield batch
         self.set_epoch(epoch + 1)

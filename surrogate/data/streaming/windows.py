@@ -90,7 +90,8 @@ class FileWindows:
                 os.posix_fadvise(opened(array).number, start, length, os.POSIX_FADV_WILLNEED)
 
     def _side(self, side: Side, sample: np.ndarray, time: np.ndarray, *, check: bool) -> Tensor:
-        out = np.empty((len(sample), *side.shape), np.float32)
+        tensor = torch.empty((len(sample), *side.shape))  # NumPy asks for huge pages, which are cleared first
+        out = tensor.numpy()
         for column in side.columns:
             target = out[:, column.first : column.first + column.count]
             moves = "time" in self.reader.arrays[column.variable].dims
@@ -99,7 +100,7 @@ class FileWindows:
                 self._copy(column.variable, target, sample, steps, check=check)
             else:
                 self._fill(column, target, sample, steps, len(side.dims))
-        return torch.from_numpy(out)
+        return tensor
 
     def _copy(self, name: str, target: np.ndarray, sample: np.ndarray, time: np.ndarray, *, check: bool) -> None:
         """Read steps to their channels; by way of a row in the order of the file where that is another one."""
