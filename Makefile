@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/pip --disable-pip-version-check
 SOURCES := surrogate tests examples benchmarks
 
-.PHONY: demo test lint types unit test-slow examples benchmarks clean
+.PHONY: demo test lint types unit test-slow test-gpu test-cluster clean
 
 demo: $(STAMP)  ## simulate, train with slimTrain and Adam, evaluate, report
 	$(BIN)/surrogate run quickstart --output runs/quickstart --overwrite
@@ -25,6 +25,12 @@ unit: $(STAMP)
 
 test-slow: $(STAMP)  ## the tests left out of `make test`
 	$(BIN)/pytest -q -m slow
+
+test-gpu: $(STAMP)  ## the tests that need a CUDA device
+	$(BIN)/pytest -q -m gpu
+
+test-cluster: $(STAMP)  ## on a Slurm of its own; root, Debian's slurm-wlm and munge
+	$(BIN)/pytest -q -m cluster tests/cluster
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; call make PYTHON=python3.x")'

@@ -57,7 +57,7 @@ def train_with_slimtrain(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     for epoch in range(EPOCHS):
         for rows in torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch)).split(BATCH):
             z = model.features(x[rows])
-            optimizer.solve(z, y[rows])  # <-- 3: the weights of the last layer, in place
+            optimizer.solve(z.detach(), y[rows])  # <-- 3: the weights of the last layer, in place
             loss = nn.functional.mse_loss(model.head(z), y[rows])
             optimizer.zero_grad()
             loss.backward()

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 __all__ = [
     "ConfigError",
     "DataError",
+    "InUse",
     "Interrupted",
     "NumericalError",
     "ResourceError",
@@ -45,6 +46,10 @@ class ResourceError(SurrogateError, RuntimeError):
     """Disk, memory or a device that is full, absent or refused."""
 
     exit_code = 5
+
+
+class InUse(ResourceError):
+    """A folder that another process is writing to."""
 
 
 class Interrupted(SurrogateError):

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,10 @@ import typer
 
 from surrogate import __version__
 from surrogate.checks import ConfigError, SurrogateError, did_you_mean
+from surrogate.launch import Launch, interruptible
+from surrogate.launch import launch as start_ranks
+from surrogate.launch import requeue as put_back
+from surrogate.machine import set_threads
 
 __all__ = ["app", "main"]
 
@@ -26,6 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+slurm = typer.Typer(no_args_is_help=True, help="Job scripts for Slurm: render, submit, requeue.", rich_markup_mode=None)
+app.add_typer(slurm, name="slurm")
+
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write into.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
@@ -36,6 +44,7 @@ LayoutName = Annotated[
     str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench or the_well; without it, auto.")
 ]
 LayoutFrom = Annotated[Path | None, typer.Option("--config", help="A configuration that declares data.layout.")]
+ClusterFile = Annotated[Path | None, typer.Option("--cluster", help="Your copy of pipelines/slurm/cluster.yaml.")]
 Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped pipeline.")]
 
 
@@ -79,9 +88,10 @@ def simulate(
     with ExitStack() as stack:
         executor = None
         if workers or scheduler is not None:
-            from surrogate.simulate.cluster import dask_executor
+            from surrogate.executors import dask_executor
 
-            executor = stack.enter_context(dask_executor(workers, scheduler))
+            remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
+            executor = stack.enter_context(dask_executor(workers, scheduler, remedy=remedy))
         watch = stack.enter_context(Watch())
         generate(
             loaded,
@@ -170,6 +180,9 @@ def train(
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    stage: Annotated[
+        str | None, typer.Option(help="Node-local folder to copy the data to first, such as '$TMPDIR'.")
+    ] = None,
 ) -> None:
     """Train one model."""
     from surrogate.pipelines import find_pipeline, train_case
@@ -182,6 +195,7 @@ def train(
         command=_command(),
         resume=resume,
         overwrite=overwrite,
+        staging=Path(os.path.expandvars(stage)) if stage else None,
     )
     typer.echo(f"{run}")
 
@@ -198,29 +212,86 @@ def evaluate(
         evaluate_run(case, typer.echo, part=split)
 
 
+@app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")
+def predict(
+    run: Annotated[Path, typer.Argument(help="A trained run, one of its cases, or a checkpoint.")],
+    inputs: Annotated[str, typer.Argument(help="HDF5 file, folder or pattern, or a .csv table of parameters.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("predictions.nc"),
+    rollout: Annotated[int, typer.Option(min=0, help="Network steps to roll out from the first window.")] = 0,
+    layout: LayoutName = None,
+    config: LayoutFrom = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Predict from new inputs into a NetCDF-4 file, with standard deviations where the head has them.
+
+    New data are read in the layout of the training data unless --layout or --config names another.
+    """
+    from surrogate.convert import progress_bar
+    from surrogate.pipelines import load_surrogate
+    from surrogate.prediction import predict as run_predict
+
+    surrogate, trained_on = load_surrogate(run, device)
+    with progress_bar("predicting") as progress:
+        path = run_predict(
+            surrogate,
+            inputs,
+            output,
+            layout=_layout(layout, config) or trained_on,
+            rollout_steps=rollout,
+            batch_size=batch,
+            overwrite=overwrite,
+            about={"history": _command()},
+            progress=progress,
+        )
+    typer.echo(f"{path}")
+
+
+@app.command(epilog="Example: surrogate export runs/my --output my.pt2")
+def export(
+    run: Annotated[Path, typer.Argument(help="A trained run, one of its cases, or a checkpoint.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, ending in .pt2.")] = Path(
+        "surrogate.pt2"
+    ),
+) -> None:
+    """Write a trained surrogate as a program that torch runs without this package."""
+    from surrogate.models.export import export_surrogate
+    from surrogate.pipelines import load_surrogate
+
+    if output.exists():
+        raise ConfigError(f"{output} exists already; choose another --output")
+    typer.echo(f"{export_surrogate(load_surrogate(run, 'cpu')[0], output)}")
+
+
 @app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a pipeline.")],
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a pipeline or study.")],
     output: Output = None,
 ) -> None:
-    """Write one HTML page about evaluated runs."""
-    from surrogate.pipelines import report_runs
+    """Write one HTML page about evaluated runs, or about a study."""
+    from surrogate.pipelines import report_folders
 
-    typer.echo(f"{report_runs(runs, output, command=_command())}")
+    typer.echo(f"{report_folders(runs, output, command=_command())}")
 
 
-@app.command(epilog="Example: surrogate run quickstart --output runs/quickstart")
+@app.command(epilog="Example: surrogate run scarce --output runs/scarce --workers 2")
 def run(
     config: Config,
     output: Output = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    workers: Annotated[int, typer.Option(min=0, help="Of a study: processes of a dask cluster on this machine.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Of a study: address of a running dask scheduler.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Of a study: K/N, only every N-th case from the K-th, as in a Slurm array.")
+    ] = None,
 ) -> None:
-    """Simulate, train, evaluate and report in a row."""
-    from surrogate.pipelines import find_pipeline, run_pipeline
+    """Simulate, train, evaluate and report in a row; with a section `study`, a whole study."""
+    from surrogate.pipelines import Spread, find_pipeline, read_part, run_file
 
-    run_pipeline(
+    run_file(
         find_pipeline(config),
         overrides or [],
         output,
@@ -228,7 +299,57 @@ def run(
         command=_command(),
         resume=resume,
         overwrite=overwrite,
+        spread=Spread(workers, scheduler, read_part(part)),
     )
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: surrogate launch torchrun --standalone --nproc-per-node 2 -m surrogate train my.yaml",
+)
+def launch(context: typer.Context) -> None:
+    """Run torchrun so that one signal stops all ranks at one step with a checkpoint, and no process stays behind."""
+    if not context.args:
+        raise ConfigError("give the command to launch, such as: surrogate launch torchrun --nproc-per-node 2 ...")
+    raise typer.Exit(start_ranks(context.args))
+
+
+@slurm.command(epilog="Example: surrogate slurm render quickstart --output runs/quickstart --cluster cluster.yaml")
+def render(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
+    """Print the job scripts of a pipeline or a study, in the order in which they depend on one another."""
+    from surrogate.slurm import render as render_stage
+
+    _, folder, facts, stages = _stages(config, output, overrides, cluster)
+    for stage in stages:
+        after = f", {stage.condition} {' '.join(stage.after)}" if stage.after else ""
+        typer.echo(f"# --- {folder}/slurm/{stage.name}.sbatch{after}")
+        typer.echo(render_stage(stage, facts, folder / "slurm"))
+
+
+@slurm.command(epilog="Example: surrogate slurm submit quickstart --output runs/quickstart --cluster cluster.yaml")
+def submit(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
+    """Submit the jobs of a pipeline or a study with `sbatch`, and print their ids."""
+    from surrogate.slurm import submit as submit_stages
+
+    path, folder, facts, _ = _stages(config, output, overrides, cluster)
+    submit_stages(path, overrides or [], folder, facts, typer.echo)
+
+
+@slurm.command(epilog="Example, in a job script: surrogate train my.yaml --resume || exec surrogate slurm requeue $?")
+def requeue(code: Annotated[int, typer.Argument(help="Exit code of the command before.")]) -> None:
+    """End a job script with a code, and put the job back in the queue first where the code is 75."""
+    typer.echo(put_back(code, os.environ), err=True)
+    raise typer.Exit(code)
+
+
+def _stages(config: str, output: Path | None, overrides: list[str] | None, cluster: Path | None) -> Any:
+    """The configuration, the output, the facts of the cluster and the stages."""
+    from surrogate.pipelines import find_pipeline
+    from surrogate.slurm import find_cluster, plan
+
+    path, facts = find_pipeline(config), find_cluster(cluster)
+    folder = output or Path("runs") / path.stem
+    return path, folder, facts, plan(path, overrides or [], folder, facts)
 
 
 def _command() -> str:
@@ -236,17 +357,24 @@ def _command() -> str:
     return shlex.join(["surrogate", *sys.argv[1:]])
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {message}\n"
+
+
 def main() -> None:
     """Run the command line; errors are one line and an exit code, with a traceback only under `--debug`."""
+    set_threads()
+    warnings.formatwarning = _one_line
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         app()
     try:
-        app()
+        with interruptible():
+            app()
     except SurrogateError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(Launch.of(os.environ).leave(error.exit_code))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +19,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from surrogate.checks import ConfigError, did_you_mean
 
-__all__ = ["Settings", "Source", "apply_overrides", "digest", "dump", "load", "parse_yaml", "read_yaml", "validate"]
+__all__ = [
+    "Settings",
+    "Source",
+    "apply_overrides",
+    "assign",
+    "digest",
+    "dump",
+    "load",
+    "parse_yaml",
+    "read_yaml",
+    "validate",
+]
 
 MAX_BYTES = 1_000_000
+UNICODE_BREAKS = frozenset("\x85\u2028\u2029")
 MAX_DEPTH = 20
 PLAIN_TAGS = ("null", "bool", "int", "float", "str", "map", "seq")
 
@@ -75,8 +88,14 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.v
 class _Dumper(yaml.SafeDumper):
     """Quotes exactly the text that `_Loader` would take for something else."""
 
+    def text(self, value: str) -> yaml.ScalarNode:
+        """Line breaks of Unicode are folded to spaces unless they are escaped, which double quotes alone allow."""
+        broken = not UNICODE_BREAKS.isdisjoint(value)
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style='"' if broken else None)
+
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+_Dumper.add_representer(str, _Dumper.text)
 
 
 def read_yaml(path: Path) -> Source:
@@ -174,6 +193,18 @@ def apply_overrides(source: Source, overrides: list[str]) -> Source:
             raise ConfigError(f"--set {entry}: write it as key.subkey=value")
         value = parse_yaml(f"value: {text}" if text.strip() else "value: null", f"--set {path.strip()}").tree["value"]
         _assign(tree, keys, value, entry)
+    return Source(source.name, tree, source.lines)
+
+
+def assign(source: Source, values: Mapping[str, Any]) -> Source:
+    """A parsed tree with the values of dotted keys set.
+
+    Raises:
+        ConfigError: A key runs through a plain value.
+    """
+    tree = json.loads(json.dumps(source.tree))
+    for path, value in values.items():
+        _assign(tree, path.split("."), value, f"{path}={value}")
     return Source(source.name, tree, source.lines)
 
 

@@ -21,12 +21,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from surrogate.checks import ConfigError, DataError, ResourceError, did_you_mean
 from surrogate.config import Settings, Source, read_yaml, validate
 from surrogate.data.fingerprint import fingerprint
+from surrogate.data.formats.text import encode_text
+from surrogate.data.formats.write_pdebench import choose_family, write_pdebench
+from surrogate.data.formats.write_well import by_split, field_statistics, fields_of, write_well
 from surrogate.data.layouts import Paths, find_files, open_snapshots
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST, Manifest, Shard, check_shard, read_manifest, write_manifest, write_shard
-from surrogate.data.text import encode_text
-from surrogate.data.write_pdebench import choose_family, write_pdebench
-from surrogate.data.write_well import by_split, field_statistics, fields_of, write_well
 from surrogate.files import claim_output, locked, replacing
 
 __all__ = ["TARGETS", "convert", "progress_bar", "read_layout", "read_size"]

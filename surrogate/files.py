@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from surrogate.checks import ConfigError, DataError, ResourceError
+from surrogate.checks import ConfigError, DataError, InUse, ResourceError
 
 __all__ = ["check_output", "claim_output", "fsync_path", "locked", "read_pointer", "replacing", "sha256"]
 
@@ -78,7 +78,10 @@ def check_output(folder: Path, *, overwrite: bool = False, resume: bool = False)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite and not resume:
-        raise ConfigError(f"output {folder} exists already; give --overwrite to replace it or choose another --output")
+        raise ConfigError(
+            f"output {folder} exists already; give --overwrite to replace it, --resume to go on with an "
+            "interrupted run, or choose another --output"
+        )
     if not (folder / MARKER).exists():
         raise ConfigError(f"output {folder} was not made by surrogate; it is left alone: choose another --output")
 
@@ -104,17 +107,20 @@ def claim_output(folder: Path, *, overwrite: bool = False, resume: bool = False)
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
+def locked(output: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder for as long as this one lives.
 
+    Arguments:
+        output: The folder.
+        name: Name of the lock, where a folder has several.
+        wait: Wait for the other process instead of raising.
+
     Raises:
-        ResourceError: Another process is in it.
+        InUse: Another process is in it.
     """
-    with open(output / LOCK, "w") as file:
+    with open(output / name, "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
-            raise ResourceError(
-                f"another process writes to {output}; wait for it or choose another --output"
-            ) from error
+            raise InUse(f"another process writes to {output}; wait for it or choose another --output") from error
         yield

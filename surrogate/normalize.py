@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import json
 import os
 import warnings
@@ -20,6 +22,8 @@ from surrogate.files import replacing
 __all__ = ["Moments", "Normalizer", "cached_normalizers", "fit_normalizers", "statistics_folder"]
 
 VERSION = 1  # of the files of cached statistics
+PREFIX = ".statistics-"
+KEPT = 64  # files of statistics in a folder
 CONSTANT = 1e-7  # relative deviation below which a float32 channel is constant but for rounding
 
 
@@ -107,6 +111,10 @@ class Normalizer(nn.Module):
         """Physical values of normalised ones, (B, C, *S)."""
         return values * self._like(self.scale, values) + self._like(self.mean, values)
 
+    def deviation(self, values: Tensor) -> Tensor:
+        """Physical standard deviations of normalised ones, (B, C, *S)."""
+        return values * self._like(self.scale, values)
+
     def _like(self, buffer: Tensor, values: Tensor) -> Tensor:
         if values.ndim < 2 or values.shape[1] != len(buffer):
             raise DataError(f"values have shape {tuple(values.shape)}, expected {len(buffer)} channels on axis 1")
@@ -178,41 +186,54 @@ class Described(Protocol):
     def target_names(self) -> tuple[str, ...]: ...
 
 
-def cached_normalizers(stream: Described, folder: Path, *, per_pixel: bool = False) -> tuple[Normalizer, Normalizer]:
+def cached_normalizers(
+    stream: Described, folder: Path | None, *, per_pixel: bool = False
+) -> tuple[Normalizer, Normalizer]:
     """`fit_normalizers`, read from a file of an earlier pass over the same data where there is one.
 
     Arguments:
         stream: The training data.
-        folder: Where `.statistics-<content>.json` is kept; where it cannot be written, the statistics are not kept.
+        folder: Where `.statistics-<content>.json` is kept; they are not kept where it is None or cannot be written.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
 
     Raises:
         DataError: There is no sample.
     """
-    path = folder / f".statistics-{stream.content}{'-pixels' if per_pixel else ''}.json"
-    moments = _read(path)
+    path = None if folder is None else folder / f"{PREFIX}{stream.content}{'-pixels' if per_pixel else ''}.json"
+    moments = None if path is None else _read(path)
     if moments is None:
         moments = _moments(stream, per_pixel)
-        _keep(path, moments)
+        if path is not None:
+            _keep(path, moments)
     names = stream.input_names, stream.target_names
     inputs, targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
     return inputs, targets
 
 
-def statistics_folder(data: Path) -> Path:
-    """Where statistics of data are kept: beside the data, or in the user's cache where that is read-only."""
-    beside = data if data.is_dir() else data.parent
+def statistics_folder(data: Path) -> Path | None:
+    """Where statistics of data are kept: beside the data, or in the user's cache where that is read-only.
+
+    Of a pattern, the folder before its first wildcard counts; None where there is no place.
+    """
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), data.parts)
+    place = data if data.exists() else Path(*fixed)
+    beside = place if place.is_dir() else place.parent
     if beside.is_dir() and os.access(beside, os.W_OK):
         return beside
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "slim-surrogate"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return cache / "slim-surrogate" if cache.is_absolute() else None
 
 
 def _keep(path: Path, moments: Sequence[Moments]) -> None:
+    """Write statistics; of those in the folder the newest stay."""
     entries = [{"count": m.count, "mean": m.mean.tolist(), "m2": m.m2.tolist()} for m in moments]
     try:
         with replacing(path) as part:
             part.write_text(json.dumps({"version": VERSION, "moments": entries}))
-    except ResourceError as error:
+        others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
+        for old in others[:-KEPT]:
+            old.unlink(missing_ok=True)
+    except (ResourceError, OSError) as error:
         warnings.warn(f"statistics are not kept for the next run: {error}")
 
 

@@ -29,6 +29,20 @@ ELEMENTWISE = (
     "sum",
 )
 
+OWN = (  # attributes that torch's Optimizer does not know
+    "base",
+    "head",
+    "rule",
+    "search",
+    "lower_bound",
+    "process_group",
+    "memory",
+    "running_sum",
+    "steps",
+    "_pending",
+    "_solution",
+)
+
 
 class SlimTrain(Optimizer):
     r"""slimTrain: the head's weights never see a learning rate.
@@ -38,7 +52,7 @@ class SlimTrain(Optimizer):
         optimizer = SlimTrain(torch.optim.Adam(model.features.parameters()), model.head)
         for x, y in batches:
             z = model.features(x)
-            optimizer.solve(z, y)                  # head weights, in place, no graph
+            optimizer.solve(z.detach(), y)         # head weights, in place, no graph
             loss = criterion(model.head(z), y)
             optimizer.zero_grad(); loss.backward(); optimizer.step()
 
@@ -100,6 +114,10 @@ class SlimTrain(Optimizer):
         self._solution: Solution | None = None
         self._share()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy.deepcopy: torch's own keeps groups and state alone."""
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in OWN}}
+
     def _share(self) -> None:
         """Let groups and state be the base optimizer's own, not copies."""
         self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
@@ -129,11 +147,12 @@ class SlimTrain(Optimizer):
         """
         pending, self._pending = self._pending, None
         own = self._statistics(z, targets)
-        batch = summed(own if pending is None else pending + own, self.process_group)
+        own = own if pending is None else (pending + own).arranged(self.head.blocks)
+        batch = summed(own, self.process_group)
         where = f"slimTrain step {self.steps + 1}"
         if batch.samples == 0:
             raise NumericalError(f"{where}: the batch is empty, features {tuple(z.shape)}; drop empty batches")
-        memory = self.memory.pushed(batch.G)
+        memory = self.memory.pushed(batch.packed_G)
         try:
             solution = step(
                 self.head.matrix(),
@@ -155,7 +174,8 @@ class SlimTrain(Optimizer):
         self.steps += 1
 
     def _statistics(self, z: Tensor, targets: Tensor) -> Statistics:
-        return self.head.statistics(z, targets) if z.numel() else Statistics.zeros(*self.head.shape, z.device)
+        found = self.head.statistics(z, targets) if z.numel() else Statistics.zeros(*self.head.shape, z.device)
+        return found.arranged(self.head.blocks)
 
     def _agreed(self, solution: Solution) -> Solution:
         """The solution of the first rank: factorisations on different devices may differ in the last bit."""
@@ -184,7 +204,7 @@ class SlimTrain(Optimizer):
         return {
             **self.base.state_dict(),
             "slimtik": {
-                **self.memory.tensors(self.head.shape[0]),
+                **self.memory.tensors(self.head.shape[0], self.head.blocks),
                 "memory_depth": self.memory.depth,
                 "running_sum": float(self.running_sum),
                 "steps": self.steps,
@@ -217,7 +237,7 @@ class SlimTrain(Optimizer):
             raise ConfigError(
                 f"the state has memory_depth={slimtik['memory_depth']}, the optimizer {depth}; use the same"
             )
-        stacks = {}
+        stacks, blocks = {}, self.head.blocks
         for name in ("front", "back"):
             stack = slimtik[name].to(self.head.weight.device, torch.float64)
             if stack.ndim != 3 or stack.shape[1:] != (K, K):
@@ -225,13 +245,13 @@ class SlimTrain(Optimizer):
                     f"memory '{name}' of the state has shape {tuple(stack.shape)}, the head needs (., {K}, {K}); "
                     "load the state of a network with the same head"
                 )
-            stacks[name] = stack.unbind()
+            stacks[name] = stack.unbind() if blocks is None else tuple(map(blocks.packed, stack))
         return Memory(depth, stacks["front"], stacks["back"])
 
 
 def _refuse_not_finite(batch: Statistics, where: str) -> None:
-    if not torch.isfinite(batch.gram.sum() + batch.cross.sum() + batch.energy):
-        culprit = "targets" if torch.isfinite(batch.gram.sum()) else "features"
+    if not torch.isfinite(batch.packed.sum() + batch.cross.sum() + batch.energy):
+        culprit = "targets" if torch.isfinite(batch.packed.sum()) else "features"
         raise NumericalError(
             f"{where}: the {culprit} are not finite, weights left as they are; "
             "lower the learning rate or look for NaN and Inf in the data"

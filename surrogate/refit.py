@@ -12,6 +12,7 @@ from surrogate.batch import Batch
 from surrogate.checks import NumericalError
 from surrogate.models.separable import Separable
 from surrogate.slimtik import Statistics, TikhonovFit, tikhonov
+from surrogate.slimtik.ranks import added, broadcast, summed
 
 __all__ = ["gather", "refit"]
 
@@ -47,7 +48,7 @@ def refit(
     """
     statistics, _ = gather(model, batches, process_group=process_group)
     fit = tikhonov(statistics, regularization=regularization)
-    _broadcast(fit.weights, process_group)  # factorisations on different devices may differ in the last bit
+    broadcast(fit.weights, process_group)  # factorisations on different devices may differ in the last bit
     model.head.assign_(fit.weights)
     return fit
 
@@ -86,7 +87,7 @@ def gather(
             statistics = statistics + found
             energies += head.rows(batch.targets).double().square().sum(0)
             totals.append(found.gram.sum() + found.cross.sum() + found.energy)
-    statistics, energies = _summed(statistics, energies, process_group)
+    statistics, energies = summed(statistics, process_group), added(energies, process_group)
     _refuse_unusable(statistics, totals)
     return statistics, energies
 
@@ -101,34 +102,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
-
-
-def _summed(
-    statistics: Statistics, energies: Tensor, group: distributed.ProcessGroup | None
-) -> tuple[Statistics, Tensor]:
-    """The sums over all ranks, in one reduction."""
-    if not _is_distributed():
-        return statistics, energies
-    counts = energies.new_tensor([statistics.rows, statistics.samples])  # exact in float64 up to 2^53
-    parts = [statistics.gram, statistics.cross, statistics.energy, energies, counts]
-    flat = torch.cat([part.flatten() for part in parts])
-    distributed.all_reduce(flat, group=group)
-    pieces = flat.split([part.numel() for part in parts])
-    gram, cross, energy, energies, counts = (
-        piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)
-    )
-    rows, samples = (int(count) for count in counts)
-    return Statistics(gram, cross, energy, rows, samples), energies
-
-
-def _broadcast(weights: Tensor, group: distributed.ProcessGroup | None) -> None:
-    if _is_distributed():
-        first = 0 if group is None else distributed.get_global_rank(group, 0)
-        distributed.broadcast(weights, src=first, group=group)
-
-
-def _is_distributed() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
 
 
 def _refuse_unusable(statistics: Statistics, totals: list[Tensor]) -> None:

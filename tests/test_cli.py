@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, one line for every mistake, documented exit codes, the whole job."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -61,11 +62,32 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return call
 
 
-@pytest.mark.parametrize("command", ["simulate", "inspect", "convert", "train", "evaluate", "report", "run"])
+@pytest.mark.parametrize(
+    "command", ["simulate", "inspect", "convert", "train", "evaluate", "predict", "export", "report", "run"]
+)
 def test_every_help_shows_an_example(run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert f"Example: surrogate {command} " in out
+
+
+def test_predict_and_export_a_trained_run(folder: Path, run) -> None:
+    assert run("train", "small.yaml", "--output", "model")[0] == 0
+    with h5py.File("new.h5", "w") as file:  # inputs alone
+        file["k"] = np.linspace(-1, 1, 24, dtype="f4").reshape(3, 8)
+    code, out, _ = run("predict", "model", "new.h5", "-o", "p.nc")
+    assert (code, out) == (0, "p.nc\n")
+    with h5py.File("new.h5") as file:
+        expected = Surrogate.load("model")(torch.from_numpy(file["k"][...])[:, None]).detach()
+    with xr.open_dataset("p.nc", engine="h5netcdf") as found:
+        np.testing.assert_allclose(found["u"], expected[:, 0], rtol=1e-5, atol=1e-6)
+        assert "surrogate predict model new.h5" in found.attrs["history"]
+    assert run("export", "model", "-o", "m.pt2")[:2] == (0, "m.pt2\n")
+    code, _, err = run("export", "model", "-o", "m.pt2")
+    assert (code, err) == (2, "error: m.pt2 exists already; choose another --output\n")
+    code, _, err = run("predict", "nowhere", "new.h5")
+    assert code == 2
+    assert err.startswith("error: no readable surrogate in nowhere")
 
 
 def test_version(run) -> None:
@@ -108,6 +130,47 @@ def test_step_by_step_gives_the_same_errors(run, folder: Path) -> None:
     assert run("report", "step")[1].strip() == "step/report.html"
     one, two = (Path(name) / "evaluation" / "metrics.csv" for name in ("out/cases/main", "step"))
     assert one.read_text() == two.read_text()
+
+
+def test_another_part_leaves_the_test_evaluation_alone(run, folder: Path) -> None:
+    assert run("run", "small.yaml", "--output", "out")[0] == 0
+    case = folder / "out" / "cases" / "main"
+    before = (case / "evaluation" / "metrics.csv").read_bytes()
+    code, out, _ = run("evaluate", "out", "--split", "train")
+    assert code == 0
+    assert out.startswith("main: mean relative L2 on train")
+    assert (case / "evaluation" / "metrics.csv").read_bytes() == before
+    with xr.open_dataset(case / "evaluation-train" / "metrics.nc", engine="h5netcdf") as metrics:
+        assert (metrics.attrs["split"], metrics.sizes["sample"]) == ("train", 16)
+
+
+def test_samples_of_one_simulation_are_known_to_belong_together(run, folder: Path) -> None:
+    with h5py.File("data.h5", "r+") as file:
+        file["run"] = np.repeat(np.arange(6.0), 4)
+    text = Path("small.yaml").read_text().replace("  inputs:", "      run: {path: run, axes: [sample]}\n  inputs:")
+    text = text.replace("  split: {validation: 4, test: 4, seed: 1}", "  split: {validation: 1, test: 2}\n  by: run")
+    Path("small.yaml").write_text(text)
+    code, _, err = run("run", "small.yaml", "--output", "out")
+    assert code == 0, err
+    with open("out/cases/main/evaluation/summary.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["samples"], row["simulations"]) for row in rows} == {("8", "2")}
+
+
+def test_an_autoencoder_with_uncertainty_is_evaluated_in_full(run, folder: Path) -> None:
+    changes = ["data.inputs=[u]", "model={family: autoencoder, width: 4, latent: 3, levels: 1}"]
+    arguments = [part for change in [*changes, "training.uncertainty=true"] for part in ("--set", change)]
+    code, _, err = run("run", "small.yaml", "--output", "out", *arguments)
+    assert code == 0, err
+    names = {path.name for path in Path("out/cases/main/evaluation").iterdir()}
+    assert names == {
+        *("compat.csv", "examples.nc", "latent.nc", "maps.nc", "metrics.csv", "metrics.nc"),
+        *("summary.csv", "uncertainty.csv", "uncertainty.nc"),
+    }
+    with xr.open_dataset("out/cases/main/evaluation/latent.nc", engine="h5netcdf") as latent:
+        assert (latent.attrs["latent_size"], latent.sizes["component"]) == (3, 2)
+    text = Path("out/report.html").read_text()
+    assert "Predicted standard deviations (split test" in text
 
 
 def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
@@ -295,3 +358,17 @@ def test_two_processes_on_one_output(run, folder: Path) -> None:
         assert code == 5
         assert "another process writes to out" in err
         assert run("train", "small.yaml", "--output", "out", "--overwrite")[0] == 5
+
+
+def test_a_case_may_change_single_values(run, folder: Path) -> None:
+    with open("small.yaml", "a") as file:
+        file.write("cases: {a: {training.schedule: cosine}, b: {training.scedule: cosine}}\n")
+    code, _, err = run("run", "small.yaml", "--output", "out")
+    assert code == 2
+    assert "training.scedule: unknown key; did you mean 'schedule'?" in err
+    text = Path("small.yaml").read_text().replace("scedule", "schedule")
+    Path("small.yaml").write_text(text)
+    assert run("run", "small.yaml", "--output", "out")[0] == 0
+    written = Path("out/cases/a/config.yaml").read_text()
+    assert "schedule: cosine" in written
+    assert "epochs: 2" in written

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field
 
@@ -93,6 +93,7 @@ def test_bad_override_is_refused(entry: str) -> None:
         apply_overrides(parse_yaml("rate: 1", "f"), [entry])
 
 
+@example(rate=0.0, names=["\x85", "a\u2028b", "\u2029"], width=1)
 @given(st.floats(allow_nan=False, allow_infinity=False), st.lists(st.text(max_size=8)), st.integers(1, 10**12))
 def test_dump_and_load_are_inverse(rate: float, names: list[str], width: int) -> None:
     settings = Whole(model=Small(width=width), rate=rate, names=names)

@@ -1,4 +1,4 @@
-"""The page *Bring your own data* is true: its blocks run one after another."""
+"""The pages of the documentation are true: their blocks run one after another."""
 
 from __future__ import annotations
 
@@ -14,37 +14,55 @@ from surrogate.config import parse_yaml, validate
 from surrogate.data import DataSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "bring-your-own-data.md"
+PAGES = [ROOT / "docs" / name for name in ("bring-your-own-data.md", "use-a-surrogate.md")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks() -> list[tuple[str, str]]:
-    return BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-def test_every_configuration_is_valid() -> None:
-    for kind, text in blocks():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_configuration_is_valid(page: Path) -> None:
+    for kind, text in blocks(page):
         if kind == "yaml":
-            source = parse_yaml(text, PAGE.name)
+            source = parse_yaml(text, page.name)
             source.tree = source.tree["data"]
             validate(source, DataSettings)
 
 
+def test_the_blocks_of_your_own_model_run(tmp_path: Path) -> None:
+    """They register families and build networks of them, one block after another."""
+    page = BLOCK.findall((ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8"))
+    script = "".join(text for kind, text in page if kind == "python")
+    script += """
+from surrogate.batch import Batch
+y, i = torch.tensor([[3.0], [-5.0]]), torch.arange(2)
+network = build(ScaledSettings(), Shapes(inputs=1, outputs=1, grid=()))
+prepare(ScaledSettings(), network, lambda: [Batch(y, y, i, i)])
+print(float(network.features[0].scale))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["torch.Size([5, 3])", "5.0"]
+
+
 @pytest.mark.slow
-def test_every_block_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_runs(page: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "surrogate"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m surrogate "$@"\n')
     command.chmod(0o755)
     environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
-    page = [text for kind, text in blocks() if kind == "yaml"]
-    (tmp_path / "mine.yaml").write_text(page[0])
-    for number, (kind, text) in enumerate(blocks()):  # Python goes on with the names of the blocks before
+    texts = [text for kind, text in blocks(page) if kind == "yaml"]
+    (tmp_path / "mine.yaml").write_text(texts[0])
+    for number, (kind, text) in enumerate(blocks(page)):  # Python goes on with the names of the blocks before
         if kind == "sh":
             _run(["sh", "-e", "-c", text], tmp_path, environment)
         elif kind == "python":
-            before = "".join(earlier for k, earlier in blocks()[:number] if k == "python")
+            before = "".join(earlier for k, earlier in blocks(page)[:number] if k == "python")
             _run([sys.executable, "-c", before + text], tmp_path, environment)
 
 

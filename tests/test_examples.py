@@ -1,6 +1,7 @@
 """Every example runs as it stands, and shows what it says."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,16 @@ def test_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:
     if script.name == "own_model_own_loop.py":
         losses = {line.split()[0]: float(line.split()[3]) for line in found.splitlines()}
         assert losses["slimTrain"] < 0.5 * losses["Adam"]
+    if script.name == "own_family.py":
+        assert 7 < float(found.split("gives ")[1].split()[0]) < 9
+
+
+def test_the_three_lines_of_the_readme_are_those_of_the_example() -> None:
+    def marked(text: str) -> list[str]:
+        """Code of the lines that end in a comment with their number, free of what a loop of one's own names."""
+        lines = re.findall(r"^(.*\S)  # (?:<-- )?[123]\b.*$", text, re.MULTILINE)
+        return [line.strip().replace(", LEARNING_RATE", "").replace("[rows]", "") for line in lines]
+
+    readme, example = (ROOT / "README.md").read_text(), (ROOT / "examples" / "own_model_own_loop.py").read_text()
+    assert len(marked(readme)) == 3
+    assert marked(readme) == marked(example)

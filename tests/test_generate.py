@@ -19,9 +19,9 @@ import xarray as xr
 from surrogate.checks import ConfigError, NumericalError, ResourceError
 from surrogate.config import digest
 from surrogate.data.store import Manifest, read_manifest, verify
+from surrogate.executors import _client, dask_executor
 from surrogate.generate import Recipe, generate, load_recipe, simulate_members
 from surrogate.simulate import EQUATIONS, Grid, Numerics, Stepper
-from surrogate.simulate.cluster import _client, dask_executor
 from surrogate.simulate.progress import Watch
 
 SMALL = ["grid=[18, 20]", "snapshots=4", "simulations=11", "shard=4"]

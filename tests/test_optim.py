@@ -3,14 +3,18 @@
 import json
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler
+from torch.optim.swa_utils import SWALR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from surrogate.checks import ConfigError, DataError, NumericalError
 from surrogate.models.heads import head_of
@@ -172,6 +176,45 @@ def test_an_empty_batch_and_a_failed_solve_change_nothing() -> None:
     assert all(map(torch.equal, everything(model, optimizer), before))
 
 
+class HostReads(TorchDispatchMode):
+    """Counts how often the host reads a number from a tensor, for which it would wait on a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function.overloadpacket is torch.ops.aten._local_scalar_dense
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(4, 2), nn.Conv1d(4, 2, 3), nn.ConvTranspose1d(4, 2, 4, stride=2)])
+@pytest.mark.parametrize("search", ["half-sum", "bounds", "constant"])
+def test_a_solve_reads_back_only_to_refuse_what_is_not_finite(layer: nn.Module, search: str) -> None:
+    model = Separable(nn.Identity(), head_of(layer))
+    optimizer = SlimTrain(Adam([nn.Parameter(torch.zeros(1))]), model.head, search=search)
+    z = torch.randn(3, 4) if isinstance(layer, nn.Linear) else torch.randn(3, 4, 9)
+    optimizer.solve(z, torch.ones_like(layer(z)))  # makes what is kept from step to step
+    for _ in range(3):
+        with HostReads() as reads:
+            optimizer.solve(z, torch.ones_like(layer(z)))
+        assert reads.count == 2  # before the factorisation and after the solve
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layer", [nn.Linear(4, 2), nn.Conv2d(4, 2, 3), nn.ConvTranspose2d(4, 2, 4, stride=2)])
+def test_a_solve_on_a_gpu_is_that_on_the_cpu(layer: nn.Module) -> None:
+    shape = (5, 4) if isinstance(layer, nn.Linear) else (5, 4, 9, 8)
+    heads = [head_of(deepcopy(layer).double().to(device)) for device in ("cpu", "cuda")]
+    optimizers = [SlimTrain(Adam([nn.Parameter(torch.zeros(1))]), head, memory_depth=2) for head in heads]
+    for seed in range(5):
+        z = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        y = torch.cos(3 * heads[0](z).detach())
+        for optimizer, head in zip(optimizers, heads, strict=True):
+            optimizer.solve(z.to(head.weight.device), y.to(head.weight.device))
+    torch.testing.assert_close(heads[1].matrix().cpu(), heads[0].matrix(), rtol=1e-8, atol=1e-10)
+
+
 def test_a_batch_of_one_and_a_ragged_last_batch_are_solved() -> None:
     model = network()
     optimizer = slimtrain(model)
@@ -243,6 +286,7 @@ SCHEDULERS: dict[str, Callable[[Optimizer], object]] = {
         o, [lr_scheduler.ConstantLR(o), lr_scheduler.ExponentialLR(o, 0.9)], [1]
     ),
     "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.ExponentialLR(o, 0.9)]),
+    "SWALR": lambda o: SWALR(o, swa_lr=1e-3, anneal_epochs=3),
     "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0),
 }
 
@@ -266,7 +310,7 @@ def test_every_torch_scheduler_drives_the_base_optimizer(name: str) -> None:
 
 
 def test_every_scheduler_of_torch_is_in_the_list() -> None:
-    others = {"LRScheduler", "SWALR", "_LRScheduler"}
+    others = {"LRScheduler", "_LRScheduler"}
     assert {name for name in lr_scheduler.__all__ if name not in others} <= set(SCHEDULERS)
 
 
@@ -326,6 +370,19 @@ def test_a_run_resumes_bit_for_bit_from_files(base: type[Optimizer], depth: int,
     resumed.load_state_dict(state)
     assert run(model, optimizer, 5, first=9) == run(again, resumed, 5, first=9)
     assert all(map(torch.equal, everything(again, resumed), everything(model, optimizer)))
+
+
+def test_a_deep_copy_of_model_and_optimizer_goes_on_bit_for_bit() -> None:
+    model = network()
+    optimizer = slimtrain(model)
+    run(model, optimizer, 3)
+    again, copied = deepcopy((model, optimizer))
+    assert copied.diagnostics == optimizer.diagnostics
+    assert copied.param_groups is copied.base.param_groups
+    assert copied.state is copied.base.state
+    assert run(model, optimizer, 5, first=9) == run(again, copied, 5, first=9)
+    assert all(map(torch.equal, everything(again, copied), everything(model, optimizer)))
+    assert set(vars(optimizer)) - set(vars(optimizer.base)) <= set(vars(copied))
 
 
 def test_memory_is_saved_and_restored_in_double_precision() -> None:

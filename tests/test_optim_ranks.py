@@ -81,11 +81,26 @@ def refused(rank: int) -> str:
     return ""
 
 
+def collectives() -> list[str]:
+    """The calls to other ranks in one solve, by name, in order."""
+    model, (x, y) = network(), data(0)
+    optimizer, called = SlimTrain(Adam(model.features.parameters()), model.head), []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("all_reduce", "broadcast", "all_gather", "reduce", "barrier"):
+            original = getattr(distributed, name)
+            patch.setattr(
+                distributed, name, lambda *a, name=name, call=original, **k: (called.append(name), call(*a, **k))[1]
+            )
+        optimizer.solve(model.features(x), y)
+    return called
+
+
 def rank_of_two(rank: int, folder: str) -> None:
     store = distributed.FileStore(f"{folder}/store", 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     found = {name: solve(rank, shares) for name, shares in SHARES.items()}
-    torch.save({"found": found, "trained": train(rank, 2), "refused": refused(rank)}, f"{folder}/{rank}.pt")
+    results = {"found": found, "trained": train(rank, 2), "refused": refused(rank), "collectives": collectives()}
+    torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -114,3 +129,8 @@ def test_training_with_ddp_is_training_in_one_process(two_ranks: list[dict]) -> 
 def test_all_ranks_refuse_what_one_of_them_has_seen(two_ranks: list[dict]) -> None:
     for each in two_ranks:
         assert each["refused"].startswith("slimTrain step 1: the targets are not finite, weights left as they are")
+
+
+def test_a_solve_takes_one_reduction_and_one_broadcast(two_ranks: list[dict]) -> None:
+    for each in two_ranks:
+        assert each["collectives"] == ["all_reduce", "broadcast"]

@@ -11,9 +11,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from surrogate import plotting
 from surrogate.checks import ResourceError
+from surrogate.plotting import animation
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -180,6 +182,162 @@ def test_nothing_is_clipped() -> None:
     assert all(figure.bbox.padded(1).containsy(box.y0) and figure.bbox.padded(1).containsy(box.y1) for box in boxes)
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
     assert not any(a.padded(-1).overlaps(b.padded(-1)) for a, b in pairs)
+
+
+def boxes_of(figure: Figure) -> None:
+    """Every label lies inside the figure."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    for ax in figure.axes:
+        box = ax.get_tightbbox(renderer)
+        assert figure.bbox.padded(1).contains(box.x0, box.y0)
+        assert figure.bbox.padded(1).contains(box.x1, box.y1)
+
+
+def bar_labels(figure: Figure, ax: Axes) -> list[str]:
+    return [other.get_ylabel() for other in figure.axes if other is not ax]
+
+
+@pytest.mark.parametrize(("signed", "limits"), [(False, (0.0, 3.0)), (True, (-3.0, 3.0))])
+def test_error_maps_are_scaled_from_or_about_zero_with_units_on_the_bar(
+    signed: bool, limits: tuple[float, float]
+) -> None:
+    values = np.array([[1.0, 3.0, -0.5 if signed else 0.5], [0.0, 2.0, 1.0]])
+    coords = {"y": ("y", [0.0, 1.0], {"units": "m"}), "x": ("x", [0.0, 1.0, 2.0], {"units": "m"})}
+    attrs = {"long_name": "mean error", "units": "K"}
+    ax = plotting.plot_error_map(xr.DataArray(values, coords, ("y", "x"), attrs=attrs))
+    assert ax.collections[0].get_clim() == limits
+    assert bar_labels(drawn(ax), ax) == ["mean error [K]"]
+    boxes_of(drawn(ax))
+
+
+@pytest.mark.parametrize("shape", [(9,), (5, 5, 6)])
+def test_error_maps_of_lines_and_blocks(shape: tuple[int, ...]) -> None:
+    ax = plotting.plot_error_map(abs(comparison(*shape)["truth"]))
+    assert ax.get_title() == ("z = 1" if len(shape) == 3 else "")
+    assert ax.get_xlabel() == "x [m]"
+    boxes_of(drawn(ax))
+
+
+def test_cases_are_rows_with_names() -> None:
+    fields = xr.concat([comparison(4, 5)] * 2, xr.DataArray(["worst", "best"], dims="example", name="example"))
+    panels = plotting.plot_cases(fields)
+    assert panels.shape == (2, 3)
+    titles = [row[0].get_title() for row in panels]
+    assert titles == ["worst: truth", "best: truth"]
+    boxes_of(drawn(panels[0, 0]))
+
+
+def test_errors_over_lead_end_where_half_of_the_roll_outs_have_diverged() -> None:
+    values = np.tile(np.arange(1.0, 7.0), (5, 1, 1))
+    values[:3, :, 4:] = np.inf
+    values[4] = np.nan
+    lead = ("lead", np.arange(1, 7) / 2, {"units": "s", "long_name": "lead time"})
+    error = xr.DataArray(values, {"lead": lead}, ("sample", "time", "lead"), attrs={"long_name": "nRMSE"})
+    ax = plotting.plot_error_over_lead({"a": error}, threshold=2.5)
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [1, 2, 3, 4, np.nan, np.nan])
+    assert (ax.get_xlabel(), legend(ax)) == ("lead time [s]", ["a", "threshold 2.5"])
+    boxes_of(drawn(ax))
+
+
+def test_errors_against_a_parameter_show_every_simulation_and_medians_of_neighbours() -> None:
+    parameter = ("sample", np.geomspace(1e-4, 1, 20)[::-1], {"long_name": "diffusivity", "units": "m2 s-1"})
+    error = xr.DataArray(np.arange(20.0)[::-1] + 1, {"sample": parameter}, ("sample",), attrs={"long_name": "error"})
+    ax = plotting.plot_error_against_parameter({"a": error})
+    assert ax.lines[0].get_xdata().size == 20
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3, 8, 13, 18])
+    assert ax.get_xscale() == "log"
+    assert ax.get_xlabel() == "diffusivity [m2 s-1]"
+    boxes_of(drawn(ax))
+
+
+def test_spectra_are_densities_on_whole_wave_numbers_without_the_mean() -> None:
+    bands = {"wave_number": [0.0, 1.0, 2.0, 4.0], "wave_number_to": ("wave_number", [1.0, 2.0, 4.0, 8.0])}
+    attrs = {"long_name": "power", "units": "K2"}
+    power = xr.DataArray([9.0, 5.0, 4.0, 8.0], bands, ("wave_number",), attrs=attrs)
+    ax = plotting.plot_spectra({"target": power, "error": 0.1 * power})
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [5, 2, 2])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, np.sqrt(6), np.sqrt(28)])
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_ylabel()) == ("log", "log", "power [K2]")
+    boxes_of(drawn(ax))
+
+
+def test_learning_curves_show_the_median_and_the_range_over_seeds() -> None:
+    along = ("n", [10, 20, 40], {"long_name": "training simulations"})
+    values = np.array([[3.0, 1.0, 2.0], [1.0, np.nan, 3.0], [np.nan] * 3])
+    error = xr.DataArray(values, {"n": along}, ("n", "seed"), attrs={"long_name": "error"})
+    ax = plotting.plot_learning_curve({"slimtrain": error, "adam": error + 1})
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [10, 20])
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [2, 2])
+    heights = ax.collections[0].get_paths()[0].get_extents()
+    assert (heights.y0, heights.y1) == (1, 3)
+    assert ax.get_xlabel() == "training simulations"
+    boxes_of(drawn(ax))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e3])
+def test_sensitivity_writes_every_number_and_crosses_out_what_is_missing(factor: float) -> None:
+    values = np.array([[0.1, 0.2, np.nan], [0.3, 0.4 * factor, 0.5]])
+    coords = {"memory": [0, 5], "rate": ("rate", [1e-3, 1e-2, 1e-1], {"long_name": "learning rate"})}
+    error = xr.DataArray(values, coords, ("memory", "rate"), attrs={"long_name": "error", "units": "K"})
+    ax = plotting.plot_sensitivity(error)
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["0.1", "0.2", "×", "0.3", f"{0.4 * factor:.3g}", "0.5"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.001", "0.01", "0.1"]
+    assert bar_labels(drawn(ax), ax) == ["error [K]"]
+    boxes_of(drawn(ax))
+
+
+def test_one_number_is_a_map_too() -> None:
+    drawn(plotting.plot_sensitivity(xr.DataArray([[0.0]], {"a": ["x"], "b": ["y"]}, ("a", "b"))))
+
+
+def test_reliability_lies_on_the_diagonal_where_levels_are_kept() -> None:
+    levels = np.array([0.1, 0.5, 0.9])
+    column = ("level", levels)
+    curve = xr.Dataset({"coverage": column, "low": column, "high": column}, {"level": levels})
+    ax = plotting.plot_reliability({"u": curve})
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), ax.lines[1].get_xdata())
+    assert legend(ax) == ["calibrated", "u"]
+    boxes_of(drawn(ax))
+    flat = plotting.plot_pit({"u": xr.DataArray(np.full(10, 0.1), dims="pit_bin")})
+    np.testing.assert_allclose(flat.patches[0].get_data().values, 1)
+    boxes_of(drawn(flat))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_latent_space_states_the_shares(count: int) -> None:
+    shares = {"explained": ("component", [0.75, 0.2][:count])}
+    latent = xr.DataArray(np.random.default_rng(0).normal(size=(9, count)), shares, ("sample", "component"))
+    time = xr.DataArray(np.arange(9.0), dims="sample", attrs={"long_name": "time", "units": "s"})
+    ax = plotting.plot_latent(latent, colour=time)
+    assert ax.get_xlabel() == "component 1 (75 %)"
+    assert bar_labels(drawn(ax), ax) == ["time [s]"]
+    boxes_of(drawn(ax))
+    drawn(plotting.plot_latent(latent))
+
+
+@pytest.mark.parametrize("shape", [(12,), (6, 8), (3, 6, 8)])
+def test_animations_have_a_frame_per_step_and_one_scale(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    fields = xr.concat([comparison(*shape) * (i + 1) for i in range(3)], "lead")
+    fields = fields.assign_coords(lead=("lead", [0.5, 1.0, 1.5], {"units": "s", "long_name": "lead time"}))
+    path = tmp_path / "roll.gif"
+    plotting.save_animation(fields, path)
+    with Image.open(path) as image:
+        assert (image.format, image.n_frames, image.info["loop"]) == ("GIF", 3, 0)
+        frames = []
+        for index in range(3):
+            image.seek(index)
+            frames.append(np.asarray(image.convert("RGB"), dtype=int))
+    assert all((frames[0] != frame).any() for frame in frames[1:])
+
+
+def test_long_roll_outs_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(animation, "FRAMES", 3)
+    fields = xr.concat([comparison(8) * (i + 1) for i in range(9)], "lead").assign_coords(lead=np.arange(9.0))
+    plotting.save_animation(fields, tmp_path / "roll.gif")
+    with Image.open(tmp_path / "roll.gif") as image:
+        assert image.n_frames == 3
 
 
 def test_saved_figures_are_complete_files(tmp_path: Path) -> None:

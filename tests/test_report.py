@@ -9,12 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+import xarray as xr
+from torch import Tensor, nn
 
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
-from surrogate.evaluation import collect_examples, evaluate, save, save_dataset, select_examples
-from surrogate.report import page, write_report
+from surrogate.evaluation import (
+    ErrorMaps,
+    Labels,
+    collect_examples,
+    evaluate,
+    evaluate_uncertainty,
+    latent_space,
+    save,
+    save_dataset,
+    save_uncertainty,
+    select_examples,
+)
+from surrogate.report import html, write_report
 from surrogate.report.runs import read_case
 from surrogate.report.words import compare, findings
 
@@ -101,7 +113,11 @@ def test_one_file_without_script_or_network(compared: Path) -> None:
     assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in content.tags}
     assert all(source.startswith("data:image/png;base64,") for source in content.images())
     figures = sorted(path.name for path in (compared.parent / "figures").iterdir())
-    assert len(figures) == len(content.images()) == 12
+    overview = {"intervals", "error_over_time", "error_histogram", "training", "damping", "running_sum"}
+    cases = {f"case{i}_{name}" for i, name in ((1, "slimtrain"), (2, "adam"))}
+    each = {f"{case}_{kind}" for case in cases for kind in ("worst", "median", "best", "spectra")}
+    assert {name.removesuffix(".png") for name in figures} == overview | each
+    assert len(figures) == len(content.images())
     assert all(name.endswith(".png") for name in figures)
     assert compared.stat().st_size < 10_000_000
 
@@ -141,6 +157,22 @@ def test_equal_cases_are_not_told_apart(tmp_path: Path) -> None:
     assert "With 3 test samples, the intervals are rough." in text
 
 
+def test_an_interrupted_run_is_reported_with_a_caution(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", noise=0.03)
+    assert "interrupted" not in words({"main": folder})
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(facts | {"train_seconds": None}), encoding="utf-8")
+    (folder / "config.yaml").write_text("training: {epochs: 7}\n", encoding="utf-8")
+    assert "main: training was interrupted after 1 of 7 epochs" in words({"main": folder})
+
+
+def test_an_evaluation_older_than_the_end_of_training_is_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", noise=0.03)
+    path = folder / "evaluation" / "metrics.nc"
+    save_dataset(xr.load_dataset(path, engine="h5netcdf").assign_attrs(training_finished=0), path)
+    assert "main: evaluated before its training had ended" in words({"main": folder})
+
+
 def test_cases_with_other_test_samples_are_not_compared(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", noise=0.03)
     fewer = make_run(tmp_path / "b", noise=0.9, samples=11)
@@ -176,6 +208,43 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
     assert {file.parent for file in tmp_path.rglob("*.png")} == {tmp_path / "out" / "figures"}
 
 
+def add_everything(folder: Path, *, samples: int = 12) -> None:
+    """What an autoencoder with uncertainty leaves beside the metrics: maps, a latent space, scores, parameters."""
+    generator = torch.Generator().manual_seed(1)
+    targets = torch.randn(samples * 3, 1, 8, 6, generator=generator, dtype=torch.float64)
+    sample, time = (torch.from_numpy(index.ravel()) for index in np.mgrid[:samples, :3])
+    batch = Batch(targets + torch.randn(targets.shape, generator=generator), targets, sample, time)
+    labels = {"variables": ("u",), "times": [0.0, 0.5, 1.0], "units": ["K"], "given": (0,), "scored": (1,)}
+    maps = ErrorMaps()
+    metrics = evaluate(lambda inputs: inputs, [batch], maps=maps, **labels).assign_attrs(split="test")
+    parameter = ("sample", np.geomspace(1e-3, 1, samples), {"long_name": "diffusivity", "units": "m2 s-1"})
+    save(metrics.assign_coords(parameter_diffusivity=parameter), folder / "evaluation")
+    save_dataset(maps.dataset(("u",), ["K"]), folder / "evaluation" / "maps.nc")
+    scores = evaluate_uncertainty(lambda inputs: (inputs, torch.ones_like(inputs)), [batch], **labels)
+    save_uncertainty(scores.assign_attrs(split="test"), folder / "evaluation")
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(48, 4)).double()
+    latent = latent_space(flat, flat[1], [batch], Labels(**labels))
+    save_dataset(latent, folder / "evaluation" / "latent.nc")
+
+
+def test_what_a_run_offers_beyond_metrics_is_shown(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", noise=0.03)
+    add_everything(folder)
+    path = write_report(tmp_path / "out", {"main": folder}, title="demo", command="c")
+    content = Page(path)
+    names = {file.stem for file in (tmp_path / "out" / "figures").iterdir()}
+    assert {"parameters", *(f"case1_main_{kind}" for kind in ("maps", "spectra", "reliability", "latent"))} <= names
+    with open(folder / "evaluation" / "uncertainty.csv", newline="", encoding="utf-8") as file:
+        rows = {(row["metric"], row["band"]): row for row in csv.DictReader(file)}
+    inside = 100 * float(rows["coverage", "0.9"]["mean"])
+    assert f"predicted standard deviations hold {inside:.4g} % of the values of u" in content.text
+    for score in ("crps", "nll", "sharpness", "rmse"):
+        assert f"{float(rows[score, '']['mean']):.4g}" in content.text
+    assert {row["steps_scored"] for row in rows.values()} == {"t+1"}
+    assert "principal components of 4 latent numbers" in content.text
+    assert content.text.count("steps given t+0, scored t+1") == 4  # every table says so
+
+
 def test_zero_targets_are_stated(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", noise=0.03)
     batch = Batch(torch.ones(2, 1, 4), torch.zeros(2, 1, 4), torch.arange(2), torch.zeros(2, dtype=torch.long))
@@ -186,12 +255,12 @@ def test_zero_targets_are_stated(tmp_path: Path) -> None:
 
 
 def test_a_full_page_names_the_figures_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "IMAGE_BYTES", 30_000)
+    monkeypatch.setattr(html, "IMAGE_BYTES", 30_000)
     runs = {"main": make_run(tmp_path / "run", noise=0.03)}
     content = Page(write_report(tmp_path / "out", runs, title="demo", command="c"))
     links = [str(attributes["href"]) for tag, attributes in content.tags if tag == "a"]
     assert links
-    assert len(links) + len(content.images()) == 5
+    assert len(links) + len(content.images()) == 6
     assert all((tmp_path / "out" / link).is_file() for link in links)
 
 

@@ -15,17 +15,18 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
-from surrogate.data.hdf5 import H5Array, open_file
+from surrogate.data.formats.lazy import BLOCK_BYTES
+from surrogate.data.formats.pdebench import known_axes as pdebench_axes
+from surrogate.data.formats.pdebench import seeds
+from surrogate.data.formats.the_well import known_axes as well_axes
+from surrogate.data.formats.variables import attributes, is_variable, mapped_variables, named_axes
+from surrogate.data.hdf5.array import H5Array, open_file
+from surrogate.data.hdf5.choice import Choice, choose
+from surrogate.data.hdf5.storage import filter_names, h5_array, missing_chunks
 from surrogate.data.layouts import Paths, chosen_layout, find_files, open_snapshots
-from surrogate.data.lazy import BLOCK_BYTES
 from surrogate.data.mapping import Layout, Mapping
-from surrogate.data.pdebench import known_axes as pdebench_axes
-from surrogate.data.pdebench import seeds
-from surrogate.data.storage import filter_names, h5_array, missing_chunks
 from surrogate.data.suggest import Candidate, propose_axes, suggest_config, suggest_named
-from surrogate.data.the_well import known_axes as well_axes
 from surrogate.data.values import ValueReport, look
-from surrogate.data.variables import attributes, is_variable, mapped_variables, named_axes
 
 __all__ = ["Description", "ValueReport", "VariableReport", "describe", "render"]
 
@@ -50,6 +51,7 @@ class VariableReport:
         memory_bytes: Bytes of the values.
         unwritten: Chunks that were declared, but never written.
         amplification: Bytes decoded to read one random snapshot, over the bytes wanted.
+        reading: How a stream reads it; None where it cannot.
         values: What the values look like; None where they cannot be read.
         problem: Why they cannot be read.
     """
@@ -65,6 +67,7 @@ class VariableReport:
     memory_bytes: int
     unwritten: int
     amplification: float
+    reading: Choice | None
     values: ValueReport | None
     problem: str | None
 
@@ -211,9 +214,10 @@ def _links(group: h5py.Group) -> Iterator[str]:
 def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableReport:
     shape = dataset.shape or ()
     axes = axes or (named_axes(dataset) if dataset.shape is not None else None)
-    values, problem = None, None
+    values, problem, reading = None, None, None
     try:
-        values = look(h5_array(dataset))
+        array = h5_array(dataset)
+        values, reading = look(array), choose(array)
     except DataError as error:
         problem = str(error)
     units = attributes(dataset).get("units")
@@ -229,6 +233,7 @@ def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableRepo
         memory_bytes=math.prod(shape) * dataset.dtype.itemsize if dataset.shape is not None else 0,
         unwritten=missing_chunks(dataset)[0],
         amplification=amplification(shape, axes or propose_axes(shape, {}), dataset.chunks),
+        reading=reading,
         values=values,
         problem=problem,
     )
@@ -295,6 +300,8 @@ def _lines(report: VariableReport) -> Iterator[str]:
     storage = f"chunks {report.chunks}" if report.chunks else "contiguous"
     sizes = f"{_size(report.stored_bytes)} stored, {_size(report.memory_bytes)} in memory"
     yield f"  {storage}, compression {report.compression}, {sizes}, read amplification {report.amplification:.3g}"
+    if report.reading:
+        yield f"  read by {report.reading.way} ({report.reading.reason})"
     if report.unwritten:
         yield f"  {report.unwritten} chunks never written"
     if report.values:

@@ -12,16 +12,16 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import DataError
-from surrogate.data.detect import Detection, detect
-from surrogate.data.hdf5 import open_file, stamp
-from surrogate.data.join import Part, join_parts
-from surrogate.data.lazy import BLOCK_BYTES, assemble, block_shape
+from surrogate.data.formats.detect import Detection, detect
+from surrogate.data.formats.join import Part, join_parts
+from surrogate.data.formats.lazy import BLOCK_BYTES, assemble, block_shape
+from surrogate.data.formats.pdebench import read_pdebench
+from surrogate.data.formats.text import decode_text
+from surrogate.data.formats.the_well import SPLITS, read_well, split_of
+from surrogate.data.formats.variables import attributes, mapped_variables, named_variables
+from surrogate.data.hdf5.array import open_file, stamp
 from surrogate.data.mapping import Layout, Mapping
-from surrogate.data.pdebench import read_pdebench
 from surrogate.data.store import MANIFEST, read_manifest
-from surrogate.data.text import decode_text
-from surrogate.data.the_well import SPLITS, read_well, split_of
-from surrogate.data.variables import attributes, mapped_variables, named_variables
 
 __all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "find_files", "open_snapshots"]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from surrogate.checks import ConfigError
 from surrogate.config import Settings
 
 __all__ = ["LAYOUTS", "LEADING", "Layout", "LayoutName", "MappedVariable", "Mapping", "in_order", "is_channel"]
@@ -76,6 +78,17 @@ class Mapping(Settings):
         if clash:
             raise ValueError(f"'{clash[0]}' is taken as the name of an axis or coordinate; rename the variable")
         return self
+
+    def only(self, names: Collection[str]) -> Mapping:
+        """The mapping without variables that are not named; coordinates stay.
+
+        Raises:
+            ConfigError: It declares none of them.
+        """
+        kept = {name: variable for name, variable in self.variables.items() if name in names}
+        if not kept:
+            raise ConfigError(f"the layout declares {', '.join(self.variables)}, but not {', '.join(names)}; add these")
+        return self.model_copy(update={"variables": kept})
 
 
 def _kind(layout: Any) -> str:

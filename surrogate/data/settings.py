@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -60,12 +60,15 @@ class SplitSettings(Settings):
         test: Fraction or number of the simulations, or a named group.
         train: Number of training simulations; None takes all that are left. Smaller sets lie within larger ones.
         seed: Seed of the draw.
+        train_seed: Another draw of the training simulations from those that are left, with the same validation and
+            test simulations; None takes them in the order of `seed`.
     """
 
     validation: Count | Fraction | NamedGroup = 0.1
     test: Count | Fraction | NamedGroup = 0.1
     train: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+    train_seed: int | None = Field(default=None, ge=0)
 
 
 class DataSettings(Settings):
@@ -80,6 +83,9 @@ class DataSettings(Settings):
         window: Steps of a sample; only where there is a time axis.
         split: Which simulations train, validate and test.
         by: Coordinate that names the simulation where several samples belong to one; None makes each its own.
+        normalize: Mean and deviation by which the network sees the data: of each `channel`, or of each `pixel`.
+        nonfinite: What NaN and Inf are: an `error`, a reason to `drop` their simulation, or values to `mask`, which
+            become the mean of their variable while `<name>_valid` tells where they were.
     """
 
     path: str = Field(min_length=1)
@@ -89,6 +95,8 @@ class DataSettings(Settings):
     window: Window | None = None
     split: SplitSettings = SplitSettings()
     by: str | None = None
+    normalize: Literal["channel", "pixel"] = "channel"
+    nonfinite: Literal["error", "drop", "mask"] = "error"
 
     @model_validator(mode="after")
     def _once(self) -> Self:

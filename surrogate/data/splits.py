@@ -16,7 +16,7 @@ PARTS = ("train", "validation", "test")
 def split(ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None) -> dict[str, xr.Dataset]:
     """Training, validation and test data that share no simulation.
 
-    The draw depends on the seed and the simulations alone; smaller training sets lie within larger ones.
+    The draw depends on the seeds and the simulations alone; smaller training sets lie within larger ones.
 
     Arguments:
         ds: The data.
@@ -80,6 +80,8 @@ def _draw(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -> d
             count = max(1, round(size * total)) if 0 < size < 1 else int(size)
             parts[name], left = left[:count], left[count:]
             _check_count(name, count, len(parts[name]), total)
+    if settings.train_seed is not None:
+        left = np.random.default_rng([settings.seed, settings.train_seed]).permutation(left)
     parts["train"] = left if settings.train is None else left[: settings.train]
     _check_disjoint(parts)
     _check_count("train", settings.train or 1, len(parts["train"]), total)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from surrogate.checks import DataError
 from surrogate.config import Settings
-from surrogate.data.raw import BLOCK_BYTES, reserve, set_attributes, write_file
+from surrogate.data.hdf5.raw import BLOCK_BYTES, Room, filling, reserve, set_attributes, write_file
 from surrogate.files import replacing, sha256
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Manifest",
     "Shard",
     "check_shard",
+    "filling_shard",
     "read_manifest",
     "verify",
     "write_manifest",
@@ -104,6 +106,25 @@ def write_shard(
         raise DataError(f"nothing to write to {path}: the data set has the sizes {dict(dataset.sizes)}")
     written = write_file(path, partial(_declare, dataset, path), block_bytes=block_bytes, reread=reread, done=done)
     return Shard(file=path.name, samples=samples, bytes=written.bytes, sha256=written.sha256)
+
+
+@contextmanager
+def filling_shard(path: Path, template: xr.Dataset, later: Collection[str]) -> Iterator[Room]:
+    """A file such as `write_shard` makes, of whose variables some are filled in by the caller, in any order.
+
+    Arguments:
+        path: The file; it becomes visible, or replaces an older version, when the block ends without an error.
+        template: Variables as for `write_shard`; of those to be filled in only type, axes and attributes matter.
+        later: Names of the variables to be filled in.
+
+    Raises:
+        ResourceError: The disk is full, read-only or out of quota.
+    """
+    with filling(path, partial(_declare, template, path)) as room:
+        for name, variable in room.values.items():
+            if name not in later:
+                room.put(name, 0, variable.values)
+        yield room
 
 
 def _declare(dataset: xr.Dataset, path: Path, file: h5py.File) -> dict[str, xr.Variable]:

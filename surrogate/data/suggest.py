@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from surrogate.data.formats.ragged import STEPS
 from surrogate.data.mapping import LEADING, is_channel
 
 __all__ = ["Candidate", "propose_axes", "suggest_config", "suggest_named"]
@@ -108,7 +109,7 @@ def suggest_named(path: str, layout: str, opened: xr.Dataset) -> str:
         layout: Name of the layout.
         opened: The files, opened in it.
     """
-    own = {*opened.dims, "origin", "group", "seed"}
+    own = {*opened.dims, "origin", "group", "seed", STEPS}
     names = [name for name, variable in opened.variables.items() if name not in own and variable.dtype.kind in "fiu"]
     names = [name for name in names if name in opened.data_vars or _differs(opened.variables[name])]
     lines = ["data:", f"  path: {_quoted(path)}", f"  layout: {layout}"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surrogate.data.hdf5 import H5Array
-from surrogate.data.lazy import BLOCK_BYTES, block_shape
+from surrogate.data.formats.lazy import BLOCK_BYTES, block_shape
+from surrogate.data.hdf5.array import H5Array
 
 __all__ = ["ValueReport", "look"]
 

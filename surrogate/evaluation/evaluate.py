@@ -12,12 +12,14 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.checks import DataError, NumericalError
-from surrogate.evaluation.metrics import METRICS, points
+from surrogate.evaluation.maps import ErrorMaps
+from surrogate.evaluation.metrics import GRID_METRICS, METRICS, points
+from surrogate.evaluation.spectral import BANDS, band_power, coefficients, frmse, log_edges
+from surrogate.evaluation.table import Columns, Labels, collect, grid, join_tables
 
-__all__ = ["Predict", "evaluate", "predict_batch", "relative_l2_of"]
+__all__ = ["SPECTRA", "Predict", "evaluate", "mean_relative_l2", "merge", "predict_batch", "relative_l2_of"]
 
 Predict = Callable[[Tensor], Tensor]
-Columns = dict[str, np.ndarray]
 
 DESCRIPTIONS = {
     "relative_l2": "relative L2 error of one sample, time and variable",
@@ -28,35 +30,38 @@ DESCRIPTIONS = {
     "conserved_error": "mean over space of the error",
     "squared_error": "sum over space of the squared error",
     "squared_target": "sum over space of the squared target",
+    "brmse": "root mean square error over the boundary cells",
+    "target_variance": "variance of the target over space",
+    "frmse": "root mean square Fourier coefficient of the error, by band of the wave number",
+    "spectral_error": "power of the error, by band of the wave number",
+    "spectral_target": "power of the target, by band of the wave number",
+    "spectral_prediction": "power of the prediction, by band of the wave number",
 }
+SPECTRA = ("spectral_error", "spectral_target", "spectral_prediction")
 
 
 def evaluate(
     predict: Predict,
     batches: Iterable[Batch],
     *,
+    maps: ErrorMaps | None = None,
     variables: Sequence[str],
-    times: Sequence[float] | np.ndarray | xr.DataArray | None = None,
-    simulations: Sequence[Any] | np.ndarray | xr.DataArray | None = None,
-    units: Sequence[str] | None = None,
-    given: Sequence[int] = (),
-    scored: Sequence[int] = (),
+    **labels: Any,
 ) -> xr.Dataset:
     """Score every sample of a stream.
 
     Arguments:
         predict: Inputs (B, C, *S) to targets (B, M, *S), both in physical units.
         batches: The samples, in any order and any grouping; the result does not depend on it.
+        maps: Errors per grid point, to which every batch is added.
         variables: Names of the M target variables.
-        times: Physical time of every step of the data; the index of the step without it; a `DataArray` keeps its units.
-        simulations: Identity of every position along the sample axis of the data; without it, the position.
-        units: Unit of every target variable; "" where unknown.
-        given: Positions in the window of the steps that the predictor sees; written down, not used.
-        scored: Positions of the steps that it is scored on; written down, not used.
+        labels: `units`, `times`, `simulations`, `given` and `scored`, as `Labels` explains them.
 
     Returns:
-        Dimensions (sample, time, variable), where time is that of the first step given; one variable per metric, the
-        sums they derive from, and `relative_l2_sample` (sample,), the error over all times and variables of a sample.
+        Dimensions (sample, time, variable), where time is that of the first step given; one variable per metric and the
+        sums they derive from. On a grid, `frmse` has a dimension `band` beside these and the spectra `wave_number`.
+        `relative_l2_variable` (sample, variable) is the error over all times of a sample, and `relative_l2_sample`
+        (sample,) its mean over the variables, so that no unit weighs more than another.
         NaN marks a metric that does not exist because its target is zero or constant; the attributes count them.
 
     Raises:
@@ -64,26 +69,29 @@ def evaluate(
         DataError: Shapes do not fit, a target is not finite, a sample comes twice, or there are none.
     """
     parts: list[Columns] = []
+    shape: tuple[int, ...] = ()
     size = 0
     for batch in batches:
         prediction = predict_batch(predict, batch, variables)
         parts.append(_score(prediction, batch))
-        size = points(batch.targets)
-    if not parts:
-        raise DataError("evaluation: the stream has no samples; check the split and the window")
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    result = _grid(columns, variables)
-    result = result.assign_coords(
-        time=("time", _pick(times, result["step"].values), dict(getattr(times, "attrs", {}))),
-        simulation=("sample", _pick(simulations, result["sample"].values)),
-        units=("variable", list(units) if units is not None else [""] * len(variables)),
-    )
-    result["relative_l2_sample"] = relative_l2_of(result, ("time", "variable"))
-    result["relative_l2_sample"].attrs["long_name"] = "relative L2 error over all times and variables of a sample"
-    present = max(given, default=0)
-    result.attrs |= _facts(result, size)
-    result.attrs |= {"steps_given": _steps(given, present), "steps_scored": _steps(scored, present)}
-    return result
+        size, shape = points(batch.targets), tuple(batch.targets.shape[2:])
+        if maps is not None:
+            maps.add(prediction.numpy(), batch.targets.detach().cpu().double().numpy())
+    dims, coords = _axes(shape, variables)
+    result = grid(collect(parts), dims, coords)
+    for name in dims:
+        result[name].attrs["long_name"] = DESCRIPTIONS[name]
+    result = Labels(variables, **labels).put_on(result)
+    return _complete(result.assign_attrs(points=size))
+
+
+def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """One evaluation from those of disjoint chunks or ranks, bit for bit the one that all samples together give.
+
+    Raises:
+        DataError: There are none, a pair of sample and time is in two of them, or they were scored in different ways.
+    """
+    return _complete(join_tables(parts))
 
 
 def predict_batch(predict: Predict, batch: Batch, variables: Sequence[str]) -> Tensor:
@@ -95,21 +103,42 @@ def predict_batch(predict: Predict, batch: Batch, variables: Sequence[str]) -> T
     """
     with torch.no_grad():
         prediction = predict(batch.inputs).detach().to("cpu", torch.float64)
-    if prediction.shape != batch.targets.shape or prediction.shape[1] != len(variables):
-        raise DataError(
-            f"evaluation: the predictor gave shape {tuple(prediction.shape)}, expected {tuple(batch.targets.shape)} "
-            f"with {len(variables)} variables ({', '.join(variables)}); does it belong to these data?"
-        )
-    _refuse_non_finite(batch.targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
+    check_shape(prediction, batch, variables)
+    refuse_non_finite_targets(batch, variables)
     remedy = "train longer, with a smaller learning rate, or on data that cover this case"
     _refuse_non_finite(prediction, batch, variables, NumericalError, "prediction", remedy)
     return prediction
 
 
+def check_shape(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> None:
+    """Refuse a prediction of another shape than the targets."""
+    if prediction.shape != batch.targets.shape or prediction.shape[1] != len(variables):
+        raise DataError(
+            f"evaluation: the predictor gave shape {tuple(prediction.shape)}, expected {tuple(batch.targets.shape)} "
+            f"with {len(variables)} variables ({', '.join(variables)}); does it belong to these data?"
+        )
+
+
+def refuse_non_finite_targets(batch: Batch, variables: Sequence[str]) -> None:
+    """Refuse targets that are not finite, with their place."""
+    _refuse_non_finite(batch.targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
+
+
 def relative_l2_of(metrics: xr.Dataset, dims: Sequence[str]) -> xr.DataArray:
-    """||p - q|| / ||q|| over space and `dims`, from the stored sums; NaN where the target is zero."""
+    """||p - q|| / ||q|| over space and `dims`, from the stored sums; NaN where the target is zero.
+
+    Over several variables the one with the largest numbers weighs most: see `mean_relative_l2`.
+    """
     error, target = metrics["squared_error"].sum(dims), metrics["squared_target"].sum(dims)
     return (error / target.where(target > 0)) ** 0.5
+
+
+def mean_relative_l2(metrics: xr.Dataset, dims: Sequence[str] = ()) -> xr.DataArray:
+    """||p - q|| / ||q|| over space and `dims` of every variable, then the mean over variables, whatever their units.
+
+    A variable whose target is zero is left out of the mean; NaN where all are zero.
+    """
+    return relative_l2_of(metrics, dims).mean("variable")
 
 
 def _refuse_non_finite(
@@ -126,56 +155,46 @@ def _refuse_non_finite(
 
 def _score(prediction: Tensor, batch: Batch) -> Columns:
     targets = batch.targets.to("cpu", torch.float64)
-    columns = {name: metric(prediction, targets).numpy() for name, metric in METRICS.items()}
+    measures = METRICS | GRID_METRICS
+    columns = {name: metric(prediction, targets).numpy() for name, metric in measures.items()}
+    if targets.ndim > 2:
+        edges = log_edges(targets.shape[2:])
+        spectra = (prediction - targets, targets, prediction)
+        columns |= {name: band_power(f, edges).numpy() for name, f in zip(SPECTRA, spectra, strict=True)}
+        columns["frmse"] = frmse(prediction, targets).numpy()
     return columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()}
 
 
-def _grid(columns: Columns, variables: Sequence[str]) -> xr.Dataset:
-    """Columns (row, variable) to (sample, time, variable), NaN where a pair of sample and time was not scored."""
-    samples, row_sample = np.unique(columns["sample"], return_inverse=True)
-    steps, row_step = np.unique(columns["step"], return_inverse=True)
-    scored = np.zeros((len(samples), len(steps)), dtype=np.int64)
-    np.add.at(scored, (row_sample, row_step), 1)
-    if scored.max() > 1:
-        sample, step = (int(index[0]) for index in np.nonzero(scored > 1))
-        raise DataError(
-            f"evaluation: sample {samples[sample]} at step {steps[step]} comes {scored[sample, step]} times; "
-            "give a stream of one epoch"
-        )
-    dims = ("sample", "time", "variable")
-    coords = {"sample": samples, "step": ("time", steps), "variable": list(variables)}
-    result = xr.Dataset(coords=coords, attrs={"scored": int(scored.sum())})
-    for name in METRICS:
-        values = np.full((*scored.shape, len(variables)), np.nan)
-        values[row_sample, row_step] = columns[name]
-        result[name] = xr.DataArray(values, dims=dims, attrs={"long_name": DESCRIPTIONS[name]})
-    return result
-
-
-def _facts(result: xr.Dataset, size: int) -> dict[str, Any]:
-    """What was scored, and how many targets allow no relative error."""
-    scored = result["squared_target"].notnull()
-    return {
-        "samples": result.sizes["sample"],
-        "times": result.sizes["time"],
-        "points": size,
-        "zero_targets": int((result["squared_target"] == 0).sum()),
-        "constant_targets": int((scored & result["vrmse"].isnull()).sum()) if size > 1 else 0,
+def _axes(shape: tuple[int, ...], variables: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, Any]]:
+    """Axes after (sample, time) of every metric, and their coordinates."""
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(METRICS | GRID_METRICS, ("variable",))
+    coords: dict[str, Any] = {"variable": list(variables)}
+    if not shape:
+        return dims, coords
+    edges = np.array(log_edges(shape))
+    dims |= {"frmse": ("variable", "band")} | dict.fromkeys(SPECTRA, ("variable", "wave_number"))
+    coords |= {
+        "band": list(BANDS),
+        "band_range": ("band", [f"[{low:g}, {high:g})" for low, high in BANDS.values()]),
+        "wave_number": ("wave_number", edges[:-1], {"long_name": "wave number from", "units": "cycles per box"}),
+        "wave_number_to": ("wave_number", edges[1:], {"units": "cycles per box"}),
+        "coefficients": ("wave_number", coefficients(shape, edges.tolist())),
     }
+    return dims, coords
 
 
-def _pick(labels: Sequence[Any] | np.ndarray | xr.DataArray | None, positions: np.ndarray) -> np.ndarray:
-    if labels is None:
-        return positions
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or positions.max() >= len(labels):
-        raise DataError(
-            f"evaluation: position {positions.max()} needs a label, but labels of shape {labels.shape} were given; "
-            "pass one time per step and one simulation per sample of the data that are streamed"
-        )
-    return labels[positions]
-
-
-def _steps(offsets: Sequence[int], present: int) -> str:
-    """Steps counted from the last one given, as in the names of a stream's channels."""
-    return ", ".join(f"t{offset - present:+d}" for offset in offsets) or "not stated"
+def _complete(result: xr.Dataset) -> xr.Dataset:
+    """The data set with what derives from its sums, and with how many targets allow no relative error."""
+    per_variable = relative_l2_of(result, ("time",)).transpose("sample", "variable")
+    result["relative_l2_variable"] = per_variable.assign_attrs(
+        long_name="relative L2 error over all times of a sample, by variable"
+    )
+    result["relative_l2_sample"] = per_variable.mean("variable").assign_attrs(
+        long_name="relative L2 error over all times of a sample, mean over variables"
+    )
+    scored = result["squared_target"].notnull()
+    size = int(result.attrs["points"])
+    return result.assign_attrs(
+        zero_targets=int((result["squared_target"] == 0).sum()),
+        constant_targets=int((scored & result["vrmse"].isnull()).sum()) if size > 1 else 0,
+    )

@@ -9,15 +9,14 @@ import xarray as xr
 
 from surrogate.batch import Batch
 from surrogate.checks import DataError
-from surrogate.evaluation.evaluate import Predict, predict_batch, relative_l2_of
+from surrogate.evaluation.evaluate import Predict, mean_relative_l2, predict_batch
+from surrogate.evaluation.maps import Axis, space_of
 
 __all__ = ["collect_examples", "select_examples"]
 
-Axis = np.ndarray | xr.DataArray
-
 
 def select_examples(metrics: xr.Dataset) -> xr.Dataset:
-    """The pairs of sample and time with the worst, the median and the best relative L2 error over all variables.
+    """The pairs of sample and time with the worst, the median and the best relative L2 error, mean over variables.
 
     Pairs whose target is zero are ranked by nothing and never chosen; when every target is zero, the squared error
     ranks. Fewer than three pairs give fewer examples.
@@ -29,7 +28,7 @@ def select_examples(metrics: xr.Dataset) -> xr.Dataset:
         The metrics of the chosen pairs, with dimensions (example, variable); `sample`, `step`, `time` and `simulation`
         say which they are.
     """
-    errors = relative_l2_of(metrics, ("variable",))
+    errors = mean_relative_l2(metrics)
     if not errors.notnull().any():
         errors = metrics["squared_error"].sum("variable", skipna=False)
     flat = errors.transpose("sample", "time").values.ravel()
@@ -37,7 +36,7 @@ def select_examples(metrics: xr.Dataset) -> xr.Dataset:
     ranks = {(len(order) - 1) // 2: "median", 0: "best", len(order) - 1: "worst"}  # later names win a rank
     chosen = {ranks[rank]: order[rank] for rank in sorted(ranks, reverse=True)}
     sample, time = np.unravel_index(list(chosen.values()), (metrics.sizes["sample"], metrics.sizes["time"]))
-    picks = metrics.drop_vars("relative_l2_sample").isel(
+    picks = metrics.drop_vars(["relative_l2_sample", "relative_l2_variable"]).isel(
         sample=xr.DataArray(sample, dims="example"), time=xr.DataArray(time, dims="example")
     )
     return picks.assign_coords(example=list(chosen)).assign(error_of_pair=("example", flat[list(chosen.values())]))
@@ -86,12 +85,7 @@ def collect_examples(
 def _dataset(
     picks: xr.Dataset, truth: np.ndarray, prediction: np.ndarray, coordinates: Mapping[str, Axis] | None
 ) -> xr.Dataset:
-    shape = truth.shape[2:]
-    space: Mapping[str, Axis] = coordinates or {f"axis_{i}": np.arange(n) for i, n in enumerate(shape)}
-    if tuple(len(axis) for axis in space.values()) != shape:
-        lengths = {name: len(axis) for name, axis in space.items()}
-        raise DataError(f"examples: coordinates {lengths} do not fit fields of shape {shape}; give one per axis")
+    space = space_of(truth.shape[2:], coordinates)
     dims = ("example", "variable", *space)
-    labels = {name: (name, np.asarray(axis), dict(getattr(axis, "attrs", {}))) for name, axis in space.items()}
-    result = picks.assign_coords(labels)
+    result = picks.assign_coords(space)
     return result.assign(truth=(dims, truth), prediction=(dims, prediction), error=(dims, prediction - truth))

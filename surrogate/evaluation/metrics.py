@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "GRID_METRICS",
     "METRICS",
+    "brmse",
     "conserved_error",
     "max_error",
     "nrmse",
@@ -23,6 +25,7 @@ __all__ = [
     "rmse",
     "squared_error",
     "squared_target",
+    "target_variance",
     "vrmse",
 ]
 
@@ -72,11 +75,28 @@ def vrmse(prediction: Tensor, target: Tensor, *, epsilon: float = 0.0) -> Tensor
 
     Source: Ohana et al., The Well, 2024.
     """
+    return _ratio(rmse(prediction, target), (target_variance(prediction, target) + epsilon).sqrt())
+
+
+def target_variance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Unbiased variance of q over space, exactly zero where q is constant; what VRMSE divides by."""
     rows = _rows(_double(target))
     centred = rows - _sum(rows)[..., None] / points(target)
     constant = rows.amax(-1) == rows.amin(-1)  # rounding would leave a tiny variance
-    variance = torch.where(constant, 0.0, _sum(centred**2) / max(points(target) - 1, 1))
-    return _ratio(rmse(prediction, target), (variance + epsilon).sqrt())
+    return torch.where(constant, 0.0, _sum(centred**2) / max(points(target) - 1, 1))
+
+
+def brmse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Root mean square error over the boundary cells, each of them once; a point without space is its own boundary.
+
+    Source: Takamoto et al., PDEBench, 2022, whose code sums over faces, so that an edge of the grid counts twice.
+    """
+    squares = _rows((_double(prediction) - _double(target)) ** 2)
+    inner = torch.zeros(target.shape[2:], dtype=torch.bool)
+    if inner.ndim:
+        inner[(slice(1, -1),) * inner.ndim] = True
+    edge = squares[..., ~inner.reshape(-1)]
+    return (_sum(edge) / edge.shape[-1]).sqrt()
 
 
 def conserved_error(prediction: Tensor, target: Tensor) -> Tensor:
@@ -94,6 +114,9 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "squared_error": squared_error,
     "squared_target": squared_target,
 }
+
+# These depend on where the points lie, or on the target alone.
+GRID_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"brmse": brmse, "target_variance": target_variance}
 
 
 def _double(values: Tensor) -> Tensor:

@@ -1,91 +1,95 @@
-"""How sure an average over few test samples is, and whether two cases differ on the same samples."""
+"""How sure an average is: bootstrap intervals over simulations, and over seeds where there are several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import comb
+from math import sqrt
+from typing import Any
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
-__all__ = ["DRAWS", "LEVEL", "Comparison", "bootstrap_means", "compare_cases", "interval"]
+__all__ = ["DRAWS", "LEVEL", "bootstrap_means", "cluster_codes", "cluster_means", "interval"]
 
 LEVEL = 0.9
 DRAWS = 2000
 BLOCK = 1_000_000  # numbers drawn at a time
 
 
-def bootstrap_means(values: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Means of `draws` samples of the same size, drawn with replacement.
+def cluster_codes(clusters: Any, count: int) -> np.ndarray:
+    """Number of the cluster of every value, 0, 1, ...; without clusters each value is one of its own."""
+    if clusters is None:
+        return np.arange(count)
+    labels = np.asarray(clusters)
+    if labels.shape != (count,):
+        raise ValueError(f"clusters: expected one label for each of {count} values, got shape {labels.shape}")
+    return np.unique(labels, return_inverse=True)[1]
 
-    Source: Efron, Bootstrap methods: another look at the jackknife, 1979.
-    """
-    generator, n = np.random.default_rng(seed), len(values)
-    block = max(1, BLOCK // n)
-    sizes = np.diff([*range(0, draws, block), draws])
-    return np.concatenate([values[generator.integers(n, size=(int(size), n))].mean(1) for size in sizes])
+
+def cluster_means(values: np.ndarray, clusters: Any = None) -> np.ndarray:
+    """Mean of every cluster along the last axis, in the order of the sorted labels."""
+    sums, counts = _cluster_sums(values, clusters)
+    return sums / counts
 
 
-def interval(values: np.ndarray, *, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean; NaN for fewer than two values, which tell nothing about the spread.
+def bootstrap_means(values: np.ndarray, *, clusters: Any = None, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Means of `draws` resamples of whole clusters, drawn with replacement.
+
+    Values of one simulation are not independent, so that simulations are drawn and not values. With a leading axis of
+    seeds, seeds and clusters are drawn independently of each other, since the same simulations test every seed.
 
     Arguments:
-        values: One finite number per sample, with shape (B,).
+        values: Finite numbers, with shape (B,), or (seeds, B).
+        clusters: Label of the simulation of each of the B values; without it each is its own.
+        draws: Number of resamples.
+        seed: Seed of the draws.
+
+    Source: Efron, Bootstrap methods: another look at the jackknife, 1979; Owen, The pigeonhole bootstrap, 2007.
+    """
+    sums, counts = _cluster_sums(np.asarray(values, dtype=np.float64), clusters)
+    generator, n = np.random.default_rng(seed), len(counts)
+    block = max(1, BLOCK // n)
+    sizes = [int(size) for size in np.diff([*range(0, draws, block), draws])]
+    if sums.ndim == 1:
+        picks = (generator.integers(n, size=(size, n)) for size in sizes)
+        return np.concatenate([sums[pick].sum(1) / counts[pick].sum(1) for pick in picks])
+    return np.concatenate([_crossed(sums, counts, size, generator) for size in sizes])
+
+
+def interval(values: np.ndarray, *, clusters: Any = None, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean; NaN for fewer than two clusters, which tell nothing about the spread.
+
+    The percentiles are moved outwards as far as Student's t interval lies outside the one that a percentile bootstrap
+    of n normal values gives, which is too narrow for few simulations.
+
+    Arguments:
+        values: Finite numbers, with shape (B,), or (seeds, B).
+        clusters: Label of the simulation of each of the B values; without it each is its own.
         level: Probability that the interval stands for.
         seed: Seed of the draws.
+
+    Source: Hesterberg, What teachers should know about the bootstrap, 2015, section 4.3 (expanded percentiles).
     """
-    if len(values) < 2:
+    values = np.asarray(values, dtype=np.float64)
+    units = len(np.unique(cluster_codes(clusters, values.shape[-1])))
+    units = min([units, *values.shape[:-1]])  # the scarcer of seeds and simulations
+    if units < 2:
         return float("nan"), float("nan")
-    low, high = np.quantile(bootstrap_means(values, seed=seed), [(1 - level) / 2, (1 + level) / 2])
+    tail = float(ndtr(-sqrt(units / (units - 1)) * stdtrit(units - 1, (1 + level) / 2)))
+    low, high = np.quantile(bootstrap_means(values, clusters=clusters, seed=seed), [tail, 1 - tail])
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A case against the best one, over the same samples.
-
-    Arguments:
-        verdict: "better", "worse" or "not told apart": the case against the best.
-        difference: Mean over samples of its error less the best's.
-        low: Lower end of the bootstrap interval of the difference.
-        high: Upper end.
-        level: Probability of the interval, corrected for the number of pairs.
-        samples: Number of samples compared.
-    """
-
-    verdict: str
-    difference: float
-    low: float
-    high: float
-    level: float
-    samples: int
+def _cluster_sums(values: np.ndarray, clusters: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the values of every cluster, with shape (..., clusters), and their number, with shape (clusters,)."""
+    codes = cluster_codes(clusters, values.shape[-1])
+    counts = np.bincount(codes)
+    sums = np.zeros((len(counts), *values.shape[:-1]))
+    np.add.at(sums, codes, np.moveaxis(values, -1, 0))
+    return np.moveaxis(sums, 0, -1), counts
 
 
-def compare_cases(errors: Mapping[str, np.ndarray], *, level: float = LEVEL, seed: int = 0) -> dict[str, Comparison]:
-    """Paired bootstrap of every case against the one with the lowest mean error.
-
-    The level is corrected for all pairs of cases (Bonferroni), since the best is chosen after looking.
-
-    Arguments:
-        errors: Error of every sample by case, each with shape (B,), the same samples in the same order;
-            a sample that is NaN anywhere is left out everywhere.
-        level: Probability of a single comparison.
-        seed: Seed of the draws.
-
-    Returns:
-        One comparison for every case but the best, in the order of their mean errors; none without common samples.
-    """
-    table = np.stack(list(errors.values()))
-    table = table[:, np.isfinite(table).all(0)]
-    if table.shape[1] == 0:
-        return {}
-    names, order = list(errors), np.argsort(table.mean(1), kind="stable")
-    corrected = 1 - (1 - level) / max(comb(len(names), 2), 1)
-    best = table[order[0]]
-    return {names[i]: _compare(table[i] - best, corrected, seed) for i in order[1:]}
-
-
-def _compare(differences: np.ndarray, level: float, seed: int) -> Comparison:
-    low, high = interval(differences, level=level, seed=seed)
-    verdict = "worse" if low > 0 else "better" if high < 0 else "not told apart"
-    return Comparison(verdict, float(differences.mean()), low, high, level, len(differences))
+def _crossed(sums: np.ndarray, counts: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
+    seeds, n = sums.shape
+    rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+    columns = generator.multinomial(n, np.full(n, 1 / n), size=draws)
+    return ((rows @ sums) * columns).sum(1) / (seeds * (columns @ counts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from surrogate.evaluation.metrics import METRICS
+from surrogate.evaluation.compat import compat_table
+from surrogate.evaluation.metrics import GRID_METRICS, METRICS
 from surrogate.evaluation.statistics import interval
 from surrogate.files import replacing
 
-__all__ = ["ALL", "Row", "save", "save_dataset", "summary"]
+__all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_table"]
 
 ALL = "all"
-PER_VARIABLE = ("nrmse", "rmse", "vrmse", "max_error")
+PER_VARIABLE = ("nrmse", "rmse", "vrmse", "max_error", "brmse")
+UNCERTAINTY = ("crps", "nll", "sharpness", "spread", "rmse", "degenerate_std")
+STATED = ("split", "steps_given", "steps_scored")
 
 
 @dataclass(frozen=True)
@@ -26,58 +29,71 @@ class Row:
     """One metric of one variable over all samples.
 
     Arguments:
-        metric: `relative_l2` is over all times and variables of a sample; every other is averaged over time first.
-        variable: Name of the variable, or "all".
+        metric: `relative_l2` is over all times of a sample; every other is averaged over time first.
+        variable: Name of the variable, or "all" for the mean over variables.
+        band: Band of the wave number, for metrics that have one.
         mean: Mean over samples; for `crmse` the root of the mean square.
         median: Median over samples.
         low: Lower end of the 90 % bootstrap interval of the mean.
         high: Upper end.
-        largest: Largest value of one sample and time.
+        largest: Largest value of one sample and time; of one sample for `relative_l2`.
         samples: Number of samples that count.
-        degenerate: Number of pairs of sample and time left out because the target is zero or constant.
+        simulations: Number of independent simulations among them, over which the interval is taken.
+        degenerate: Number of pairs of sample and time left out because the target is zero or constant; of samples (for
+            "all", of pairs of sample and variable) for `relative_l2`.
     """
 
     metric: str
     variable: str
+    band: str
     mean: float
     median: float
     low: float
     high: float
     largest: float
     samples: int
+    simulations: int
     degenerate: int
 
 
 def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
-    """Mean, median and 90 % bootstrap interval over samples of every headline metric.
+    """Mean, median and 90 % bootstrap interval over simulations of every headline metric.
 
     Arguments:
         metrics: The result of `evaluate`.
         seed: Seed of the bootstrap.
     """
-    scored = metrics["squared_target"].notnull()
-    headline = metrics["relative_l2_sample"]
-    zero = int(headline.isnull().sum())
-    rows = [_row("relative_l2", ALL, headline, zero, seed)]
-    for variable in metrics["variable"].values:
-        chosen, there = metrics.sel(variable=variable), scored.sel(variable=variable)
-        for name in PER_VARIABLE:
-            lost = int((there & chosen[name].isnull()).sum())
-            rows.append(_row(name, str(variable), chosen[name], lost, seed))
-        rows.append(_crmse(str(variable), chosen["conserved_error"], seed))
+    per_variable = metrics["relative_l2_variable"]
+    rows = [_row("relative_l2", ALL, metrics["relative_l2_sample"], int(per_variable.isnull().sum()), seed)]
+    for variable in map(str, metrics["variable"].values):
+        rows += _of_variable(metrics.sel(variable=variable), variable, seed)
     return rows
 
 
+def _of_variable(metrics: xr.Dataset, variable: str, seed: int) -> list[Row]:
+    scored = metrics["squared_target"].notnull()
+    headline = metrics["relative_l2_variable"]
+    rows = [_row("relative_l2", variable, headline, int(headline.isnull().sum()), seed)]
+    for name in PER_VARIABLE:
+        lost = int((scored & metrics[name].isnull()).sum())
+        rows.append(_row(name, variable, metrics[name], lost, seed))
+    for band in _bands(metrics):
+        rows.append(replace(_row("frmse", variable, metrics["frmse"].sel(band=band), 0, seed), band=band))
+    return [*rows, _crmse(variable, metrics["conserved_error"], seed)]
+
+
 def _row(metric: str, variable: str, values: xr.DataArray, degenerate: int, seed: int) -> Row:
-    frames = values.values[np.isfinite(values.values)]
+    """Samples first, each the mean over its times; whole simulations are drawn for the interval."""
     samples = values.mean("time") if "time" in values.dims else values
-    samples = samples.values[np.isfinite(samples.values)]
-    if len(samples) == 0:
+    kept = np.isfinite(samples.values)
+    samples, clusters = samples.values[kept], values["simulation"].values[kept]
+    units = len(np.unique(clusters))
+    if units == 0:
         nan = float("nan")
-        return Row(metric, variable, nan, nan, nan, nan, nan, 0, degenerate)
-    low, high = interval(samples, seed=seed)
-    mean, median = float(samples.mean()), float(np.median(samples))
-    return Row(metric, variable, mean, median, low, high, float(frames.max()), len(samples), degenerate)
+        return Row(metric, variable, "", nan, nan, nan, nan, nan, 0, 0, degenerate)
+    low, high = interval(samples, clusters=clusters, seed=seed)
+    mean, median, largest = float(samples.mean()), float(np.median(samples)), float(np.nanmax(values.values))
+    return Row(metric, variable, "", mean, median, low, high, largest, len(samples), units, degenerate)
 
 
 def _crmse(variable: str, errors: xr.DataArray, seed: int) -> Row:
@@ -90,9 +106,10 @@ def _crmse(variable: str, errors: xr.DataArray, seed: int) -> Row:
 
 
 def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
-    """Write `metrics.nc`, `metrics.csv` (a row per sample, time and variable) and `summary.csv`.
+    """Write `metrics.nc`, `metrics.csv`, `summary.csv` and `compat.csv`.
 
-    Every row of the summary says which steps were given and scored, and on which split, where `metrics.attrs` knows it.
+    `metrics.csv` has a row per sample, time and variable; the bands are in `metrics.nc` alone, except those of `frmse`.
+    Every row of every table says which steps were given and scored, and on which split, where `metrics.attrs` knows it.
 
     Returns:
         The rows of the summary.
@@ -102,15 +119,64 @@ def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
     """
     rows = summary(metrics, seed=seed)
     save_dataset(metrics, folder / "metrics.nc")
-    columns = ("sample", "simulation", "step", "time", "variable")
-    frame = metrics[list(METRICS)].to_dataframe().reset_index()
-    frame = frame[frame["squared_target"].notna()]
-    header = [*columns, *METRICS]
+    stated = {name: metrics.attrs.get(name, "not stated") for name in STATED}
+    flat = _flat(metrics)
+    columns = ("sample", "simulation", "step", "time", "variable", *map(str, flat.data_vars))
+    frame = flat.to_dataframe().reset_index()
+    frame = frame[frame["squared_target"].notna()].assign(**stated)
+    header = [*columns, *STATED]
     _write_csv(folder / "metrics.csv", header, frame[header].itertuples(index=False))
-    stated = {name: metrics.attrs.get(name, "not stated") for name in ("split", "steps_given", "steps_scored")}
-    names = [field.name for field in fields(Row)]
-    _write_csv(folder / "summary.csv", [*names, *stated], ([*asdict(row).values(), *stated.values()] for row in rows))
+    write_table(folder / "summary.csv", rows, stated)
+    write_table(folder / "compat.csv", compat_table(metrics), stated)
     return rows
+
+
+def save_uncertainty(scores: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
+    """Write `uncertainty.nc`, and `uncertainty.csv` with a row per score and variable.
+
+    The `band` of a coverage is the level of its interval.
+
+    Raises:
+        ResourceError: The folder cannot be written; earlier files are intact.
+    """
+    rows = []
+    for variable in map(str, scores["variable"].values):
+        chosen = scores.sel(variable=variable)
+        for name in UNCERTAINTY:
+            lost = int((chosen["crps"].notnull() & chosen[name].isnull()).sum())
+            rows.append(_row(name, variable, chosen[name], lost, seed))
+        for level in chosen["level"].values:
+            row = _row("coverage", variable, chosen["coverage"].sel(level=level), 0, seed)
+            rows.append(replace(row, band=f"{level:g}"))
+    save_dataset(scores, folder / "uncertainty.nc")
+    write_table(folder / "uncertainty.csv", rows, {name: scores.attrs.get(name, "not stated") for name in STATED})
+    return rows
+
+
+def _flat(metrics: xr.Dataset) -> xr.Dataset:
+    """What fits a table with a row per sample, time and variable; a column per band."""
+    flat = metrics[[*METRICS, *GRID_METRICS]]
+    for band in _bands(metrics):
+        flat[f"frmse_{band}"] = metrics["frmse"].sel(band=band, drop=True)
+    return flat
+
+
+def _bands(metrics: xr.Dataset) -> list[str]:
+    """The bands that the grid has."""
+    return (
+        [str(band) for band in metrics["frmse"].dropna("band", how="all")["band"].values] if "frmse" in metrics else []
+    )
+
+
+def write_table(path: Path, rows: Sequence[Any], stated: Mapping[str, Any] | None = None) -> None:
+    """Write dataclass rows as CSV, each with what is stated about all of them.
+
+    Raises:
+        ResourceError: It cannot be written; an earlier file is intact.
+    """
+    stated = stated or {}
+    names = [field.name for field in fields(rows[0])] if rows else []
+    _write_csv(path, [*names, *stated], ([*asdict(row).values(), *stated.values()] for row in rows))
 
 
 def save_dataset(dataset: xr.Dataset, path: Path) -> None:

@@ -21,8 +21,9 @@ from surrogate.models.registry import (
 )
 from surrogate.models.resnet import ResNetSettings, resnet
 from surrogate.models.separable import Separable, separate
+from surrogate.models.signature import Signature
 from surrogate.models.spectral import SpectralConvolution
-from surrogate.models.surrogate import Signature, Surrogate
+from surrogate.models.surrogate import Surrogate
 from surrogate.models.unet import UNetSettings, unet
 
 __all__ = [

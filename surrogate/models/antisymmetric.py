@@ -23,6 +23,8 @@ class AntisymmetricSettings(ModelSettings):
         depth: Number of steps, each with weights of its own.
         final_time: Time T that the steps cover; a step has the size h = T / depth.
         damping: gamma, which moves the eigenvalues of the weights to the left of the imaginary axis.
+        initial: Initial weights: `normal` with standard deviation 1 / width, or `uniform` in [0, 1] without biases, as
+            in the experiments of the source, which makes features of many shapes for few inputs.
     """
 
     family: Literal["antisymmetric"] = "antisymmetric"
@@ -30,6 +32,7 @@ class AntisymmetricSettings(ModelSettings):
     depth: int = Field(8, ge=1)
     final_time: float = Field(4.0, gt=0)
     damping: float = Field(1e-4, ge=0)
+    initial: Literal["normal", "uniform"] = "normal"
 
 
 class AntisymmetricFlow(nn.Module):
@@ -39,13 +42,15 @@ class AntisymmetricFlow(nn.Module):
     eigenvalues have no positive real part, so that forward propagation is stable however deep the network is.
 
     Arguments:
-        settings: Width, depth, final time and damping.
+        settings: Width, depth, final time, damping and initial weights.
     """
 
     def __init__(self, settings: AntisymmetricSettings) -> None:
         super().__init__()
         width, depth = settings.width, settings.depth
-        self.weights = nn.Parameter(torch.randn(depth, width, width) / width)
+        uniform = settings.initial == "uniform"
+        weights = torch.rand(depth, width, width) if uniform else torch.randn(depth, width, width) / width
+        self.weights = nn.Parameter(weights)
         self.biases = nn.Parameter(torch.zeros(depth, width))
         self.step, self.damping = settings.final_time / depth, settings.damping
 
@@ -81,5 +86,10 @@ def antisymmetric(settings: AntisymmetricSettings, shapes: Shapes) -> Separable:
     Source: Newman, Chung, Chung, Ruthotto, slimTrain (2022), section 4.2; Haber and Ruthotto, Inverse Problems 34,
     2017, doi 10.1088/1361-6420/aa9a90.
     """
-    lift = [nn.Flatten(), nn.Linear(shapes.input_size, settings.width), nn.Tanh()]
-    return Separable(nn.Sequential(*lift, AntisymmetricFlow(settings)), dense_head(settings.width, shapes))
+    lift = nn.Linear(shapes.input_size, settings.width)
+    if settings.initial == "uniform":
+        nn.init.uniform_(lift.weight)
+        nn.init.zeros_(lift.bias)
+    return Separable(
+        nn.Sequential(nn.Flatten(), lift, nn.Tanh(), AntisymmetricFlow(settings)), dense_head(settings.width, shapes)
+    )

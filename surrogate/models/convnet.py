@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from surrogate.models.heads import head_of
 from surrogate.models.layers import Coordinates, Padding, ResidualBlock, convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
+from surrogate.models.symmetry import Symmetry, symmetrized
 
 __all__ = ["ConvNetSettings", "convnet"]
 
@@ -24,6 +25,9 @@ class ConvNetSettings(ModelSettings):
         dilations: Dilation of the convolutions, repeated over the blocks; their sum is the reach in grid points.
         padding: How fields continue beyond the boundary; `circular` for periodic boxes.
         coordinates: Give the network the position of every grid point as further channels.
+        dropout: Share of the channels inside a block that training leaves out at random.
+        symmetry: For scalar fields in a square or cube: equivariance to reflections, about the middle of the grid
+            (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
         head_kernel: Side of the last convolution's kernel; odd.
     """
 
@@ -33,7 +37,15 @@ class ConvNetSettings(ModelSettings):
     dilations: tuple[int, ...] = Field((1, 2, 4), min_length=1)
     padding: Padding = "zeros"
     coordinates: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+    symmetry: Symmetry = "none"
     head_kernel: Literal[1, 3, 5] = 1
+
+    @model_validator(mode="after")
+    def _pointwise(self) -> Self:
+        if self.symmetry != "none" and self.head_kernel != 1:
+            raise ValueError(f"symmetry: {self.symmetry} needs head_kernel: 1, a wider kernel has no symmetry")
+        return self
 
 
 @register(ConvNetSettings)
@@ -58,7 +70,16 @@ def convnet(settings: ConvNetSettings, shapes: Shapes) -> Separable:
     layers.append(conv(channels, settings.width, kernel_size=3, padding=1, padding_mode=settings.padding))
     for block in range(settings.depth):
         dilation = settings.dilations[block % len(settings.dilations)]
-        layers.append(ResidualBlock(shapes.dimensions, settings.width, dilation=dilation, padding=settings.padding))
+        layers.append(
+            ResidualBlock(
+                shapes.dimensions,
+                settings.width,
+                dilation=dilation,
+                padding=settings.padding,
+                dropout=settings.dropout,
+            )
+        )
     layers.append(nn.GELU())
     head = conv(settings.width, shapes.outputs, settings.head_kernel, padding=settings.head_kernel // 2)
-    return Separable(nn.Sequential(*layers), head_of(head))
+    features = symmetrized(nn.Sequential(*layers), settings.symmetry, shapes.grid)
+    return Separable(features, head_of(head))

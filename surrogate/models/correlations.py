@@ -178,7 +178,9 @@ class Frame:
         return self.values[(slice(None), *index)]
 
 
-def correlated(plan: Plan, fields: Tensor, targets: Tensor, *, byte_budget: int) -> Statistics:
+def correlated(
+    plan: Plan, fields: Tensor, targets: Tensor, *, byte_budget: int, taps: Tensor | None = None
+) -> Statistics:
     """The sums of a design with a last column of ones, its other columns by channel, then tap.
 
     Arguments:
@@ -187,32 +189,39 @@ def correlated(plan: Plan, fields: Tensor, targets: Tensor, *, byte_budget: int)
         targets: Targets with shape (M, B, *outputs).
         byte_budget: Most bytes of padded features, and of the factors of a product, at a time; at least those of one
             sample, and of one line.
+        taps: The taps of each block, with shape (P, t), to get A'A packed, with shape (P, C t + 1, C t + 1).
     """
     (channels, samples), outputs = fields.shape[:2], len(targets)
     main = fields.new_zeros(plan.widths(channels, outputs), dtype=torch.float64)
-    edges = main.new_zeros(len(plan.cells), len(plan.distances), channels, channels + 1)
+    sums = main.new_zeros(1 + len(plan.cells), len(plan.distances) + 1, channels, channels + 1)
     bytes_each = fields.element_size() * sum(prod(box.sizes) * channels for box in plan.frames)
     step = max(1, byte_budget // bytes_each)
     for first in range(0, samples, step):
         part = slice(first, first + step)
         z = Frame.over(plan.frames[1], channels, fields[:, part], fields.dtype)
-        z[plan.field].copy_(fields[:, part].movedim(1, -1))
+        z[plan.field].copy_(_samples_last(fields[:, part]))
         _add_products(main, plan, z, _sources(plan, z, targets[:, part]), byte_budget)
-        _add_edges(edges, plan, z, byte_budget)
-    gram, cross = _assembled(plan, main, edges, outputs)
+        _add_edges(sums[1:, :-1], plan, z, byte_budget)
+    gram, cross = _assembled(plan, main, sums, outputs, taps)
     rows = samples * prod(plan.layout.outputs)
-    gram[-1, -1], cross[-1] = rows, targets.sum(tuple(range(1, targets.ndim)), dtype=torch.float64)
+    gram[0, -1, -1], cross[-1] = rows, targets.sum(tuple(range(1, targets.ndim)), dtype=torch.float64)
     energy = torch.linalg.vector_norm(targets, dtype=torch.float64).square()
-    return Statistics(gram, cross, energy, rows, samples)
+    return Statistics(gram[0] if taps is None else gram, cross, energy, rows, samples)
+
+
+def _samples_last(fields: Tensor) -> Tensor:
+    """Fields (C, B, *S) as (C, *S, B), by the transposition of a matrix, which torch does in tiles."""
+    samples = fields.transpose(0, 1)
+    return samples.flatten(1).T.contiguous().view(*samples.shape[1:], len(samples))
 
 
 def _add_products(total: Tensor, plan: Plan, z: Frame, x: Frame, byte_budget: int) -> None:
     """Add, over all positions, x at every outer shift, backward, times features, and one, at every inner shift."""
     (rows, columns), C, samples = total.shape, len(z.values), z.values.shape[-1]
     positions = max(1, byte_budget // (8 * (rows + columns)))
-    step = max(1, positions // prod(plan.reference.sizes))
-    slabs = list(product(plan.reference.slabs(positions), range(0, samples, step)))
-    buffer = total.new_empty((rows + columns) * min(step, samples) * prod(slabs[0][0].sizes))
+    step = min(samples, max(1, positions // prod(plan.reference.sizes[1:])))  # as many as fit: they are read in one run
+    slabs = list(product(plan.reference.slabs(max(1, positions // step)), range(0, samples, step)))
+    buffer = total.new_empty((rows + columns) * step * prod(slabs[0][0].sizes))
     for slab, first in slabs:
         part, shape = slice(first, first + step), (*slab.sizes, min(step, samples - first))
         factors = buffer[: (rows + columns) * prod(shape)].view(rows + columns, *shape)
@@ -247,7 +256,8 @@ def _add_edges(total: Tensor, plan: Plan, z: Frame, byte_budget: int) -> None:
         for first in range(0, count, step):
             part = reads[:, :, first : first + step]
             read = flat.index_select(1, part.flatten()).view(C, *part.shape, B)
-            read = read.permute(1, 2, 0, 3, 4).double().reshape(group, D * C, -1)
+            read = read.permute(1, 2, 0, 3, 4).to(torch.float64, memory_format=torch.contiguous_format)
+            read = read.reshape(group, D * C, -1)
             found = torch.bmm(read[:, :C], read.mT).view(group, C, D, C).transpose(1, 2)
             total[cells, :, :, :C] += found
             total[cells, 0, :, C] += read[:, :C].sum(2)
@@ -313,24 +323,33 @@ def _places(plan: Plan, device: torch.device) -> Places:
     )
 
 
-def _assembled(plan: Plan, main: Tensor, edges: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
-    """Gram matrix and cross products from the correlations; the bias has no entries of its own yet."""
+def _assembled(plan: Plan, main: Tensor, sums: Tensor, outputs: int, taps: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gram matrix by blocks of taps and cross products from the correlations; the bias has none of its own yet.
+
+    Arguments:
+        plan: The plan.
+        main: Products over all positions.
+        sums: Correlations and sums over the cells, with shape (1 + cells, D + 1, C, C + 1); the first is filled in.
+        outputs: Number of outputs M.
+        taps: The taps of each block, with shape (P, t); all in one block if None.
+    """
     places = _places(plan, main.device)
-    T, D, C = prod(plan.layout.kernel), *edges.shape[1:3]
+    T, C = prod(plan.layout.kernel), sums.shape[2]
     outer, inner = places.factors
     main = main.view(len(plan.outer), -1, main.shape[1])
     shifts = main[:, :, :-1].unflatten(2, (len(plan.inner), C))
-    correlations = main.new_zeros(1 + len(edges), D + 1, C, C)
-    correlations[0, :D] = shifts[outer, :C, inner]
-    correlations[1:, :D] = edges[..., :C]
-    correlations[:, 0] *= 0.5  # the distance zero is its own opposite
-    by_tap = (places.member @ correlations.flatten(1)).view(T * (D + 1), C * C)
-    half = by_tap[places.pairs].view(T, T, C, C)
-    gram, cross = main.new_empty(C * T + 1, C * T + 1), main.new_zeros(C * T + 1, outputs)
-    inside = gram[:-1, :-1].unflatten(1, (C, T)).unflatten(0, (C, T))
-    torch.add(half.permute(2, 0, 3, 1), half.permute(3, 1, 2, 0), out=inside)
-    sums = torch.cat([main[0, :C, -1][None], edges[:, 0, :, C]])
-    gram[-1, :-1] = gram[:-1, -1] = (places.member @ sums).mT.flatten()
+    sums[0, :-1, :, :C] = shifts[outer, :C, inner]
+    sums[0, 0, :, C] = main[0, :C, -1]
+    sums[:, 0, :, :C] *= 0.5  # the distance zero is its own opposite
+    by_tap = (places.member @ sums.flatten(1)).view(-1, C, C + 1)
+    taps = torch.arange(T, device=main.device)[None] if taps is None else taps
+    blocks, t = taps.shape
+    pairs = places.pairs.view(T, T)[taps[:, :, None], taps[:, None, :]].flatten()
+    half = by_tap.index_select(0, pairs).view(blocks, t, t, C, C + 1)[..., :C]
+    gram, cross = main.new_zeros(blocks, C * t + 1, C * t + 1), main.new_zeros(C * T + 1, outputs)
+    inside = gram[:, :-1, :-1].unflatten(2, (C, t)).unflatten(1, (C, t))
+    torch.add(half.permute(0, 3, 1, 4, 2), half.permute(0, 4, 2, 3, 1), out=inside)
+    gram[:, -1, :-1] = gram[:, :-1, -1] = by_tap.view(T, -1, C, C + 1)[taps, 0, :, C].mT.flatten(1)
     used, outer, phase, inner = places.cross
     targets = shifts[:, C:].unflatten(1, (len(plan.bases), outputs))
     cross[:-1].view(C, T, outputs)[:, used] = targets[outer, phase, :, inner].permute(2, 0, 1)

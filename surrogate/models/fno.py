@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,6 +15,7 @@ from surrogate.models.layers import Coordinates, convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 from surrogate.models.spectral import SpectralConvolution
+from surrogate.models.symmetry import Symmetry, symmetrized
 
 __all__ = ["FnoSettings", "fno"]
 
@@ -28,6 +30,8 @@ class FnoSettings(ModelSettings):
         projection: Channels of the features in front of the head.
         padding: Points of zeros behind every axis inside the network, for fields that are not periodic.
         coordinates: Give the network the position of every grid point as further channels.
+        symmetry: For scalar fields in a square or cube: equivariance to reflections, about the middle of the grid
+            (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
     """
 
     family: Literal["fno"] = "fno"
@@ -37,6 +41,7 @@ class FnoSettings(ModelSettings):
     projection: int = Field(64, ge=1)
     padding: int = Field(0, ge=0)
     coordinates: bool = False
+    symmetry: Symmetry = "none"
 
     def modes_of(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         """The highest wave number of every axis of a grid.
@@ -58,17 +63,25 @@ class FnoSettings(ModelSettings):
 
 
 class _FourierLayer(nn.Module):
-    """gelu(convolution by modes(z) + W z + b): (B, width, *S) -> (B, width, *S)."""
+    """y = gelu(convolution by modes(z) + W z + b), then a pointwise perceptron beside a scaled shortcut.
+
+    (B, width, *S) -> (B, width, *S)
+    """
 
     def __init__(self, width: int, modes: tuple[int, ...], *, activated: bool) -> None:
         super().__init__()
+        conv, hidden = convolution(len(modes)), max(1, width // 2)
         self.spectral = SpectralConvolution(width, width, modes)
-        self.local = convolution(len(modes))(width, width, kernel_size=1)
+        self.local = conv(width, width, kernel_size=1)
+        self.mixing = nn.Sequential(conv(width, hidden, kernel_size=1), nn.GELU(), conv(hidden, width, kernel_size=1))
+        self.shortcut = nn.Parameter(torch.ones(width, *[1] * len(modes)))
         self.activated = activated
 
     def forward(self, z: Tensor) -> Tensor:
-        z = self.spectral(z) + self.local(z)
-        return functional.gelu(z) if self.activated else z
+        y = self.spectral(z) + self.local(z)
+        y = functional.gelu(y) if self.activated else y
+        y = self.mixing(y) + self.shortcut * z
+        return functional.gelu(y) if self.activated else y
 
 
 class _Padded(nn.Module):
@@ -86,22 +99,25 @@ class _Padded(nn.Module):
 
 @register(FnoSettings)
 def fno(settings: FnoSettings, shapes: Shapes) -> Separable:
-    r"""Layers that add a convolution by low Fourier modes and a pointwise map; a pointwise head.
+    r"""Layers that add a convolution by low Fourier modes and a pointwise map, and mix channels; a pointwise head.
 
-    .. math:: z_0 = P v, \qquad
-              z_{j+1} = \sigma(F^{-1} R_j F z_j + W_j z_j + b_j), \qquad u = W \sigma(Q z_\text{depth}) + b
+       .. math:: z_0 = P v, \qquad y_j = \sigma(F^{-1} R_j F z_j + W_j z_j + b_j), \qquad
+                 z_{j+1} = \sigma(N_j(y_j) + d_j z_j), \qquad u = W \sigma(Q z_\text{depth}) + b
 
-    (B, C, *S) -> (B, width, *S) -> ... -> (B, projection, *S) -> (B, M, *S), with no nonlinearity behind the last
-    Fourier layer. The network may be applied to fields on other grids than it was trained on.
+       with pointwise perceptrons N_j and one factor d_j for each channel; no outer nonlinearities in the last layer.
 
-    Arguments:
-        settings: Width, depth, modes and boundary treatment.
-        shapes: Channels and grid of 1 to 3 axes.
+       (B, C, *S) -> (B, width, *S) -> ... -> (B, projection, *S) -> (B, M, *S)
+    The network may be applied to fields on other grids than it was trained on.
 
-    Raises:
-        ConfigError: Inputs and targets are not fields on one grid, or the grid is too coarse for the modes.
+       Arguments:
+           settings: Width, depth, modes and boundary treatment.
+           shapes: Channels and grid of 1 to 3 axes.
 
-    Source: Li, Kovachki, Azizzadenesheli, Liu, Bhattacharya, Stuart, Anandkumar, ICLR 2021, arXiv 2010.08895.
+       Raises:
+           ConfigError: Inputs and targets are not fields on one grid, or the grid is too coarse for the modes.
+
+       Source: Li, Kovachki, Azizzadenesheli, Liu, Bhattacharya, Stuart, Anandkumar, ICLR 2021, arXiv 2010.08895; the
+       perceptrons after Kossaifi, Kovachki, Azizzadenesheli, Anandkumar, arXiv 2310.00120.
     """
     shapes.refuse_other_grids("fno")
     dimensions, width = shapes.dimensions, settings.width
@@ -115,5 +131,6 @@ def fno(settings: FnoSettings, shapes: Shapes) -> Separable:
         layers = _Padded(layers, dimensions, settings.padding)
     lift: list[nn.Module] = [Coordinates()] if settings.coordinates else []
     lift.append(conv(channels, width, kernel_size=1))
-    features = nn.Sequential(*lift, layers, conv(width, settings.projection, kernel_size=1), nn.GELU())
+    features: nn.Module = nn.Sequential(*lift, layers, conv(width, settings.projection, kernel_size=1), nn.GELU())
+    features = symmetrized(features, settings.symmetry, shapes.grid)
     return Separable(features, head_of(conv(settings.projection, shapes.outputs, kernel_size=1)))

@@ -148,10 +148,19 @@ class Head(nn.Module):
         C = self._targets(targets, z, layout.outputs)
         plan = cheaper_plan(layout, len(fields), len(C), len(z))
         if plan is None:
-            return replace(self._gathered(layout, fields, C, byte_budget), samples=len(z))
-        found = correlated(plan, fields, C, byte_budget=byte_budget)
-        K = self.shape[0]  # one less without a bias
-        return replace(found, gram=found.gram[:K, :K], cross=found.cross[:K])
+            return replace(self._gathered(layout, fields, C, byte_budget), samples=len(z)).arranged(self.blocks)
+        blocks, taps = self.blocks, self._taps_of_blocks()
+        found = correlated(plan, fields, C, byte_budget=byte_budget, taps=taps)
+        if self.bias is None:
+            found = replace(found, packed=found.packed[..., :-1, :-1], cross=found.cross[:-1])
+        return found.arranged(blocks) if taps is None else replace(found, blocks=blocks)
+
+    def _taps_of_blocks(self) -> Tensor | None:
+        """The taps of each block, with shape (P, t), where all have as many."""
+        blocks = self.blocks
+        if blocks is None or blocks.used is not None:
+            return None
+        return blocks.columns[:, : blocks.columns.shape[1] // self.channels]
 
     def _gathered(self, layout: Layout, fields: Tensor, C: Tensor, byte_budget: int) -> Statistics:
         """Statistics from the rows of A themselves, by phases and in slices."""

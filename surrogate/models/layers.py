@@ -38,6 +38,11 @@ _BATCH_NORMS: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]] 
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
 }
+_DROPOUTS: dict[int, type[nn.Dropout1d | nn.Dropout2d | nn.Dropout3d]] = {
+    1: nn.Dropout1d,
+    2: nn.Dropout2d,
+    3: nn.Dropout3d,
+}
 
 
 def activation(name: Activation) -> nn.Module:
@@ -77,7 +82,7 @@ class Coordinates(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         points = grid_points(fields.shape[2:], fields)
-        return torch.cat([fields, points.expand(len(fields), *points.shape)], dim=1)
+        return torch.cat([fields, points.expand(fields.shape[0], *points.shape)], dim=1)
 
 
 class ResidualBlock(nn.Module):
@@ -88,15 +93,18 @@ class ResidualBlock(nn.Module):
         width: Channels.
         dilation: Distance of neighbouring taps of the kernels of side 3.
         padding: How fields continue beyond the boundary, a `padding_mode` of torch.
+        dropout: Share of the channels between the convolutions that training leaves out at random.
     """
 
-    def __init__(self, dimensions: int, width: int, *, dilation: int = 1, padding: str = "zeros") -> None:
+    def __init__(
+        self, dimensions: int, width: int, *, dilation: int = 1, padding: str = "zeros", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         conv = convolution(dimensions)
         options: dict[str, Any] = {"kernel_size": 3, "dilation": dilation, "padding": dilation, "padding_mode": padding}
-        self.body = nn.Sequential(
-            nn.GroupNorm(1, width), nn.GELU(), conv(width, width, **options), nn.GELU(), conv(width, width, **options)
-        )
+        first, second = conv(width, width, **options), conv(width, width, **options)
+        left_out = [_DROPOUTS[dimensions](dropout)] if dropout else []
+        self.body = nn.Sequential(nn.GroupNorm(1, width), nn.GELU(), first, nn.GELU(), *left_out, second)
 
     def forward(self, z: Tensor) -> Tensor:
         return z + self.body(z)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
 from math import prod
-from typing import Annotated, Any, TypeVar, Union
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 from pydantic import Field, model_validator
 
@@ -101,6 +104,7 @@ class _Family:
 
 
 _FAMILIES: dict[str, _Family] = {}
+ENTRY_POINTS = "surrogate.models"  # the group under which an installed package names modules that register families
 
 
 def register(settings: type[M], *, prepare: Prepare[M] | None = None) -> Callable[[Builder[M]], Builder[M]]:
@@ -111,26 +115,47 @@ def register(settings: type[M], *, prepare: Prepare[M] | None = None) -> Callabl
         prepare: What a network takes from the training data before the first step, from (settings, network, batches).
 
     Raises:
-        ConfigError: Another family has that name.
+        ConfigError: Another family has that name, or `family` is not declared as `Literal["its name"]`.
     """
     name = settings.model_fields["family"].default
 
     def add(builder: Builder[M]) -> Builder[M]:
         if name in _FAMILIES and _FAMILIES[name].settings is not settings:
             raise ConfigError(f"a model family named '{name}' is registered already; choose another name")
+        if get_args(settings.model_fields["family"].annotation) != (name,):
+            raise ConfigError(f'{settings.__name__}: declare its name as `family: Literal["name"] = "name"`')
         _FAMILIES[name] = _Family(settings, builder, prepare)
         return builder
 
     return add
 
 
+@lru_cache(maxsize=1)
+def load_installed() -> None:
+    """Import what installed packages name under the entry points `surrogate.models`, once.
+
+    A module that cannot be imported costs its own families, not the command: it gives a warning of one line.
+    """
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
+            warnings.warn(
+                f"the model families of entry point '{point.name}' ({point.value}) cannot be used: "
+                f"{type(error).__name__}: {reason}; mend or remove that package"
+            )
+
+
 def families() -> list[str]:
-    """Names of all registered families."""
+    """Names of all families: those of this package, of installed packages, and of the running script."""
+    load_installed()
     return sorted(_FAMILIES)
 
 
 def settings_union() -> Any:
     """The type of the `model` section of a configuration: one of the registered families, told apart by `family`."""
+    load_installed()
     return Annotated[Union[tuple(family.settings for family in _FAMILIES.values())], Field(discriminator="family")]  # noqa: UP007
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,11 +10,10 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.checks import ConfigError, DataError
+from surrogate.models.signature import variable_and_step
 from surrogate.models.surrogate import Surrogate
 
 __all__ = ["Feedback", "pushed", "rollout"]
-
-MOVING = re.compile(r"(.*)\[t([+-]\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,10 @@ class Feedback:
         return torch.cat([inputs, prediction], dim=1)[:, list(self.sources)]
 
 
-def _moving(name: str) -> tuple[str, int] | None:
+def _moving(channel: str) -> tuple[str, int] | None:
     """Variable and time of a channel; None where it does not change in time."""
-    found = MOVING.fullmatch(name)
-    return (found[1], int(found[2])) if found else None
+    name, step = variable_and_step(channel)
+    return None if step is None else (name, step)
 
 
 def rollout(surrogate: Surrogate, inputs: Tensor, steps: int) -> Tensor:

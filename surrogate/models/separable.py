@@ -16,6 +16,10 @@ __all__ = ["Separable", "separate"]
 REMEDY = "a separable model ends in " + ", ".join(SUPPORTED[:-1]) + " or " + SUPPORTED[-1]
 
 
+PARALLEL = ("DataParallel", "DistributedDataParallel")
+FUNCTIONS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+
+
 class Separable(nn.Module):
     r"""A network :math:`y = \phi(x; \theta) \cdot W`: features, then a head.
 
@@ -50,6 +54,7 @@ def separate(model: nn.Module, *, head: str | None = None, example: Any = None) 
     """
     if isinstance(model, Separable):
         return model
+    _refuse_wrapped(model)
     if head is None or example is None:
         last = _last_layer(model)
         if head not in (None, last):
@@ -58,11 +63,34 @@ def separate(model: nn.Module, *, head: str | None = None, example: Any = None) 
             )
         head = last
     layer = _layer(model, head)
+    _refuse_hooks(model, head)
     parts = Separable(_without(model, head), head_of(layer))
     _refuse_shared(parts, head)
     if example is not None:
         _compare(model, parts, example if isinstance(example, tuple) else (example,), head)
     return parts
+
+
+def _refuse_wrapped(model: nn.Module) -> None:
+    """Refuse what is no module, and modules that wrap the user's own and would be wrapped later."""
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"separate takes a torch.nn.Module, got {type(model).__name__}")
+    kind = type(model).__name__
+    for wrapper, inside in (("OptimizedModule", "_orig_mod"), *((name, "module") for name in PARALLEL)):
+        if kind == wrapper:
+            raise ConfigError(f"the model is wrapped in {kind}; separate model.{inside} and wrap its features after")
+
+
+def _refuse_hooks(model: nn.Module, head: str) -> None:
+    """Refuse forward hooks on the last layer, and on what contains it, because they may change its outputs."""
+    path = head.split(".") if head else []
+    for name in (".".join(path[:length]) for length in range(len(path) + 1)):
+        module = model.get_submodule(name)
+        if module._forward_hooks or module._forward_pre_hooks:
+            where = f"'{name}'" if name else type(model).__name__
+            raise ConfigError(
+                f"{where} has a forward hook, which may change the outputs of the head; remove it before separating"
+            )
 
 
 def _layer(model: nn.Module, name: str) -> nn.Module:
@@ -90,7 +118,9 @@ def _last_layer(model: nn.Module) -> str:
 def _traced_last_layer(model: nn.Module) -> str:
     kind = type(model).__name__
     if type(model).__module__.startswith("torch.nn.modules"):
-        raise ConfigError(f"the last layer is {model}, which is not known to be linear in its weights; {REMEDY}")
+        raise ConfigError(
+            f"the last layer is {_described(model)}, which is not known to be linear in its weights; {REMEDY}"
+        )
     try:
         nodes = list(fx.Tracer().trace(model).nodes)
     except Exception as error:
@@ -105,13 +135,22 @@ def _traced_last_layer(model: nn.Module) -> str:
     if not isinstance(last, fx.Node):
         raise ConfigError(f"{kind} returns {type(last).__name__}, not one tensor; {REMEDY}")
     if last.op != "call_module" or not is_supported(_called(model, last)):
-        described = _called(model, last) if last.op == "call_module" else getattr(last.target, "__name__", last.target)
+        described = getattr(last.target, "__name__", last.target)
+        if last.op == "call_function" and described in FUNCTIONS:
+            raise ConfigError(f"{kind} calls '{described}' as a function; call the layer itself; {REMEDY}")
+        described = _described(_called(model, last)) if last.op == "call_module" else described
         raise ConfigError(f"the last operation of {kind} is {described}, which is not linear in its weights; {REMEDY}")
     if sum(node.target == last.target for node in nodes if node.op == "call_module") > 1:
         raise ConfigError(
             f"the last layer '{last.target}' of {kind} is also used before, so its features depend on it; {REMEDY}"
         )
     return str(last.target)
+
+
+def _described(module: nn.Module) -> str:
+    """A module in one line."""
+    lines = str(module).splitlines()
+    return lines[0] if len(lines) == 1 else type(module).__name__
 
 
 def _called(model: nn.Module, node: fx.Node) -> nn.Module:

@@ -47,81 +47,95 @@ class SpectralConvolution(nn.Module):
             raise DataError(
                 f"fields have shape {tuple(fields.shape)}, expected (B, C) and {len(self.modes)} space axes"
             )
-        with torch.autocast(fields.device.type, enabled=False):  # there are no complex numbers of half precision
-            values = fields.to(self.weight.dtype)
+        with torch.autocast(fields.device.type, enabled=False):  # sums over whole fields, in full precision
             grid = fields.shape[2:]
             modes = [min(m, (side - 1) // 2) for m, side in zip(self.modes, grid, strict=True)]
-            mixed = _mixed(_analysed(values, modes), self._weight(modes))
+            mixed = _mixed(_analysed(fields.to(self.weight.dtype), modes), self._weight(modes))
             return _synthesised(mixed, grid, modes).to(fields.dtype)
 
     def _weight(self, modes: Sequence[int]) -> Tensor:
-        """R at the modes that the grid has, complex: (*modes, C, M)."""
-        weight = torch.view_as_complex(self.weight)
+        """R at the modes that the grid has: (*modes, C, M, 2)."""
+        weight: Tensor = self.weight
         for axis, (own, used) in enumerate(zip(self.modes[:-1], modes[:-1], strict=True)):
             weight = weight.narrow(axis, own - used, 2 * used + 1)
         return weight.narrow(len(modes) - 1, 0, modes[-1] + 1)
 
 
+# Complex numbers are kept as pairs of real ones on a last axis: products with them are then real matrix products, whose
+# gradients are too. torch's own gradients of batched complex products copy matrix by matrix.
+
+
 def _analysed(fields: Tensor, modes: Sequence[int]) -> Tensor:
-    """Fourier coefficients of real fields: (B, C, *S) -> (B, C, *modes), complex."""
-    last = _tensor(_real_analysis(fields.shape[-1], modes[-1]), fields)
-    z = torch.view_as_complex((fields @ last).unflatten(-1, (-1, 2)))
+    """Fourier coefficients of real fields: (B, C, *S) -> (B, C, *modes, 2)."""
+    z = (fields @ _tensor(_real_analysis(fields.shape[-1], modes[-1]), fields)).unflatten(-1, (-1, 2))
     for axis, m in enumerate(modes[:-1], start=2):
-        z = _product(z, _tensor(_analysis(fields.shape[axis], m), z), axis)
+        z = _product(z, _tensor(_analysis(fields.shape[axis], m), fields), axis)
     return z
 
 
 def _mixed(z: Tensor, weight: Tensor) -> Tensor:
-    """R(k) v(k) for every mode: (B, C, *modes) and (*modes, C, M) -> (B, M, *modes)."""
-    modes = z.shape[2:]
-    by_mode = z.flatten(2).permute(2, 0, 1)  # (modes, B, C)
-    mixed = torch.bmm(by_mode, weight.reshape(prod(modes), *weight.shape[-2:]))
-    return mixed.permute(1, 2, 0).unflatten(2, modes)
+    """R(k) v(k) for every mode: (B, C, *modes, 2) and (*modes, C, M, 2) -> (B, M, *modes, 2)."""
+    modes = z.shape[2:-1]
+    turned = torch.stack([-weight[..., 1], weight[..., 0]], dim=-1)  # i R
+    matrices = torch.stack([weight, turned], dim=-3).reshape(prod(modes), 2 * z.shape[1], -1)
+    by_mode = z.flatten(2, -2).permute(2, 0, 1, 3).flatten(-2)  # (modes, B, 2 C)
+    mixed = torch.bmm(by_mode, matrices).unflatten(-1, (-1, 2))
+    return mixed.permute(1, 2, 0, 3).unflatten(2, modes)
 
 
 def _synthesised(z: Tensor, grid: Sequence[int], modes: Sequence[int]) -> Tensor:
-    """Real fields of Fourier coefficients: (B, M, *modes) -> (B, M, *S)."""
+    """Real fields of Fourier coefficients: (B, M, *modes, 2) -> (B, M, *S)."""
     for axis, m in enumerate(modes[:-1], start=2):
         z = _product(z, _tensor(_synthesis(grid[axis - 2], m), z), axis)
-    last = _tensor(_real_synthesis(grid[-1], modes[-1]), torch.view_as_real(z))
-    return torch.view_as_real(z.contiguous()).flatten(-2) @ last
+    return z.flatten(-2) @ _tensor(_real_synthesis(grid[-1], modes[-1]), z)
 
 
 def _product(z: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """A matrix on one axis."""
-    return (z.movedim(axis, -1) @ matrix).movedim(-1, axis)
+    """A complex matrix, as a real one of pairs, on one axis."""
+    return (z.movedim(axis, -2).flatten(-2) @ matrix).unflatten(-1, (-1, 2)).movedim(-2, axis)
 
 
 def _tensor(matrix: np.ndarray, like: Tensor) -> Tensor:
     return torch.as_tensor(matrix).to(like.device, like.dtype)
 
 
-# Matrices, in double precision -------------------------------------------------------------------------------
+# Matrices, in double precision ----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=64)
 def _analysis(points: int, modes: int) -> np.ndarray:
-    """exp(-2 pi i k x) / points, from points to the modes -m..m: (points, 2 m + 1)."""
-    phases = np.outer(np.arange(points), np.arange(-modes, modes + 1)) % points
-    return np.exp(-2j * np.pi * phases / points) / points
-
-
-@lru_cache(maxsize=64)
-def _real_analysis(points: int, modes: int) -> np.ndarray:
-    """The same for real values and the modes 0..m, real and imaginary parts in turns: (points, 2 (m + 1))."""
-    kept = np.ascontiguousarray(_analysis(points, modes)[:, modes:])
-    return kept.view(np.float64)
+    """exp(-2 pi i k x) / points, from points to the modes -m..m, in pairs: (2 points, 2 (2 m + 1))."""
+    return _pairs(_waves(points, np.arange(-modes, modes + 1)).conj() / points)
 
 
 @lru_cache(maxsize=64)
 def _synthesis(points: int, modes: int) -> np.ndarray:
-    """exp(2 pi i k x), from the modes -m..m to points: (2 m + 1, points)."""
-    return np.ascontiguousarray(_analysis(points, modes).conj().T) * points
+    """exp(2 pi i k x), from the modes -m..m to points, in pairs: (2 (2 m + 1), 2 points)."""
+    return _pairs(_waves(points, np.arange(-modes, modes + 1)).T)
+
+
+@lru_cache(maxsize=64)
+def _real_analysis(points: int, modes: int) -> np.ndarray:
+    """The rows of `_analysis` for real values, only the modes 0..m: (points, 2 (m + 1))."""
+    return _pairs(_waves(points, np.arange(modes + 1)).conj() / points)[::2].copy()
 
 
 @lru_cache(maxsize=64)
 def _real_synthesis(points: int, modes: int) -> np.ndarray:
-    """From the modes 0..m of the last axis to real values, conjugate modes counted: (2 (m + 1), points)."""
-    weights = np.where(np.arange(modes + 1) > 0, 2.0, 1.0) * points
-    kept = np.ascontiguousarray(_analysis(points, modes)[:, modes:] * weights)
-    return kept.view(np.float64).T.copy()
+    """The columns of `_synthesis` for real values, from the modes 0..m, conjugates counted: (2 (m + 1), points)."""
+    counts = np.where(np.arange(modes + 1) > 0, 2.0, 1.0)
+    return _pairs((_waves(points, np.arange(modes + 1)) * counts).T)[:, ::2].copy()
+
+
+def _waves(points: int, k: np.ndarray) -> np.ndarray:
+    """exp(2 pi i k x): (points, modes)."""
+    return np.exp(2j * np.pi * (np.outer(np.arange(points), k) % points) / points)
+
+
+def _pairs(matrix: np.ndarray) -> np.ndarray:
+    """The real matrix (2 n, 2 m) that acts on rows of pairs as a complex one (n, m) on rows."""
+    n, m = matrix.shape
+    pairs = np.empty((n, 2, m, 2))
+    pairs[:, 0, :, 0] = pairs[:, 1, :, 1] = matrix.real
+    pairs[:, 0, :, 1], pairs[:, 1, :, 0] = matrix.imag, -matrix.imag
+    return pairs.reshape(2 * n, 2 * m)

@@ -8,68 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError, model_validator
-from safetensors import SafetensorError
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError, DataError
+from surrogate.checks import ConfigError
 from surrogate.config import Settings
 from surrogate.files import read_pointer
-from surrogate.models.registry import ModelSettings, Shapes, build, settings_union
+from surrogate.models.registry import ModelSettings, build, settings_union
+from surrogate.models.signature import Signature
 from surrogate.normalize import Normalizer
 from surrogate.slimtik import Posterior
 
-__all__ = ["Signature", "Surrogate", "chosen_checkpoint"]
+__all__ = ["Surrogate", "chosen_checkpoint"]
 
 BEST, FINAL = "BEST", "final"
-
-
-class Signature(Settings):
-    """What goes in and out of a surrogate, so that data that do not fit are refused.
-
-    Arguments:
-        inputs: Names of the input channels.
-        targets: Names of the output channels.
-        units: Unit of every variable by name, where known.
-        grid: Length of every axis of the targets by name, in order.
-        input_grid: The same of the inputs, empty for plain parameters; that of the targets unless given.
-    """
-
-    inputs: tuple[str, ...]
-    targets: tuple[str, ...]
-    units: dict[str, str] = Field(default_factory=dict)
-    grid: dict[str, int] = Field(default_factory=dict)
-    input_grid: dict[str, int] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _same_grid(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "input_grid" not in values:
-            return {**values, "input_grid": values.get("grid", {})}
-        return values
-
-    @property
-    def shapes(self) -> Shapes:
-        """Channels and grids for the builder of the network."""
-        grid, input_grid = tuple(self.grid.values()), tuple(self.input_grid.values())
-        return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=grid, input_grid=input_grid)
-
-    def refuse_other(self, data: Signature) -> None:
-        """Check that data fit.
-
-        Raises:
-            DataError: Names, units or grid differ; the message lists every difference.
-        """
-        mine, theirs = (signature._facts() for signature in (self, data))
-        different = [f"{key}: trained on {mine[key]}, given {theirs[key]}" for key in mine if mine[key] != theirs[key]]
-        if different:
-            raise DataError("the data do not fit the surrogate: " + "; ".join(different))
-
-    def _facts(self) -> dict[str, Any]:
-        """Everything that has to agree; the order of axes on its own, since dictionaries compare without."""
-        return self.model_dump() | {"axes": list(self.grid), "input_axes": list(self.input_grid)}
+DESCRIPTION, WEIGHTS = "surrogate.json", "model.safetensors"
+DESCRIPTION_BYTES = 64 * 2**20
 
 
 class Surrogate(nn.Module):
@@ -107,8 +64,7 @@ class Surrogate(nn.Module):
             raise ConfigError("this surrogate has no uncertainty; train it with training.uncertainty: true")
         z = self.network.features(self.inputs(inputs))
         std = self.network.head.std(self.posterior, z).to(z.dtype)
-        scale = self.targets.scale.view(-1, *[1] * (std.ndim - 2))
-        return self.targets.inverse(self.network.head(z)), std * scale
+        return self.targets.inverse(self.network.head(z)), self.targets.deviation(std)
 
     def normalized(self, batch: Batch) -> Batch:
         """The batch in the units in which the network is trained."""
@@ -120,9 +76,9 @@ class Surrogate(nn.Module):
             "model": self.settings.model_dump(mode="json"),
             "signature": self.signature.model_dump(mode="json"),
         }
-        (folder / "surrogate.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
         tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
+        save_file(tensors, folder / WEIGHTS)
 
     @staticmethod
     def load(folder: str | Path, device: torch.device | str = "cpu") -> Surrogate:
@@ -134,21 +90,16 @@ class Surrogate(nn.Module):
         folder = Path(folder)
         folder = chosen_checkpoint(folder / "checkpoints") or folder
         try:
-            description = json.loads((folder / "surrogate.json").read_text(encoding="utf-8"))
-            described = _Description.of(description)
-            tensors = load_file(folder / "model.safetensors")
+            described = _Description.read(folder)
+            shapes = _shapes(folder / WEIGHTS)
+            surrogate = described.empty(shapes)
+            tensors = load_file(folder / WEIGHTS)
         except (OSError, json.JSONDecodeError, ValidationError, SafetensorError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
                 f"no readable surrogate in {folder}: {reason}; name a run folder or one of its checkpoints"
             ) from error
-        surrogate = described.empty()
-        if any(name.startswith("posterior.") for name in tensors):
-            surrogate.posterior = Posterior(*surrogate.network.head.shape)
-        try:
-            surrogate.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ConfigError(f"{folder}/model.safetensors does not fit {folder}/surrogate.json") from error
+        surrogate.load_state_dict(tensors)
         return surrogate.to(device).eval()
 
 
@@ -159,6 +110,12 @@ def chosen_checkpoint(checkpoints: Path) -> Path | None:
     return read_pointer(checkpoints / BEST) if (checkpoints / BEST).is_file() else None
 
 
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in a file, from its header alone."""
+    with safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
 class _Description(Settings):
     """The content of `surrogate.json`."""
 
@@ -166,16 +123,41 @@ class _Description(Settings):
     signature: Signature
 
     @staticmethod
-    def of(description: dict[str, Any]) -> _Description:
+    def read(folder: Path) -> _Description:
         class Typed(_Description):
             model: settings_union()  # type: ignore[valid-type]
 
-        return Typed.model_validate(description)
+        path = folder / DESCRIPTION
+        if path.stat().st_size > DESCRIPTION_BYTES:
+            raise ConfigError(f"{path} is larger than {DESCRIPTION_BYTES} bytes: no description of a surrogate")
+        return Typed.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
-    def empty(self) -> Surrogate:
-        """A surrogate of the right shapes, its weights still to be loaded."""
-        shapes = self.signature.shapes
-        inputs, targets = (
-            Normalizer(torch.zeros(count), torch.ones(count)) for count in (shapes.inputs, shapes.outputs)
-        )
-        return Surrogate(self.model, self.signature, inputs, targets)
+    def empty(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
+        """A surrogate whose weights are still to be loaded; first its shapes are compared, without any memory.
+
+        Raises:
+            ConfigError: It would have other tensors than those of the given shapes.
+        """
+        with torch.device("meta"):
+            sketch = self._build(shapes)
+        expected = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
+        different = sorted(name for name in expected | shapes if expected.get(name) != shapes.get(name))
+        if different:
+            name = different[0]
+            raise ConfigError(
+                f"{WEIGHTS} does not fit {DESCRIPTION}: {name} has shape {shapes.get(name)}, the model needs "
+                f"{expected.get(name)}; the folder was changed or damaged, train again"
+            )
+        return self._build(shapes)
+
+    def _build(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
+        inputs, targets = (_normalizer(shapes[f"{side}.mean"]) for side in ("inputs", "targets"))
+        surrogate = Surrogate(self.model, self.signature, inputs, targets)
+        if any(name.startswith("posterior.") for name in shapes):
+            surrogate.posterior = Posterior(*surrogate.network.head.shape)
+        return surrogate
+
+
+def _normalizer(shape: tuple[int, ...]) -> Normalizer:
+    with torch.device("cpu"):
+        return Normalizer(torch.zeros(shape), torch.ones(shape))

@@ -12,6 +12,7 @@ from surrogate.models.heads import head_of
 from surrogate.models.layers import Coordinates, Padding, ResidualBlock, convolution, transposed_convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
+from surrogate.models.symmetry import Symmetry, symmetrized
 
 __all__ = ["UNetSettings", "unet"]
 
@@ -25,6 +26,8 @@ class UNetSettings(ModelSettings):
         blocks: Residual blocks at every level, on the way down and on the way up.
         padding: How fields continue beyond the boundary; `circular` for periodic boxes.
         coordinates: Give the network the position of every grid point as further channels.
+        symmetry: For scalar fields in a square or cube: equivariance to reflections, about the middle of the grid
+            (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
     """
 
     family: Literal["unet"] = "unet"
@@ -33,6 +36,7 @@ class UNetSettings(ModelSettings):
     blocks: int = Field(1, ge=1)
     padding: Padding = "zeros"
     coordinates: bool = False
+    symmetry: Symmetry = "none"
 
 
 class _Level(nn.Module):
@@ -82,7 +86,8 @@ def unet(settings: UNetSettings, shapes: Shapes) -> Separable:
     channels = shapes.inputs + (dimensions if settings.coordinates else 0)
     layers: list[nn.Module] = [Coordinates()] if settings.coordinates else []
     layers += [conv(channels, width, kernel_size=3, padding=1, padding_mode=settings.padding), nested, nn.GELU()]
-    return Separable(nn.Sequential(*layers), head_of(conv(width, shapes.outputs, kernel_size=1)))
+    features = symmetrized(nn.Sequential(*layers), settings.symmetry, shapes.grid)
+    return Separable(features, head_of(conv(width, shapes.outputs, kernel_size=1)))
 
 
 def _blocks(dimensions: int, width: int, settings: UNetSettings) -> nn.Sequential:

@@ -1,5 +1,6 @@
-"""One static HTML file for one run or several: what was found, in words, tables and figures, and how to repeat it."""
+"""One static HTML file for one run, several, or a study: what was found, in words, tables and figures."""
 
 from surrogate.report.page import write_report
+from surrogate.report.study import write_study_report
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_study_report"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from surrogate.evaluation import relative_l2_of
+from surrogate.evaluation import mean_relative_l2
 from surrogate.plotting import (
     new_figure,
-    plot_comparison,
     plot_damping,
+    plot_effective_dof,
+    plot_error_against_parameter,
     plot_error_histogram,
     plot_error_over_time,
     plot_intervals,
@@ -24,19 +24,20 @@ from surrogate.plotting import (
     save_figure,
 )
 from surrogate.report.runs import Case
-from surrogate.report.words import number
 
-__all__ = ["Picture", "draw_comparison", "draw_examples"]
+__all__ = ["Picture", "draw_comparison", "save_picture"]
 
-SHOWN = 4  # variables of an example
+PARAMETERS = 4  # panels of errors against a parameter
 CAPTIONS = {
-    "intervals": "Mean relative L2 error with its 90 % bootstrap interval over samples.",
+    "intervals": "Mean relative L2 error with its 90 % bootstrap interval over simulations.",
     "error_over_time": "Relative L2 error against the time of the first step given: median over samples, "
     "band from 10 to 90 %.",
     "error_histogram": "Relative L2 error of every sample.",
     "training": "Loss per epoch. The training loss is an average over the epoch, while the model still changes.",
     "damping": "Damping λ that slimTrain chose, at each logged step; linear about zero, logarithmic beyond.",
     "running_sum": "Running sum Λ of the damping, at each logged step.",
+    "effective_dof": "Effective degrees of freedom of the head per output, at each logged step.",
+    "parameters": "Relative L2 error of every simulation against its parameters; lines are medians of neighbours.",
 }
 
 
@@ -62,30 +63,14 @@ def draw_comparison(cases: Sequence[Case], folder: Path) -> list[Picture]:
         "training": _training(cases),
         "damping": _steps(cases, "damping"),
         "running_sum": _steps(cases, "running_sum"),
+        "effective_dof": _steps(cases, "effective_dof"),
+        "parameters": _parameters(cases),
     }
-    return [_save(it, folder / f"{name}.png", CAPTIONS[name]) for name, it in figures.items() if it is not None]
+    return [save_picture(it, folder / f"{name}.png", CAPTIONS[name]) for name, it in figures.items() if it is not None]
 
 
-def draw_examples(case: Case, position: int, folder: Path) -> list[Picture]:
-    """The worst, the median and the best example of a case.
-
-    Arguments:
-        case: The case.
-        position: Its place in the report, which keeps the names of files apart.
-        folder: Where the files go.
-    """
-    if case.examples is None:
-        return []
-    pictures = []
-    stem = re.sub(r"[^A-Za-z0-9-]+", "_", case.name)[:40]
-    for name in map(str, case.examples["example"].values):
-        example = case.examples.sel(example=name)
-        path = folder / f"case{position + 1}_{stem}_{name}.png"
-        pictures.append(_save(_example(example), path, _caption(name, example)))
-    return pictures
-
-
-def _save(figure: Figure, path: Path, caption: str) -> Picture:
+def save_picture(figure: Figure, path: Path, caption: str) -> Picture:
+    """Write a figure and keep its caption."""
     save_figure(figure, path)
     return Picture(path, caption)
 
@@ -106,7 +91,7 @@ def _estimate(case: Case) -> tuple[float, float, float]:
 
 
 def _over_time(cases: Sequence[Case]) -> Figure | None:
-    errors = {case.name: relative_l2_of(case.metrics, ("variable",)) for case in cases}
+    errors = {case.name: mean_relative_l2(case.metrics) for case in cases}
     errors = {name: error for name, error in errors.items() if error.sizes["time"] > 1 and error.notnull().any()}
     if not errors:
         return None
@@ -139,44 +124,34 @@ def _steps(cases: Sequence[Case], key: str) -> Figure | None:
     if not curves:
         return None
     figure, axes = new_figure()
-    plot = {"damping": plot_damping, "running_sum": plot_running_sum}[key]
-    plot(curves, ax=axes[0, 0])
+    plots = {"damping": plot_damping, "running_sum": plot_running_sum, "effective_dof": plot_effective_dof}
+    plots[key](curves, ax=axes[0, 0])
     return figure
 
 
-def _example(example: xr.Dataset) -> Figure:
-    """A row of panels per variable; without space, the variables themselves are the axis."""
-    if example["truth"].ndim == 1:
-        figure, axes = new_figure(1, 3, width=10.5, height=3.2)
-        plot_comparison(_labelled(example, "value", ""), ax=axes[0])
-        return figure
-    shown = np.unique(np.linspace(0, example.sizes["variable"] - 1, SHOWN).round().astype(int))
-    figure, axes = new_figure(len(shown), 3, width=10.5, height=3.1 * len(shown))
-    for row, index in zip(axes, shown, strict=True):
-        fields = example.isel(variable=int(index))
-        plot_comparison(_labelled(fields, str(fields["variable"].item()), str(fields["units"].item())), ax=row)
+def _parameters(cases: Sequence[Case]) -> Figure | None:
+    """A panel for each parameter that varies over the test simulations, at most four."""
+    first = cases[0].metrics
+    names = [str(name) for name in first.coords if str(name).startswith("parameter_")]
+    names = [name for name in names if len(np.unique(first[name])) > 2 and np.isfinite(first[name]).all()][:PARAMETERS]
+    names = [name for name in names if all(name in case.metrics.coords for case in cases)]
+    if not names:
+        return None
+    columns = min(len(names), 2)
+    rows = -(-len(names) // columns)
+    figure, axes = new_figure(rows, columns, width=5.2 * columns, height=3.3 * rows)
+    for name, ax in zip(names, axes.flat, strict=False):
+        plot_error_against_parameter({case.name: _along(case, name) for case in cases}, ax=ax)
+    for ax in axes.flat[len(names) :]:
+        ax.remove()
     return figure
 
 
-def _labelled(fields: xr.Dataset, name: str, units: str) -> xr.Dataset:
-    chosen = fields[["truth", "prediction"]]
-    chosen["truth"] = chosen["truth"].assign_attrs(long_name=name, units=units)
-    return chosen
+def _along(case: Case, name: str) -> xr.DataArray:
+    parameter = case.metrics[name]
+    errors = _named(case.metrics["relative_l2_sample"])
+    return errors.reset_coords(drop=True).assign_coords(sample=("sample", parameter.values, parameter.attrs))
 
 
 def _named(error: xr.DataArray) -> xr.DataArray:
     return error.assign_attrs(long_name="relative L2 error")
-
-
-def _caption(name: str, example: xr.Dataset) -> str:
-    variables = example.sizes["variable"]
-    left_out = f" {SHOWN} of {variables} variables." if example["truth"].ndim > 1 and variables > SHOWN else ""
-    error = number(float(example["error_of_pair"]))
-    simulation = example["simulation"].item()
-    return f"{name.capitalize()}: simulation {simulation}{_time(example)}, relative L2 error {error}.{left_out}"
-
-
-def _time(example: xr.Dataset) -> str:
-    if example.attrs.get("times", 1) == 1:
-        return ""
-    return f", time {number(float(example['time']))} {example['time'].attrs.get('units', '')}".rstrip()

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from surrogate.checks import ConfigError
-from surrogate.files import replacing
-from surrogate.report.figures import Picture, draw_comparison, draw_examples
-from surrogate.report.runs import read_case
-from surrogate.report.words import Table, case_table, compare, facts_table, findings, variable_table
+from surrogate.evaluation import Comparison
+from surrogate.report.case_figures import draw_case
+from surrogate.report.figures import draw_comparison
+from surrogate.report.html import Embedder, Shown, write_page
+from surrogate.report.runs import Case, read_case
+from surrogate.report.words import (
+    Table,
+    case_table,
+    compare,
+    facts_table,
+    findings,
+    scale_table,
+    uncertainty_table,
+    variable_table,
+)
 
 __all__ = ["write_report"]
-
-IMAGE_BYTES = 6_500_000  # of PNG, which base64 makes a third longer: the page stays below 10 MB
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture on the page: embedded, or only named once the page is full."""
-
-    caption: str
-    file: str
-    content: str | None
 
 
 @dataclass(frozen=True)
@@ -37,21 +34,7 @@ class Section:
     pictures: Sequence[Shown]
     facts: Table
     config: str
-
-
-class _Embedder:
-    """Turns pictures into text until the page is full."""
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self.left = IMAGE_BYTES
-
-    def __call__(self, picture: Picture) -> Shown:
-        content, file = picture.path.read_bytes(), picture.path.relative_to(self.output).as_posix()
-        if len(content) > self.left:
-            return Shown(picture.caption, file, None)
-        self.left -= len(content)
-        return Shown(picture.caption, file, base64.b64encode(content).decode("ascii"))
+    examples: bool
 
 
 def write_report(output: Path, runs: dict[str, Path], *, title: str, command: str) -> Path:
@@ -75,32 +58,30 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
         raise ConfigError("report: no runs were given; name at least one run folder")
     cases = [read_case(name, Path(folder)) for name, folder in runs.items()]
     comparison = compare(cases)
-    embed = _Embedder(output)
+    embed = Embedder(output)
     overview = [embed(picture) for picture in draw_comparison(cases, output / "figures")]
     sections = [
         Section(
-            case.name, [embed(p) for p in draw_examples(case, i, output / "figures")], facts_table(case), case.config
+            name=case.name,
+            pictures=[embed(picture) for picture in draw_case(case, i, output / "figures")],
+            facts=facts_table(case),
+            config=case.config,
+            examples=case.examples is not None,
         )
         for i, case in enumerate(cases)
     ]
-    text = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            command=command,
-            findings=findings(cases, comparison),
-            tables=[case_table(cases, comparison), variable_table(cases)],
-            overview=overview,
-            sections=sections,
-        )
+    return write_page(
+        output / "report.html",
+        "report.html.j2",
+        title=title,
+        command=command,
+        findings=findings(cases, comparison),
+        tables=_tables(cases, comparison),
+        overview=overview,
+        sections=sections,
     )
-    path = output / "report.html"
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
 
 
-def _environment() -> Environment:
-    loader = PackageLoader("surrogate", "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def _tables(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[Table]:
+    tables = [case_table(cases, comparison), variable_table(cases), scale_table(cases), uncertainty_table(cases)]
+    return [table for table in tables if table is not None]

@@ -13,11 +13,12 @@ import numpy as np
 import xarray as xr
 
 from surrogate.checks import ConfigError, DataError
+from surrogate.config import read_yaml
 
 __all__ = ["Case", "read_case"]
 
 EPOCH_KEYS = ("train_loss", "validation_loss", "seconds")
-STEP_KEYS = ("loss", "damping", "running_sum")
+STEP_KEYS = ("loss", "damping", "running_sum", "effective_dof")
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,14 @@ class Case:
         folder: The run folder.
         facts: Content of `run.json`.
         config: Text of the resolved configuration.
+        planned_epochs: Epochs that the configuration asks for; None where it says nothing.
         rows: `summary.csv`, by metric and variable.
         metrics: `metrics.nc`.
-        examples: `examples.nc`, where it was written.
+        examples: `examples.nc`, where it was written; the next four likewise.
+        maps: `maps.nc`, errors at every grid point.
+        latent: `latent.nc`, principal components of the latent space.
+        uncertainty: `uncertainty.nc`, scores of predicted standard deviations.
+        uncertainty_rows: `uncertainty.csv`, by score and variable.
         epochs: The log by epoch.
         steps: The log by step; NaN where the optimizer had nothing to tell.
     """
@@ -40,9 +46,14 @@ class Case:
     folder: Path
     facts: dict[str, Any]
     config: str
+    planned_epochs: int | None
     rows: dict[tuple[str, str], dict[str, str]]
     metrics: xr.Dataset
     examples: xr.Dataset | None
+    maps: xr.Dataset | None
+    latent: xr.Dataset | None
+    uncertainty: xr.Dataset | None
+    uncertainty_rows: dict[tuple[str, str], dict[str, str]]
     epochs: xr.Dataset
     steps: xr.Dataset
 
@@ -76,18 +87,29 @@ def read_case(name: str, folder: Path) -> Case:
         if not (evaluation / file).is_file():
             raise ConfigError(f"{evaluation / file} is missing; run `surrogate evaluate {folder}` first")
     records = _read_log(folder / "log.jsonl")
-    examples = evaluation / "examples.nc"
+    scores = evaluation / "uncertainty.csv"
     return Case(
         name=name,
         folder=folder,
         facts=_read_json(folder / "run.json"),
         config=(folder / "config.yaml").read_text(encoding="utf-8"),
+        planned_epochs=_planned(folder / "config.yaml"),
         rows=_read_summary(evaluation / "summary.csv"),
         metrics=_read_netcdf(evaluation / "metrics.nc"),
-        examples=_read_netcdf(examples) if examples.is_file() else None,
+        examples=_read_if_there(evaluation / "examples.nc"),
+        maps=_read_if_there(evaluation / "maps.nc"),
+        latent=_read_if_there(evaluation / "latent.nc"),
+        uncertainty=_read_if_there(evaluation / "uncertainty.nc"),
+        uncertainty_rows=_read_summary(scores) if scores.is_file() else {},
         epochs=_table(records, "epoch", EPOCH_KEYS),
         steps=_table(records, "step", STEP_KEYS),
     )
+
+
+def _planned(path: Path) -> int | None:
+    training = read_yaml(path).tree.get("training")
+    epochs = training.get("epochs") if isinstance(training, dict) else None
+    return epochs if isinstance(epochs, int) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -116,9 +138,13 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows or not {"metric", "variable", "mean", "low", "high"} <= set(rows[0]):
+    if not rows or not {"metric", "variable", "mean", "low", "high", "simulations"} <= set(rows[0]):
         raise DataError(f"{path}: no table of metrics; run `surrogate evaluate {path.parents[1]}` again")
-    return {(row["metric"], row["variable"]): row for row in rows}
+    return {("_".join(filter(None, (row["metric"], row.get("band")))), row["variable"]): row for row in rows}
+
+
+def _read_if_there(path: Path) -> xr.Dataset | None:
+    return _read_netcdf(path) if path.is_file() else None
 
 
 def _read_netcdf(path: Path) -> xr.Dataset:

@@ -194,21 +194,32 @@ def _size_table(ensemble: Ensemble) -> str:
         size = Ensemble(ensemble.recipe, name).size
         grid = " x ".join(map(str, size.grid)) or "none"
         shards = math.ceil(size.simulations / size.shard)
-        times, data = _times(ensemble, size), _bytes(ensemble, name)
-        rows.append((f"`{name}`", f"{size.simulations}", grid, times, f"{shards}", data))
+        data = _bytes(ensemble, name)
+        rows.append((f"`{name}`", f"{size.simulations}", grid, _span(ensemble, size), f"{shards}", data))
     return _table(("size", "simulations", "grid", "times", "shards", "data"), rows)
 
 
-def _times(ensemble: Ensemble, size: Size) -> str:
+def _span(ensemble: Ensemble, size: Size) -> str:
+    """The times of the snapshots."""
     if not isinstance(ensemble.equation, Evolution):
-        return "1"
-    return f"{size.snapshots if ensemble.equation.from_start else size.snapshots - 1}"
+        return "none"
+    step = size.final_time / (size.snapshots - 1)
+    first = 0.0 if ensemble.equation.from_start else step
+    units = "" if ensemble.equation.time_units == "1" else f" {ensemble.equation.time_units}"
+    return f"{_times(ensemble, size)}: {first:g}, {first + step:g}, ..., {size.final_time:g}{units}"
+
+
+def _times(ensemble: Ensemble, size: Size) -> int:
+    """Number of snapshots that are stored; 1 for a problem without time."""
+    if not isinstance(ensemble.equation, Evolution):
+        return 1
+    return size.snapshots if ensemble.equation.from_start else size.snapshots - 1
 
 
 def _bytes(ensemble: Ensemble, name: str) -> str:
     other = Ensemble(ensemble.recipe, name)
     lengths = [len(along.values) for along in other.equation.outputs(other.grid).values()]
-    times = int(_times(other, other.size))
+    times = _times(other, other.size)
     total = 4.0 * other.size.simulations * times * len(other.equation.fields) * math.prod(lengths)
     for unit in ("B", "kB", "MB", "GB"):
         if total < 1000 or unit == "GB":

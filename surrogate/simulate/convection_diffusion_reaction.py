@@ -77,10 +77,11 @@ def reacting_flow(parameters: Mapping[str, Array], grid: Grid, interval: float, 
     def tensor(values: Array) -> Tensor:
         return torch.from_numpy(values).to(numerics.device, numerics.dtype)
 
-    velocities = [tensor(values) for values in face_velocities(grid)]
+    flow = face_velocities(grid)
+    velocities = [tensor(values) for values in flow]
     source = tensor(_source(grid))
     columns = {"reaction": tensor(_reaction(parameters["y"], grid))}
-    fastest = sum(float(v.abs().max()) / h for v, h in zip(velocities, grid.spacing, strict=True))
+    fastest = sum(float(np.abs(v).max()) / h for v, h in zip(flow, grid.spacing, strict=True))
     slowest = fastest + sum(2.0 * DIFFUSIVITY / h**2 for h in grid.spacing)
 
     def rate(u: Tensor, p: Mapping[str, Tensor]) -> Tensor:

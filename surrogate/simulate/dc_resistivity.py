@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.interpolate import RectBivariateSpline
+from scipy.special import erf
 
 from surrogate.simulate.equation import Array, Coordinate, Description, Grid, Map, Member, Quantity
 from surrogate.simulate.steady import diffusion_matrix, solve_sparse
@@ -38,12 +40,15 @@ def conductivity(depth: float, radius: float, angle: float, grid: Grid) -> Array
 
 
 def _source(grid: Grid) -> Array:
-    """Current density of the electrodes, smeared over Gaussians at the surface; each carries exactly its current."""
-    z, y, x = np.meshgrid(*grid.coordinates.values(), indexing="ij")
-    density = np.zeros(grid.shape)
+    """Cell averages of the current density of the electrodes, Gaussians at the surface; each carries its current."""
+    width, density = ELECTRODE_WIDTH * np.sqrt(2.0), np.zeros(grid.shape)
     for place_y, place_x, current in ELECTRODES:
-        blob = np.exp(-0.5 * (z**2 + (y - place_y) ** 2 + (x - place_x) ** 2) / ELECTRODE_WIDTH**2)
-        density += current * blob / (blob.sum() * np.prod(grid.spacing))
+        z, y, x = (
+            np.diff(erf((np.linspace(0.0, length, points + 1) - place) / width))
+            for points, length, place in zip(grid.shape, grid.lengths, (0.0, place_y, place_x), strict=True)
+        )
+        share = np.einsum("z,y,x->zyx", z, y, x)
+        density += current * share / (share.sum() * np.prod(grid.spacing))
     return density
 
 
@@ -51,15 +56,13 @@ def _positions(length: float) -> Array:
     return np.asarray(length * np.linspace(*SPREAD, RECEIVERS))
 
 
-def _surface(top: Array, grid: Grid, y: Array, x: Array) -> Array:
-    """Potential at surface points (y_i, x_j), bilinear between the uppermost cell centres: no flux passes the surface,
-    so they hold its potential to second order."""
-    for axis, (points, h) in enumerate(zip((y, x), grid.spacing[1:], strict=True)):
-        place = points / h - 0.5
-        index = np.clip(place.astype(int), 0, top.shape[axis] - 2)
-        share = (place - index).reshape(-1, 1) if axis == 0 else place - index
-        top = np.take(top, index, axis) * (1 - share) + np.take(top, index + 1, axis) * share
-    return top
+def _surface(potential: Array, grid: Grid) -> RectBivariateSpline:
+    """Potential at the surface as a function of (y, x): a cubic spline through values above the uppermost cells.
+
+    No flux passes the surface, so u = u_0 + a z^2 there, which the two uppermost cell centres determine.
+    """
+    _, y, x = grid.coordinates.values()
+    return RectBivariateSpline(y, x, (9.0 * potential[0] - potential[1]) / 8.0, s=0)
 
 
 def _voltages(parameters: Mapping[str, Array], number: int, grid: Grid) -> Array:
@@ -68,9 +71,8 @@ def _voltages(parameters: Mapping[str, Array], number: int, grid: Grid) -> Array
     walls = ((False, True), (True, True), (True, True))
     potential = solve_sparse(diffusion_matrix(ground, grid, walls), _source(grid).ravel()).reshape(grid.shape)
     y, x, half = _positions(grid.lengths[1]), _positions(grid.lengths[2]), 0.5 * DIPOLE
-    along_y = _surface(potential[0], grid, y + half, x) - _surface(potential[0], grid, y - half, x)
-    along_x = _surface(potential[0], grid, y, x + half) - _surface(potential[0], grid, y, x - half)
-    return np.stack([along_y, along_x])
+    surface = _surface(potential, grid)
+    return np.stack([surface(y + half, x) - surface(y - half, x), surface(y, x + half) - surface(y, x - half)])
 
 
 def _solve(parameters: Mapping[str, Array], grid: Grid) -> Array:
@@ -95,8 +97,9 @@ dc_resistivity = Map(
         boundary="no flux through the surface z = 0; u = 0 on the other five walls",
         initial="none, the problem is steady",
         scheme=(
-            "Cell-centred finite volumes of order 2 with harmonic means on the faces; sparse direct factorisation, "
-            "solved in double precision."
+            "Cell-centred finite volumes of order 2 with harmonic means on the faces, exact cell averages of the "
+            "electrodes; sparse direct factorisation, solved in double precision. Receivers read a cubic spline "
+            "through the surface values above the uppermost cells."
         ),
         invariants="the current through the grounded walls is that of the electrodes, which add up to 0",
         constants=(

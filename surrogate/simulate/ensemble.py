@@ -5,6 +5,7 @@ On the CPU a simulation is the same bit for bit whatever the batch it is stepped
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,6 +148,15 @@ class Ensemble:
                 )
         return table, checksum
 
+    def candidates(self, numbers: Sequence[int]) -> xr.Dataset:
+        """Parameters of simulations that need not have run, over (sample,) or (sample, axis), with their units."""
+        members = [self.member(number) for number in numbers]
+        data: dict[str, Any] = {}
+        for name, quantity in self.equation.recorded(self.grid.axes).items():
+            values = np.array([member.parameters[name] for member in members])
+            data[name] = (("sample", quantity.dim) if quantity.dim else ("sample",), values, quantity.attributes)
+        return xr.Dataset(data, {"sample": np.arange(len(numbers))})
+
     def run(self, numbers: Sequence[int], *, batch: int, done: Callable[[int], None] | None = None) -> Results:
         """Run simulations, `batch` of them at a time; `done` is told how many have run."""
         members = [self.member(number) for number in numbers]
@@ -203,7 +213,16 @@ class Ensemble:
             data[name] = (dims, results.parameters[name][kept], quantity.attributes)
         numbers = np.array(results.numbers, dtype=np.int64)[kept]
         attributes = {"Conventions": "CF-1.11", "title": self.recipe.name, "equation": self.equation.name}
+        attributes["boundary_conditions"] = json.dumps(self._boundary_conditions)
         return xr.Dataset(data, self._coordinates(numbers), attributes | {"seed": self.recipe.seed})
+
+    @property
+    def _boundary_conditions(self) -> dict[str, dict[str, Any]]:
+        """What holds at the ends of each axis of the data, in the words of The Well."""
+        on_grid = isinstance(self.equation, Evolution) and self.equation.axes is None
+        kind = "periodic" if self.grid.boundary == "periodic" else "wall"
+        axes = self.grid.axes if on_grid else ()
+        return {f"{axis}_{kind}": {"bc_type": kind, "associated_dims": [axis]} for axis in axes}
 
     def _coordinates(self, numbers: NDArray[np.int64]) -> dict[str, Any]:
         number_of = {"units": "1", "long_name": "number of the simulation in its recipe"}

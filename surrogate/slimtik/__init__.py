@@ -5,6 +5,7 @@ factorisation a curve of residual and trace over the damping (`Curve`); a rule a
 `step` updates the weights. Sums over all data give the exact solution (`tikhonov`) and its uncertainty (`Posterior`).
 """
 
+from surrogate.slimtik.blocks import Blocks
 from surrogate.slimtik.curve import Curve
 from surrogate.slimtik.memory import Memory
 from surrogate.slimtik.posterior import Posterior, predictive_leverage, predictive_std
@@ -24,7 +25,7 @@ from surrogate.slimtik.selection import (
     supre,
 )
 from surrogate.slimtik.solve import Solution, step
-from surrogate.slimtik.spectrum import Blocks, Spectrum
+from surrogate.slimtik.spectrum import Spectrum
 from surrogate.slimtik.statistics import Statistics
 from surrogate.slimtik.tikhonov import TikhonovFit, tikhonov
 

@@ -17,34 +17,36 @@ __all__ = ["Curve", "Elimination"]
 class Curve:
     r"""Residual and trace of a batch after a step, as functions of the damping.
 
-    With :math:`H = V \operatorname{diag}(\sigma) V^\top`, :math:`P = V^\top (G W - B)`, :math:`Q = V^\top W` and
-    :math:`D(\lambda) = 1 / (\sigma + \Lambda + \lambda)`, the step in the eigenbasis is
-    :math:`S = D (P + \lambda Q)`, and
+    The step of damping lambda shrinks the weights :math:`W_0` after the step of damping zero,
 
-    .. math:: \rho = \rho_0 - 2 \langle S, P \rangle + \langle S, V^\top G V S \rangle, \qquad
+    .. math:: W_\lambda = W_0 - \lambda X, \qquad X = (H + (\Lambda + \lambda) I)^{-1} W_0, \qquad
+              W_0 = W - (H + \Lambda I)^{-1} (G W - B).
+
+    With :math:`H = V \operatorname{diag}(\sigma) V^\top`, :math:`E = V^\top W_0`, :math:`P = V^\top (G W_0 - B)` and
+    :math:`D = 1 / (\sigma + \Lambda + \lambda)` this gives
+
+    .. math:: \rho = \rho_0 - 2 \lambda \langle D E, P \rangle + \lambda^2 \langle D E, V^\top G V D E \rangle, \qquad
               t = M \sum_j (V^\top G V)_{jj} D_j,
 
-    a quadratic polynomial in lambda whose coefficients are linear and quadratic forms in D: O(K k) per point for
-    blocks of k columns, after O(K k (k + M)) once. A border of H adds its `Elimination`.
+    two linear forms and a quadratic form in D, so that one product serves all dampings: O(K k) for each with blocks of
+    k columns. A border of H adds its `Elimination`.
 
     Arguments:
-        gradient: G W - B, with shape (K, M).
-        shifted: Eigenvalues plus the running sum, by blocks, with shape (P, k).
-        start: Squared residual norm per sample before the step, with shape ().
-        linear: Coefficients of D in the trace and in -2 <S, P> for powers 0 and 1 of lambda, with shape (P, k, 3).
-        quadratic: Coefficients of D D' in <S, V'GV S> for powers 0, 1 and 2 of lambda, beside each other with shape
-            (P, k, 3 k).
+        weights: The weights W_0 in the eigenbasis, by blocks and a border in each, with shape (P, w, M).
+        shifted: Eigenvalues plus the running sum, by blocks, with shape (P, 1, k).
+        start: Squared residual norm per sample of W_0, with shape ().
+        forms: What D is multiplied by, with shape (P, k, .): the quadratic form (k columns), then the linear forms of
+            trace and residual, then what an elimination needs.
         elimination: The effect of a border, if there is one.
         running_sum: Sum of all dampings so far, with shape ().
         equations: Number of scalar equations m = n M.
         samples: Number of samples b.
     """
 
-    gradient: Tensor
+    weights: Tensor
     shifted: Tensor
     start: Tensor
-    linear: Tensor
-    quadratic: Tensor
+    forms: Tensor
     elimination: Elimination | None
     running_sum: Tensor
     equations: int
@@ -53,19 +55,29 @@ class Curve:
     @classmethod
     def of(cls, spectrum: Spectrum, weights: Tensor, batch: Statistics, running_sum: Tensor) -> Curve:
         """The curve of a batch about the weights (K, M)."""
-        W, G, B, M = weights, batch.G, batch.B, weights.shape[1]
-        gradient = torch.addmm(B, G, W, beta=-1)
-        PQ, rotated = spectrum.rotated(torch.cat([gradient, W], 1)), spectrum.transformed(G)
-        P, Q = PQ.split(M, 2)
-        products = torch.stack([P @ P.mT, P @ (2 * Q).mT, Q @ Q.mT])
-        linear = torch.stack([M * rotated, -2 * products[0], -products[1]])
+        (k, M), blocks = (spectrum.values.shape[-1], weights.shape[1]), spectrum.blocks
+        V, G = spectrum.basis, batch.arranged(blocks).packed_G.view(-1, *spectrum.basis.shape[1:])
+        rows = spectrum.split(torch.cat([weights, batch.B], 1))
+        found = torch.bmm(V.mT, torch.cat([torch.bmm(G, V), rows], 2))
+        rotated, start, B = found.split([V.shape[2], M, M], 2)
+        if spectrum.border is not None:
+            B[1:, k] = 0.0  # the row of the border is the sum over the blocks
+        gradient = torch.baddbmm(B, rotated, start, beta=-1)
+        W = start - spectrum.shrunk(gradient, running_sum)
+        gradient = torch.baddbmm(B, rotated, W, beta=-1)
+        E, P, inner = W[:, :k], gradient[:, :k], rotated[:, :k, :k]
+        trace = M * inner.diagonal(dim1=1, dim2=2)
+        forms = [inner * torch.bmm(E, E.mT), trace[..., None], (E * P).sum(2, keepdim=True)]
+        elimination = None
+        if spectrum.border is not None:
+            elimination, more = Elimination.of(spectrum.border, rotated, W, gradient)
+            forms += more
         return cls(
-            gradient=gradient,
-            shifted=(spectrum.values + running_sum).view(PQ.shape[:2]),
+            weights=W,
+            shifted=(spectrum.values + running_sum).view(len(E), 1, -1),
             start=((gradient - B) * W).sum() + batch.e,
-            linear=linear.diagonal(dim1=2, dim2=3).permute(1, 2, 0),
-            quadratic=(rotated * products).permute(1, 2, 0, 3).flatten(2),
-            elimination=Elimination.of(spectrum, rotated, PQ, torch.cat([gradient[-1], W[-1]]), batch),
+            forms=torch.cat(forms, 2),
+            elimination=elimination,
             running_sum=running_sum,
             equations=batch.equations,
             samples=batch.samples,
@@ -73,58 +85,74 @@ class Curve:
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Squared residual norm per sample and trace at the dampings `points`, all of shape (T,)."""
-        D = 1.0 / (self.shifted[:, None] + points[:, None])
-        trace, *first = (D @ self.linear).sum(0).unbind(1)
-        forms = (D @ self.quadratic).unflatten(2, (3, -1)) * D[:, :, None]
-        second = forms.sum((0, 3)).unbind(1)
-        rho = self.start + first[0] + second[0] + points * (first[1] + second[1] + points * second[2])
+        D = (self.shifted + points[:, None]).reciprocal()
+        found, k = torch.bmm(D, self.forms), D.shape[2]
+        second = (found[:, :, :k] * D).sum((0, 2))
+        trace, first = found[:, :, k : k + 2].sum(0).unbind(1)
         if self.elimination is not None:
-            residual, dof = self.elimination(points, D, self.running_sum + points)
-            rho, trace = rho + residual, trace + dof
+            more = self.elimination(D, found[:, :, k + 2 :], self.running_sum + points)
+            first, second, trace = first + more[0], second + more[1], trace + more[2]
+        rho = self.start + points * (points * second - 2 * first)
         rounding = torch.finfo(D.dtype).eps * self.start  # a residual below it carries no information
         return torch.maximum(rho, rounding), trace
 
 
 @dataclass(frozen=True)
 class Elimination:
-    r"""What the elimination of a border adds to residual and trace.
+    r"""What the elimination of a border adds to a curve.
 
-    Let h and g be the couplings of H and G, :math:`w = D h`, :math:`v = (w, -1)`, :math:`u = v^\top G v`, and p, q the
-    last rows of GW - B and W. The last row of the step is :math:`x = (a_p + \lambda a_q) / s` with
-    :math:`a_p = p - w^\top P` and :math:`a_q = q - w^\top Q`, the rest of it :math:`S - w x`. This adds
+    Let h and g be the couplings of H and G, :math:`w = D h`, :math:`v = (w, -1)`, :math:`u = v^\top G v`, and e and p
+    the last rows of :math:`W_0` and :math:`G W_0 - B`. The last row of X is :math:`x = (e - w^\top E) / s`, the rest
+    of it :math:`D E - w x`. This adds
 
-    .. math:: \langle x, u x - 2 a_p - 2 (D (G w - g))^\top (P + \lambda Q) \rangle \quad\text{and}\quad M u / s.
+    .. math:: -\langle x, w^\top P - p \rangle, \qquad
+              \langle x, u x - 2 (V^\top G V w - g)^\top D E \rangle \quad\text{and}\quad M u / s
+
+    to :math:`\langle X, P \rangle`, to :math:`\langle X, G X \rangle` and to the trace.
 
     Arguments:
-        own: Border of H.
-        other: Border of G.
-        gram: V'GV, with shape (P, k, k).
-        inner: P and Q beside each other, with shape (P, k, 2 M).
-        last: p and q, one after the other, with shape (2 M,).
+        inner: E, and h as its last column, with shape (P, k, M + 1).
+        coupling: The coupling g, with shape (P, 1, k).
+        corners: The last entries of the diagonals of H and G, each with shape ().
+        last: e and p, one after the other, with shape (2 M,).
     """
 
-    own: Border
-    other: Border
-    gram: Tensor
     inner: Tensor
+    coupling: Tensor
+    corners: tuple[Tensor, Tensor]
     last: Tensor
 
     @classmethod
-    def of(cls, spectrum: Spectrum, gram: Tensor, inner: Tensor, last: Tensor, batch: Statistics) -> Elimination | None:
-        """The elimination of the border of a spectrum; None where it has none."""
-        other = spectrum.bordered(batch.G)
-        return None if spectrum.border is None or other is None else cls(spectrum.border, other, gram, inner, last)
+    def of(cls, border: Border, gram: Tensor, weights: Tensor, gradient: Tensor) -> tuple[Elimination, list[Tensor]]:
+        """The elimination of the border of a spectrum, and what D is to be multiplied by, with shapes (P, k, .).
 
-    def __call__(self, points: Tensor, D: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added at the dampings `points` (T,), for D of shape (P, T, k) and their running sums `shift` (T,)."""
+        Arguments:
+            border: The border of H.
+            gram: V'GV and its border, with shape (P, k + 1, k + 1).
+            weights: E and, in each block, e, with shape (P, k + 1, M).
+            gradient: P and parts of p that add up to it, with shape (P, k + 1, M).
+        """
+        k = gram.shape[2] - 1
+        E, P, inner = weights[:, :k], gradient[:, :k], gram[:, :k, :k]
+        h, g = border.coupling[..., None], gram[:, :k, k:]
+        last = torch.cat([weights[0, k], gradient[:, k].sum(0)])
+        forms = [h * torch.cat([E, P, h, g], 2), h * inner]
+        return cls(torch.cat([E, h], 2), g.mT, (border.corner, gram[0, k, k]), last), forms
+
+    def __call__(self, D: Tensor, found: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is added to <X, P>, <X, G X> and the trace.
+
+        Arguments:
+            D: With shape (P, T, k).
+            found: The products of D with the forms, with shape (P, T, 2 M + 2 + k).
+            shift: The running sums, with shape (T,).
+        """
         M = len(self.last) // 2
-        h, g = self.own.coupling[:, None], self.other.coupling[:, None]
-        w = D * h
-        s = torch.maximum(self.own.corner + shift - (w * h).sum((0, 2)), shift)
-        Gw = w @ self.gram
-        u = (w * (Gw - 2 * g)).sum((0, 2)) + self.other.corner
-        ap, aq = (self.last - (w @ self.inner).sum(0)).split(M, 1)
-        yp, yq = ((D * (Gw - g)) @ self.inner).sum(0).split(M, 1)
-        x = (ap + points[:, None] * aq) / s[:, None]
-        residual = (x * (u[:, None] * x - 2 * (ap + yp + points[:, None] * yq))).sum(1)
-        return residual, M * u / s
+        eliminated, other = found[:, :, : 2 * M].sum(0) - self.last, found[:, :, 2 * M : 2 * M + 2].sum(0)
+        s = torch.maximum(self.corners[0] + shift - other[:, 0], shift)
+        x = eliminated[:, :M] / -s[:, None]
+        y = torch.bmm(D * (found[:, :, 2 * M + 2 :] - self.coupling), self.inner).sum(0)
+        u = y[:, M] - other[:, 1] + self.corners[1]
+        first = -(x * eliminated[:, M:]).sum(1)
+        second = (x * (u[:, None] * x - 2 * y[:, :M])).sum(1)
+        return first, second, M * u / s

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from surrogate.checks import ConfigError
+from surrogate.slimtik.blocks import Blocks
 
 __all__ = ["Memory"]
 
@@ -23,8 +24,8 @@ class Memory:
 
     Arguments:
         depth: Memory depth r; zero keeps the current batch alone.
-        front: Sums over the older matrices, the widest last, each with shape (K, K).
-        back: The younger matrices, the youngest last, each with shape (K, K).
+        front: Sums over the older matrices, the widest last, each with shape (K, K), or packed.
+        back: The younger matrices, the youngest last, each of the same shape.
     """
 
     depth: int
@@ -55,16 +56,17 @@ class Memory:
 
     @property
     def total(self) -> Tensor:
-        """The sum H of all matrices held, with shape (K, K)."""
+        """The sum H of all matrices held, in their shape."""
         parts = [*self.front[-1:], *([] if self.back_sum is None else [self.back_sum])]
         if not parts:
             raise ConfigError("the memory of slimTrain is empty; solve a batch first")
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def tensors(self, features: int) -> dict[str, Tensor]:
-        """Both stacks as float64 tensors of shape (., K, K), for a checkpoint."""
+    def tensors(self, features: int, blocks: Blocks | None = None) -> dict[str, Tensor]:
+        """Both stacks as float64 tensors of shape (., K, K), for a checkpoint; packed ones as whole."""
         empty = torch.zeros(0, features, features, dtype=torch.float64)
-        return {
-            "front": torch.stack(self.front) if self.front else empty,
-            "back": torch.stack(self.back) if self.back else empty,
-        }
+        found = {}
+        for name, stack in (("front", self.front), ("back", self.back)):
+            whole = stack if blocks is None else [blocks.whole(matrix) for matrix in stack]
+            found[name] = torch.stack(tuple(whole)) if stack else empty
+        return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -86,9 +87,10 @@ class HalfSum:
 
     def __call__(self, curve: Curve, rule: Rule) -> Tensor:
         half = torch.log10(curve.running_sum / 2)
-        least = torch.full_like(half, -16.0)
-        size = _logspace(torch.minimum(half, least), torch.maximum(half, least), self.points)
-        return _best(curve, rule, torch.cat([-size.flip(0), size]), curve.equations)
+        signs, fraction = _mirrored(self.points, half.device)
+        least, most = half.clamp(max=-16.0), half.clamp(min=-16.0)
+        points = signs * 10.0 ** torch.addcmul(least, most - least, fraction)
+        return _best(curve, rule, points, curve.equations)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,14 @@ class Constant:
         return torch.full_like(curve.running_sum, self.damping)
 
 
+@lru_cache(maxsize=16)
+def _mirrored(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Signs and exponents, as fractions of their range, of negative points and then of positive ones."""
+    fraction = torch.arange(count, dtype=torch.float64, device=device) / (count - 1)
+    one = torch.ones_like(fraction)
+    return torch.cat([-one, one]), torch.cat([fraction.flip(0), fraction])
+
+
 def _logspace(first: Tensor, last: Tensor, count: int) -> Tensor:
     """torch.logspace with end points that stay on their device."""
     fraction = torch.arange(count, dtype=first.dtype, device=first.device) / (count - 1)
@@ -158,9 +168,8 @@ def _criterion(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tens
 
 def _best(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tensor:
     """The first point of least criterion; zero (the running sum stays) when no point has a finite criterion."""
-    value = _criterion(curve, rule, points, equations)
-    best = torch.argmin(value)
-    return torch.where(value[best] < torch.inf, points[best], 0.0)
+    least, best = _criterion(curve, rule, points, equations).min(0)
+    return torch.where(least < torch.inf, points.take(best), 0.0)  # an index would be read by the host
 
 
 # Names, for configurations --------------------------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from surrogate.checks import NumericalError
+from surrogate.slimtik.blocks import Blocks
 from surrogate.slimtik.curve import Curve
 from surrogate.slimtik.selection import HalfSum, Rule, Search, sgcv
-from surrogate.slimtik.spectrum import Blocks, Spectrum
+from surrogate.slimtik.spectrum import Spectrum
 from surrogate.slimtik.statistics import Statistics
 
 __all__ = ["Solution", "step"]
@@ -77,7 +79,8 @@ def step(
     Arguments:
         weights: Head weights W, with shape (K, M).
         batch: Statistics of the current batch.
-        memory: Sum H of the normalised Gram matrices in memory, the current batch included, with shape (K, K).
+        memory: Sum H of the normalised Gram matrices in memory, the current batch included, with shape (K, K); packed
+            by the blocks, if any, or not.
         running_sum: Sum of all dampings so far, Lambda, above zero.
         rule: What the damping minimises; `sgcv` unless given.
         search: The points over which it is minimised; `HalfSum` unless given.
@@ -95,8 +98,9 @@ def step(
     curve = Curve.of(spectrum, W, batch, L)
     damping = torch.maximum((search or HalfSum())(curve, rule), lower_bound - L)
     total = torch.clamp(L + damping, min=lower_bound)
-    new = W - spectrum.solve(curve.gradient + damping * W, total)
-    if not torch.isfinite(new).all():
+    E = curve.weights
+    new = spectrum.joined(E - damping * spectrum.shrunk(E, total, E[0, -1]))
+    if not math.isfinite(new.sum()):
         raise NumericalError(
             "the head weights are not finite after the solve: the system is singular; "
             "raise the lower bound of the regularization"

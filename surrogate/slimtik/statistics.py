@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from surrogate.checks import DataError
+from surrogate.slimtik.blocks import Blocks
 
 __all__ = ["Statistics"]
 
@@ -20,18 +21,20 @@ class Statistics:
     Two sets of statistics over different rows merge by addition.
 
     Arguments:
-        gram: The sum :math:`A^\top A`, with shape (K, K).
+        packed: The sum :math:`A^\top A`, with shape (K, K); with blocks packed, (P, w, w).
         cross: The sum :math:`A^\top C`, with shape (K, M).
         energy: The sum :math:`\|C\|^2`, with shape ().
         rows: Number of rows n.
         samples: Number of samples b that the rows come from.
+        blocks: Columns between which the sum is zero, if it is packed.
     """
 
-    gram: Tensor
+    packed: Tensor
     cross: Tensor
     energy: Tensor
     rows: int
     samples: int
+    blocks: Blocks | None = None
 
     @classmethod
     def of(cls, design: Tensor, targets: Tensor, samples: int) -> Statistics:
@@ -55,18 +58,36 @@ class Statistics:
         return cls(gram, gram.new_zeros(features, outputs), gram.new_zeros(()), 0, 0)
 
     def __add__(self, other: Statistics) -> Statistics:
+        blocks = self.blocks if self.blocks is other.blocks else None
         return Statistics(
-            self.gram + other.gram,
+            self.arranged(blocks).packed + other.arranged(blocks).packed,
             self.cross + other.cross,
             self.energy + other.energy,
             self.rows + other.rows,
             self.samples + other.samples,
+            blocks,
         )
+
+    def arranged(self, blocks: Blocks | None) -> Statistics:
+        """The same statistics packed in other blocks; in none if None."""
+        if blocks is self.blocks:
+            return self
+        return replace(self, packed=self.gram if blocks is None else blocks.packed(self.gram), blocks=blocks)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        r"""The sum :math:`A^\top A`, with shape (K, K)."""
+        return self.packed if self.blocks is None else self.blocks.whole(self.packed)
+
+    @cached_property
+    def packed_G(self) -> Tensor:  # noqa: N802
+        """Gram matrix per sample, packed like the sum."""
+        return self.packed / self.samples
 
     @cached_property
     def G(self) -> Tensor:  # noqa: N802
         r"""Gram matrix per sample, :math:`G = A^\top A / b`, with shape (K, K)."""
-        return self.gram / self.samples
+        return self.packed_G if self.blocks is None else self.gram / self.samples
 
     @cached_property
     def B(self) -> Tensor:  # noqa: N802

@@ -96,6 +96,7 @@ class Trainer:
     callbacks: Sequence[Callback] = ()
     progressed: Progressed = field(default_factory=Progressed)
     stop: StopRequest = field(default_factory=StopRequest)
+    agreed: int | None = None  # the signal that all ranks know of since the last reduction
 
     def fit(self, reporter: Reporter) -> Progressed:
         """Train to the last epoch.
@@ -142,7 +143,7 @@ class Trainer:
             reporter.step(clock, self.progressed.samples)
             if self.progressed.step >= self.total:
                 break  # validated first, then a signal is heeded
-            if self.stop.signal is not None:
+            if (self.agreed if self.ranks.world > 1 else self.stop.signal) is not None:
                 self.save(best=False)
                 self._leave_on_signal()
             if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
@@ -154,14 +155,13 @@ class Trainer:
     def _leave_on_signal(self) -> None:
         """End the run after a signal; a checkpoint has just been written."""
         self._agree_on_signal()
-        if self.stop.signal is not None:
-            name, step = signal.Signals(self.stop.signal).name, self.progressed.step
+        if self.agreed is not None:
+            name, step = signal.Signals(self.agreed).name, self.progressed.step
             raise Interrupted(f"stopped by {name} at step {step}; a checkpoint is written: continue with --resume")
 
     def _agree_on_signal(self) -> None:
         """Let a signal that reached any rank have reached all of them."""
-        if self.ranks.world > 1:
-            self.stop.signal = self.ranks.largest(self.stop.signal or 0) or None
+        self.agreed = self.ranks.largest(self.stop.signal or 0) or None
 
     def _step(self, batches: Sequence[Batch], reporter: Reporter) -> None:
         progressed = self.progressed
@@ -218,8 +218,8 @@ class Trainer:
         loss_sum, total, signals = self.ranks.average(
             [*gradients, *averages], samples, [loss * samples if samples else 0.0, samples, signal_number]
         )
-        if signals and self.stop.signal is None:
-            self.stop.signal = signal.SIGTERM
+        if signals:  # one that came since to this rank alone waits for the next step
+            self.agreed = signal_number or signal.SIGTERM
         return loss_sum / total, int(total)
 
     def _gradient_norm(self) -> float:

@@ -94,6 +94,7 @@ class SlimTrainSettings(_Optimizer):
         rule: What lambda minimises; `sdp` and `supre` need `noise_variance`.
         search: Among which lambda; `constant` takes L0 at every step, whatever the rule.
         noise_variance: Variance of the noise in the normalised targets.
+        tau: Safety factor of `sdp`.
         lower_bound: Smallest value of the running sum.
     """
 
@@ -106,6 +107,7 @@ class SlimTrainSettings(_Optimizer):
     rule: Literal["sgcv", "sdp", "supre"] = "sgcv"
     search: Literal["half-sum", "bounded", "bounds", "constant"] = "half-sum"
     noise_variance: float | None = Field(None, gt=0)
+    tau: float = Field(2.0, gt=0)
     lower_bound: float = Field(1e-7, gt=0)
 
     @model_validator(mode="after")

@@ -157,7 +157,11 @@ def joined(device: str) -> Iterator[Ranks]:
     if gpu:
         torch.cuda.set_device(ranks.local)
     try:
-        distributed.init_process_group("nccl" if gpu else "gloo", timeout=TIMEOUT)
+        store, rank, world = next(distributed.rendezvous("env://", timeout=TIMEOUT))
+        # torchrun keeps its store when it starts ranks again: without a name of their own they meet the dead ones
+        store = distributed.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "nccl" if gpu else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     except (ValueError, RuntimeError) as error:
         raise ResourceError(
             f"rank {ranks.rank} cannot join the others: {str(error).splitlines()[0]}; check MASTER_ADDR and MASTER_PORT"

@@ -15,13 +15,16 @@ import xarray as xr
 
 from surrogate.checks import ConfigError, ResourceError
 from surrogate.config import dump
-from surrogate.data import Stream, Window, open_snapshots, split
+from surrogate.data import Stream, Window, open_data, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
+from surrogate.data.staging import stage
 from surrogate.files import check_output, claim_output, locked
+from surrogate.machine import check_memory, memory_limit
 from surrogate.models.rollout import Feedback
-from surrogate.models.surrogate import Signature, Surrogate
-from surrogate.normalize import fit_normalizers
+from surrogate.models.surrogate import Surrogate
+from surrogate.normalize import Normalizer, cached_normalizers, fit_normalizers, statistics_folder
+from surrogate.prediction.signature import signature_of
 from surrogate.training.finish import prepare_network, refit_end, refit_start
 from surrogate.training.folder import RunFolder, facts_of, refuse_changes, write_text
 from surrogate.training.log import Reporter
@@ -34,7 +37,7 @@ from surrogate.training.settings import Experiment
 from surrogate.training.steps import build_method
 from surrogate.training.tensorboard import to_tensorboard
 
-__all__ = ["RunFolder", "choose_device", "evaluation_stream", "signature_of", "split_datasets", "train"]
+__all__ = ["RunFolder", "choose_device", "evaluation_stream", "split_datasets", "train"]
 
 
 def train(
@@ -45,6 +48,8 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
+    staging: Path | None = None,
+    quiet: bool = False,
 ) -> RunFolder:
     """Train one experiment into a run folder, together with the other processes where a launcher started several.
 
@@ -55,13 +60,15 @@ def train(
         resume: Go on from the newest checkpoint.
         overwrite: Replace an earlier run.
         callbacks: Functions called with the trainer and every record of the log, on the first rank.
+        staging: Node-local folder that the data are copied to first, once for all ranks of the node.
+        quiet: Tell nothing of its progress.
 
     Raises:
         ConfigError: The output exists, or a resumed run differs from the one begun.
         Interrupted: A signal came; a checkpoint is written.
     """
     with joined(experiment.training.device) as ranks, _deterministic(experiment.training.deterministic):
-        return _train(experiment, output, ranks, command, resume, overwrite, callbacks)
+        return _train(experiment, output, ranks, command, resume, overwrite, callbacks, staging, quiet)
 
 
 def _train(
@@ -72,12 +79,14 @@ def _train(
     resume: bool,
     overwrite: bool,
     callbacks: Sequence[Callback],
+    staging: Path | None,
+    quiet: bool,
 ) -> RunFolder:
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
     files = find_files(experiment.data.path)
     experiment = _with_absolute_path(experiment)
-    datasets = split_datasets(experiment)
+    datasets = split_datasets(_staged(experiment, staging))
     if "validation" not in datasets:
         raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
     if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
@@ -94,12 +103,19 @@ def _train(
     with locked(output) if ranks.first else nullcontext():
         whole = evaluation_stream(experiment, datasets["train"])
         facts = facts_of(experiment, datasets, data, command)
-        _fit(trainer, experiment, run, whole=whole, resume=resume, facts=facts)
+        _fit(trainer, experiment, run, whole=whole, resume=resume, facts=facts, quiet=quiet)
     return run
 
 
 def _fit(
-    trainer: Trainer, experiment: Experiment, run: RunFolder, *, whole: Stream, resume: bool, facts: dict[str, Any]
+    trainer: Trainer,
+    experiment: Experiment,
+    run: RunFolder,
+    *,
+    whole: Stream,
+    resume: bool,
+    facts: dict[str, Any],
+    quiet: bool,
 ) -> None:
     """Train, from the newest checkpoint where asked to, and write down what was done."""
     training, ranks = experiment.training, trainer.ranks
@@ -111,7 +127,7 @@ def _fit(
         prepare_network(trainer, whole)
         if training.refit in ("start", "both"):
             refit_start(trainer)
-    reporter = Reporter(run.path.name, trainer.total, done=trainer.progressed.step, quiet=not ranks.first)
+    reporter = Reporter(run.path.name, trainer.total, done=trainer.progressed.step, quiet=quiet or not ranks.first)
     progressed = trainer.fit(reporter)
     if training.uncertainty or training.refit in ("end", "both"):
         refit_end(trainer, reporter)
@@ -140,6 +156,14 @@ def _with_absolute_path(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": path})})
 
 
+def _staged(experiment: Experiment, staging: Path | None) -> Experiment:
+    """The same experiment on copies of its data; what is written down keeps the path of the data themselves."""
+    if staging is None:
+        return experiment
+    data = experiment.data.model_copy(update={"path": stage(experiment.data.path, staging)})
+    return experiment.model_copy(update={"data": data})
+
+
 def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
     """The lazily opened data of an experiment, split by simulation.
 
@@ -147,7 +171,7 @@ def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
         DataError: The files cannot be used.
     """
     data = experiment.data
-    return split(open_snapshots(data.path, data.layout), data.split, by=data.by)
+    return split(open_data(data), data.split, by=data.by)
 
 
 def evaluation_stream(
@@ -177,20 +201,9 @@ def _stream(experiment: Experiment, dataset: xr.Dataset, ranks: Ranks, *, shuffl
     )
 
 
-def signature_of(stream: Stream, dataset: xr.Dataset, names: list[str]) -> Signature:
-    """The signature of a surrogate trained on a stream."""
-    units = {name: str(dataset[name].attrs["units"]) for name in dict.fromkeys(names) if "units" in dataset[name].attrs}
-    return Signature(
-        inputs=stream.input_names,
-        targets=stream.target_names,
-        units=units,
-        grid=dict(zip(stream.spatial_dims, stream.spatial_shape, strict=True)),
-        input_grid=dict(zip(stream.inputs.dims, stream.inputs.shape[1:], strict=True)),
-    )
-
-
 def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder, ranks: Ranks) -> Trainer:
     training, device = experiment.training, choose_device(experiment.training.device, ranks.local)
+    check_memory(training.buffer_mb * 2**20, "training.buffer_mb", memory_limit())
     full = experiment.optimizer.full_batch
     train = _stream(experiment, datasets["train"], ranks, shuffle=not full, steps=training.rollout)
     _refuse_large(experiment, train, ranks)
@@ -223,12 +236,19 @@ def _trainer(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFo
 
 def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, ranks: Ranks) -> Surrogate:
     """The untrained surrogate, alike on every rank."""
-    signature = signature_of(unshuffled, dataset, [*experiment.data.inputs, *experiment.data.targets])
+    signature = signature_of(unshuffled, dataset)
     if experiment.training.rollout > 1:
         Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
+    return Surrogate(experiment.model, signature, *_normalizers(experiment, unshuffled, ranks))
+
+
+def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
+    """Normalisation by the training data; several ranks each read their share, one alone keeps what it found."""
+    per_pixel = experiment.data.normalize == "pixel"
+    if ranks.world == 1:
+        return cached_normalizers(unshuffled, statistics_folder(Path(experiment.data.path)), per_pixel=per_pixel)
     names = unshuffled.input_names, unshuffled.target_names
-    inputs, targets = fit_normalizers(unshuffled, *names, merge=ranks.merged)
-    return Surrogate(experiment.model, signature, inputs, targets)
+    return fit_normalizers(unshuffled, *names, per_pixel=per_pixel, merge=ranks.merged)
 
 
 def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from surrogate.checks import ConfigError, did_you_mean
-from surrogate.config import Settings, Source, validate
+from surrogate.config import Settings, Source, assign, validate
 from surrogate.data import DataSettings
 from surrogate.models.registry import settings_union
 from surrogate.training.optimizers import OptimizerSettings
@@ -16,6 +16,7 @@ from surrogate.training.optimizers import OptimizerSettings
 __all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
 
 CASES = "cases"
+NOT_OF_A_CASE = (CASES, "study")
 SECTIONS = ("data", "model", "optimizer", "training")
 
 
@@ -138,12 +139,13 @@ def read_experiment(source: Source) -> Experiment:
 
 
 def case_sources(source: Source) -> dict[str, Source]:
-    """The configuration of every case: a case replaces whole sections of the file; without cases there is one, `main`.
+    """The configuration of every case: a case replaces whole sections of the file, or, by a dotted key such as
+    `training.schedule`, single values; without cases there is one, `main`.
 
     Raises:
         ConfigError: `cases` is no mapping from names to sections.
     """
-    base = {key: value for key, value in source.tree.items() if key != CASES}
+    base = {key: value for key, value in source.tree.items() if key not in NOT_OF_A_CASE}
     cases = source.tree.get(CASES)
     if cases is None:
         return {"main": Source(source.name, base, source.lines)}
@@ -160,12 +162,15 @@ def _case(source: Source, base: dict[str, Any], name: str, sections: Any) -> Sou
         raise ConfigError(f"{where}: cases.{name}: expected sections ({', '.join(SECTIONS)})")
     sections = sections or {}
     for section in sections:
-        if section not in SECTIONS:
+        if section.partition(".")[0] not in SECTIONS:
             remedy = did_you_mean(section, SECTIONS)
             raise ConfigError(
                 f"{source.where((CASES, name, section))}: cases.{name}.{section}: unknown section; {remedy}"
             )
-    prefix = (CASES, name)
-    lines = {key: line for key, line in source.lines.items() if key and key[0] not in sections}
-    lines |= {key[2:]: line for key, line in source.lines.items() if key[:2] == prefix and len(key) > 2}
-    return Source(source.name, base | sections, lines)
+    whole = {key: value for key, value in sections.items() if "." not in key}
+    single = {key: value for key, value in sections.items() if "." in key}
+    lines = {key: line for key, line in source.lines.items() if key and key[0] not in whole}
+    for key, line in source.lines.items():
+        if key[:2] == (CASES, name) and len(key) > 2:
+            lines[(*str(key[2]).split("."), *key[3:])] = line
+    return assign(Source(source.name, base | whole, lines), single)

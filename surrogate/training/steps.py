@@ -139,7 +139,7 @@ def _slimtrain(settings: SlimTrainSettings, network: Separable, objective: Objec
         network.head,
         memory_depth=settings.memory_depth,
         regularization=settings.regularization,
-        rule=rule_of(settings.rule, noise_variance=settings.noise_variance),
+        rule=rule_of(settings.rule, noise_variance=settings.noise_variance, tau=settings.tau),
         search=settings.search,
         lower_bound=settings.lower_bound,
     )

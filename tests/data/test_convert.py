@@ -21,7 +21,7 @@ from surrogate.checks import ConfigError, DataError, ResourceError
 from surrogate.config import read_yaml
 from surrogate.convert import convert, read_layout, read_size
 from surrogate.data import Mapping, open_snapshots, split
-from surrogate.data.raw import blocks
+from surrogate.data.hdf5.raw import blocks
 from surrogate.data.settings import SplitSettings
 from surrogate.data.store import MANIFEST, Manifest, read_manifest, verify, write_manifest, write_shard
 

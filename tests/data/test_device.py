@@ -1,12 +1,16 @@
 """Batches on their device: in order, one started ahead, positions of what was handed out."""
 
+import threading
+import time
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from surrogate.batch import Batch
-from surrogate.data.device import on_device, one_ahead
+from surrogate.checks import DataError
+from surrogate.data.streaming.device import in_thread, on_device, one_ahead
 
 
 def numbered(count):
@@ -47,3 +51,39 @@ def test_copies_on_a_side_stream_arrive_before_use():
         assert torch.equal((2 * batch.inputs).cpu(), 2 * host.inputs)
         assert torch.equal(batch.targets.cpu(), host.targets)
         assert (batch.targets is batch.inputs) == (host.targets is host.inputs)
+
+
+def test_a_thread_makes_each_item_while_the_one_before_is_used():
+    made = []
+
+    def items():
+        for number in range(4):
+            made.append((number, threading.current_thread() is threading.main_thread()))
+            yield number
+
+    found = in_thread(items())
+    assert next(found) == 0
+    while len(made) < 2:
+        time.sleep(0.001)
+    assert made == [(0, False), (1, False)]
+    assert [*found] == [1, 2, 3]
+
+
+def test_a_thread_ends_with_its_consumer_and_passes_errors_on():
+    closed = []
+
+    def items():
+        try:
+            yield 1
+            yield 2
+            raise DataError("bad")
+        finally:
+            closed.append(True)
+
+    found = in_thread(items())
+    next(found)
+    found.close()
+    assert closed == [True]
+    with pytest.raises(DataError, match="bad"):
+        list(in_thread(items()))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stream")]

@@ -1,6 +1,7 @@
 """What inspection finds, and that its proposal opens and trains."""
 
 import json
+import re
 
 import h5py
 import makers
@@ -95,6 +96,20 @@ def test_the_reference_burgers_file(shared_data):
     opened = open_snapshots(data.path, data.layout)
     assert opened.u.sizes == {"sample": 1, "time": 100, "x": 256}
     assert opened.x.values[[0, -1]].tolist() == [-1, 1]
+
+
+def test_the_way_of_reading_is_shown_with_what_was_measured(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = np.random.rand(64, 64, 64).astype("f4")
+        file.create_dataset("large", data=data, chunks=(4, 64, 64), compression="gzip", compression_opts=1)
+        file["small"] = np.random.rand(4, 4)
+        file.create_dataset("other", data=data, chunks=(4, 64, 64), fletcher32=True)
+    text = "\n".join(render(describe(tmp_path / "a.h5")))
+    assert re.search(r"read by .* \(measured: threaded decoding \d+ MB/s, h5py \d+ MB/s\)", text)
+    assert "read by direct (too small to measure)" in text
+    assert "read by h5py (no other way undoes its filters or finds its values in the file)" in text
+    (plain, *_) = describe(tmp_path / "a.h5").to_json()["variables"]
+    assert set(plain["reading"]["speeds"]) == {"threaded decoding", "h5py"}
 
 
 def test_a_large_variable_is_sampled(tmp_path):

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from surrogate.checks import ConfigError, DataError
 from surrogate.config import Source, validate
 from surrogate.data import DataSettings, Mapping, Stream, open_snapshots
-from surrogate.data.detect import detect
-from surrogate.data.hdf5 import HANDLES, _handles
+from surrogate.data.formats.detect import detect
+from surrogate.data.formats.text import encode_text
+from surrogate.data.hdf5.array import HANDLES, _handles
 from surrogate.data.layouts import BLOCK_BYTES, block_shape
 from surrogate.data.store import Manifest, write_manifest, write_shard
-from surrogate.data.text import encode_text
 
 
 def mapping(**variables):

@@ -9,7 +9,7 @@ import pytest
 
 from surrogate.checks import DataError
 from surrogate.data import Stream, Window, open_snapshots
-from surrogate.data.detect import detect
+from surrogate.data.formats.detect import detect
 
 
 def detected(path: Path) -> tuple[str, str]:

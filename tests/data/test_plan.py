@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surrogate.checks import ConfigError
-from surrogate.data.plan import Consumer, Plan, make_blocks, merge_chunks
+from surrogate.data.streaming.plan import Consumer, Plan, make_blocks, merge_chunks
 
 CHUNKS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 

@@ -1,5 +1,6 @@
 """Every way of reading gives what h5py gives; what is selected lies in files, what is computed does not."""
 
+import itertools
 import os
 import pickle
 
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from surrogate.checks import DataError
 from surrogate.data import MappedVariable, Mapping, Stream, Window, open_snapshots
-from surrogate.data.decode import decode
-from surrogate.data.hdf5 import chunk_table
-from surrogate.data.reading import read_box, way_of_reading
-from surrogate.data.storage import h5_array
-from surrogate.data.trace import trace
+from surrogate.data.hdf5 import choice, reading
+from surrogate.data.hdf5.array import chunk_table
+from surrogate.data.hdf5.choice import SAMPLE_BYTES, Choice, _boxes, choose
+from surrogate.data.hdf5.decode import decode
+from surrogate.data.hdf5.reading import kind_of, possible_ways, read_box, way_of_reading
+from surrogate.data.hdf5.storage import h5_array
+from surrogate.data.hdf5.trace import trace
 
 SHAPE = (11, 6, 5, 4)
 STORAGE = {
@@ -80,6 +83,50 @@ def test_any_type_is_that_of_numpy(tmp_path, dtype, options):
         file.create_dataset("u", data=values(dtype), **options)
     index = [range(size) for size in SHAPE]
     np.testing.assert_array_equal(read_box(h5_array_of(tmp_path / "a.h5"), index), values(dtype))
+
+
+@pytest.mark.parametrize("name", STORAGE)
+def test_every_possible_way_gives_the_same(arrays, name):
+    index = [range(size) for size in SHAPE]
+    for way in possible_ways(arrays[name]):
+        np.testing.assert_array_equal(read_box(arrays[name], index, way=way), values())
+
+
+@pytest.mark.parametrize(("quick", "way"), [({"h5py": 200}, "h5py"), ({"h5py": 149}, "threaded decoding")])
+def test_the_fastest_way_is_taken_for_all_that_is_stored_alike(arrays, monkeypatch, quick, way):
+    monkeypatch.setattr(choice, "_speed", lambda array, way: quick.get(way, 100))
+    monkeypatch.setattr(choice, "SMALL", 1)
+    monkeypatch.setattr(choice, "_known", {})
+    monkeypatch.setattr(reading, "_ways", {})
+    array = arrays["shuffle"]
+    speeds = {"threaded decoding": 100, "h5py": quick["h5py"]}
+    assert choose(array) == Choice(way, speeds, f"measured: threaded decoding 100 MB/s, h5py {quick['h5py']} MB/s")
+    assert way_of_reading(array) == way
+    assert kind_of(array) != kind_of(arrays["gzip"])
+    assert way_of_reading(arrays["gzip"]) == "threaded decoding"
+
+
+def test_what_need_not_be_measured_is_not(arrays):
+    assert choose(arrays["gzip"]) == Choice("threaded decoding", {}, "too small to measure")
+    assert choose(arrays["checksum"]).way == "h5py"
+    assert "no other way" in choose(arrays["checksum"]).reason
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 64, 64), (7, 64, 10), (500, 2, 2)])
+def test_a_measurement_reads_a_few_megabytes_in_whole_chunks(tmp_path, chunks):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset(
+            "u", data=np.zeros((500, 64, 64), "f4"), chunks=chunks, **({"shuffle": True} if chunks else {})
+        )
+    array = h5_array_of(tmp_path / "a.h5")
+    boxes = _boxes(array)
+    places = [set(itertools.product(*box)) for box in boxes]
+    assert sum(map(len, places)) == len(set().union(*places)) <= SAMPLE_BYTES // 4
+    for box in boxes:
+        for along, size, chunk in zip(box, array.shape, array.chunks or (1, 1, 1), strict=True):
+            assert along.start % chunk == 0
+            assert along.stop % chunk == 0 or along.stop == size
+    assert set(choose(array).speeds) == set(possible_ways(array))
 
 
 def test_chunks_that_skipped_a_filter(tmp_path):

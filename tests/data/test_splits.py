@@ -105,3 +105,21 @@ def test_a_simulation_in_two_groups_is_refused():
     groups = SplitSettings.model_validate({"test": {"group": "test"}, "validation": {"group": "train"}})
     with pytest.raises(DataError, match="share 1 simulations"):
         split(ds, groups, by="run")
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 19))
+def test_another_draw_of_training_simulations_keeps_what_is_held_out(seed, draw, size):
+    plain, small, large = (
+        split_ids(split(make_data(), SplitSettings(train=train, seed=seed, train_seed=chosen)))
+        for train, chosen in ((size, None), (size, draw), (size + 10, draw))
+    )
+    assert (plain["test"], plain["validation"]) == (small["test"], small["validation"])
+    assert not set(small["train"]) & {*small["test"], *small["validation"]}
+    assert set(small["train"]) < set(large["train"])
+
+
+def test_draws_of_training_simulations_differ():
+    draws = {
+        tuple(split_ids(split(make_data(), SplitSettings(train=8, train_seed=draw)))["train"]) for draw in range(5)
+    }
+    assert len(draws) == 5

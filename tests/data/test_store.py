@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surrogate.checks import DataError
-from surrogate.data import raw, store
+from surrogate.data import store
+from surrogate.data.hdf5 import raw
 from surrogate.data.store import Failure, Manifest, read_manifest, verify, write_manifest, write_shard
 
 ENGINES = [

@@ -6,11 +6,15 @@ import h5py
 import makers
 import numpy as np
 import pytest
+import xarray as xr
 
-from surrogate.checks import DataError
-from surrogate.data import Stream, open_snapshots, split
-from surrogate.data.detect import detect
+from surrogate.checks import ConfigError, DataError
+from surrogate.convert import convert
+from surrogate.data import Stream, Window, open_snapshots, split
+from surrogate.data.formats.detect import detect
+from surrogate.data.missing import drop_incomplete, fill_missing
 from surrogate.data.settings import SplitSettings
+from surrogate.data.streaming import windows
 
 
 def one(folder: Path, **options) -> tuple[Path, dict[str, np.ndarray]]:
@@ -165,11 +169,127 @@ def test_deviations_are_refused(tmp_path: Path, change, text: str) -> None:
         open_snapshots(path)
 
 
-def test_files_of_other_lengths_are_refused(tmp_path: Path) -> None:
-    for steps, seed in ((5, 0), (6, 1)):
-        makers.make_well(tmp_path / "w" / "data" / "train" / f"{seed}.hdf5", steps=steps, seed=seed)
-    with pytest.raises(DataError, match=r"0.hdf5 and 1.hdf5 cannot be joined: .*5 and 6 entries along time"):
-        open_snapshots(tmp_path / "w")
+LENGTHS = {"0.hdf5": (5, 3), "1.hdf5": (7, 2), "2.hdf5": (4, 1)}  # steps and trajectories
+
+
+def ragged(folder: Path) -> tuple[xr.Dataset, list[dict[str, np.ndarray]]]:
+    truths = []
+    for seed, (name, (steps, samples)) in enumerate(LENGTHS.items()):
+        path = folder / "w" / "data" / "train" / name
+        truths.append(makers.make_well(path, steps=steps, samples=samples, seed=seed))
+    return open_snapshots(folder / "w"), truths
+
+
+def test_trajectories_and_steps_may_differ_between_files(tmp_path: Path) -> None:
+    ds, truths = ragged(tmp_path)
+    assert dict(ds.sizes) | {"sample": 6, "time": 7} == dict(ds.sizes)
+    assert ds.time_steps.values.tolist() == [5, 5, 5, 7, 7, 4]
+    assert ds.time.values.tolist() == list(range(7))
+    for first, truth in zip((0, 3, 5), truths, strict=True):
+        count, steps = truth["A"].shape[:2]
+        np.testing.assert_array_equal(ds.A[first : first + count, :steps], truth["A"])
+        assert ds.A[first : first + count, steps:].isnull().all()
+        np.testing.assert_array_equal(ds.forcing[first : first + count, :steps], np.tile(truth["forcing"], (count, 1)))
+
+
+@pytest.mark.parametrize("runs", [1, 10**9], ids=["from the files", "through the buffer"])
+@pytest.mark.parametrize("buffer", [2_000, 10**7])
+def test_windows_stay_within_the_steps_of_a_trajectory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, buffer: int
+) -> None:
+    monkeypatch.setattr(windows, "SHORT_RUN", runs)
+    ds, truths = ragged(tmp_path)
+    window = Window(steps_in=2, steps_out=2)
+    stream = Stream(
+        ds.isel(sample=[0, 2, 3, 4, 5]), ["A", "F"], ["A"], batch_size=3, window=window, buffer_bytes=buffer
+    )
+    assert (stream._straight is not None) == (runs == 1)
+    assert stream.reading["A"] == "direct"
+    seen = set()
+    places = [(0, 0), (0, 2), (1, 0), (1, 1), (2, 0)]  # file and trajectory of each sample
+    for batch in stream:
+        for row, (sample, time) in enumerate(zip(batch.sample.tolist(), batch.time.tolist(), strict=True)):
+            file, trajectory = places[sample]
+            np.testing.assert_array_equal(batch.inputs[row, 0], truths[file]["A"][trajectory, time])
+            np.testing.assert_array_equal(batch.targets[row, 1], truths[file]["A"][trajectory, time + 3])
+            seen.add((sample, time))
+    assert seen == {(s, t) for s, steps in enumerate((5, 5, 7, 7, 4)) for t in range(steps - 3)}
+    assert len(seen) == stream.samples
+
+
+def test_a_window_longer_than_some_trajectories_leaves_them_out(tmp_path: Path) -> None:
+    ds, _ = ragged(tmp_path)
+    stream = Stream(ds, ["A"], ["A"], batch_size=2, window=Window(steps_in=3, steps_out=3))
+    assert {int(s) for batch in stream for s in batch.sample} == {3, 4}
+    with pytest.raises(ConfigError, match="spans 8 time steps, the data have 7"):
+        Stream(ds, ["A"], ["A"], batch_size=2, window=Window(steps_in=4, steps_out=4))
+
+
+def test_absent_steps_are_no_missing_values(tmp_path: Path) -> None:
+    ds, _ = ragged(tmp_path)
+    assert drop_incomplete(ds, ["A", "velocity"]).sizes["sample"] == 6
+    assert "A_valid" not in fill_missing(ds, ["A"])
+
+
+def test_times_that_differ_are_kept_for_every_trajectory(tmp_path: Path) -> None:
+    ragged(tmp_path)
+    with h5py.File(tmp_path / "w" / "data" / "train" / "1.hdf5", "r+") as file:
+        file["dimensions/time"][...] = np.arange(7) / 2
+    ds = open_snapshots(tmp_path / "w")
+    assert "time" not in ds.coords
+    np.testing.assert_array_equal(ds.sample_time[3], np.arange(7) / 2)
+    np.testing.assert_array_equal(ds.sample_time[5], [0, 1, 2, 3, np.nan, np.nan, np.nan])
+
+
+def test_unequal_lengths_survive_shards_and_are_refused_by_layouts_of_one_length(tmp_path: Path) -> None:
+    ds, _ = ragged(tmp_path)
+    again = open_snapshots(convert(tmp_path / "w", tmp_path / "shards", "shards"))
+    assert again.time_steps.values.tolist() == ds.time_steps.values.tolist()
+    window = Window(steps_in=2, steps_out=1)
+    one, two = (
+        Stream(data, ["A"], ["A"], batch_size=30, window=window, shuffle=False, buffer_bytes=10**6)
+        for data in (ds, again)
+    )
+    for a, b in zip(one, two, strict=True):
+        assert (a.inputs == b.inputs).all()
+        assert (a.time == b.time).all()
+    for target in ("the_well", "pdebench"):
+        with pytest.raises(DataError, match="simulations differ in their number of time steps"):
+            convert(tmp_path / "w", tmp_path / target, target)
+
+
+def test_masks_tell_where_boundaries_lie(tmp_path: Path) -> None:
+    path, _ = one(tmp_path)
+    ds = open_snapshots(path)
+    assert ds.x_periodic_mask.dims == ("x",)
+    assert ds.x_periodic_mask.values.tolist() == [True, False, False, True]
+    wall = np.random.default_rng(0).random((3, 4, 3)) > 0.5
+    with h5py.File(path, "r+") as file:
+        group = file.create_group("boundary_conditions/maze_wall")
+        group.attrs["bc_type"], group.attrs["associated_dims"] = "wall", ["x", "y"]
+        group.attrs["sample_varying"], group.attrs["time_varying"] = True, False
+        group["mask"] = wall
+    ds = open_snapshots(path)
+    assert ds.maze_wall_mask.dims == ("sample", "x", "y")
+    np.testing.assert_array_equal(ds.maze_wall_mask, wall)
+    batch = next(iter(Stream(ds, ["A", "maze_wall_mask"], ["A"], batch_size=12, shuffle=False)))
+    np.testing.assert_array_equal(batch.inputs[4, 1], wall[1])
+    again = open_snapshots(convert(path, tmp_path / "again", "the_well"))
+    np.testing.assert_array_equal(again.maze_wall_mask, wall)
+    assert again.maze_wall_mask.dims == ("sample", "x", "y")
+
+
+def test_masks_that_differ_between_files_belong_to_their_samples(tmp_path: Path) -> None:
+    base = tmp_path / "w" / "data" / "train"
+    for seed in range(3):
+        makers.make_well(base / f"{seed}.hdf5", seed=seed, samples=2)
+    with h5py.File(base / "1.hdf5", "r+") as file:
+        file["boundary_conditions/x_periodic/mask"][...] = [True, False, False, False]
+    with h5py.File(base / "2.hdf5", "r+") as file:
+        del file["boundary_conditions/x_periodic"]
+    masks = open_snapshots(tmp_path / "w").x_periodic_mask
+    assert masks.dims == ("sample", "x")
+    assert masks.values[:, [0, 3]].tolist() == [[True, True]] * 2 + [[True, False]] * 2 + [[False, False]] * 2
 
 
 def test_asked_for_but_not_found(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surrogate.evaluation import metrics
-from surrogate.evaluation.metrics import METRICS
+from surrogate.evaluation.metrics import GRID_METRICS, METRICS
 
 TARGET = torch.tensor([[[1.0, 2.0, 2.0, 4.0], [0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]]])
 PREDICTION = TARGET + torch.tensor([[[1.0, -1.0, 1.0, -3.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 4.0]]])
@@ -41,6 +41,44 @@ def test_values_by_hand(name: str) -> None:
     value = METRICS[name](PREDICTION, TARGET)
     assert value.dtype == torch.float64
     np.testing.assert_allclose(value[0], by_hand(name), rtol=1e-15)
+
+
+def test_variance_and_boundary_by_hand() -> None:
+    expected = [(1.25**2 + 2 * 0.25**2 + 1.75**2) / 3, 0.0, 0.0]
+    np.testing.assert_allclose(metrics.target_variance(PREDICTION, TARGET)[0], expected, rtol=1e-15)
+    np.testing.assert_allclose(metrics.brmse(PREDICTION, TARGET)[0], [math.sqrt(5), math.sqrt(2), math.sqrt(8)])
+
+
+def test_the_boundary_of_a_plane_and_of_a_block_is_counted_once() -> None:
+    plane, block = torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 4, 5)
+    plane[0, 0, 0, 0], plane[0, 0, 1, 1], plane[0, 0, 1, 3] = 3.0, 100.0, 1.0  # a corner, the inside, a side
+    assert metrics.brmse(plane, 0 * plane).item() == 1.0  # sqrt((9 + 1) / 10)
+    block[0, 0, 1, 1:3, 1:4] = 100.0  # the inside is 1 x 2 x 3
+    assert metrics.brmse(block, 0 * block).item() == 0
+    block[0, 0, 2, 3, 4] = 3.0
+    assert metrics.brmse(block, 0 * block).item() == pytest.approx(3 / math.sqrt(60 - 6))
+
+
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10), seed=st.integers(0, 5))
+@settings(max_examples=20, deadline=None)
+def test_boundary_error_and_variance_scale_and_ignore_a_shift(scale: float, shift: float, seed: int) -> None:
+    prediction, target = fields(seed)
+    moved = scale * prediction + shift, scale * target + shift
+    torch.testing.assert_close(metrics.brmse(*moved), scale * metrics.brmse(prediction, target), rtol=1e-8, atol=0)
+    expected = scale**2 * metrics.target_variance(prediction, target)
+    torch.testing.assert_close(metrics.target_variance(*moved), expected, rtol=1e-6, atol=0)
+
+
+def test_grid_metrics_do_not_depend_on_the_order_of_samples_and_variables_or_on_mirroring() -> None:
+    prediction, target = fields(2)
+    rows, channels = torch.randperm(4), torch.randperm(2)
+    for metric in GRID_METRICS.values():
+        expected = metric(prediction, target)
+        assert torch.equal(
+            metric(prediction[rows][:, channels], target[rows][:, channels]), expected[rows][:, channels]
+        )
+        torch.testing.assert_close(metric(prediction.flip(2, 3), target.flip(2, 3)), expected)
+        torch.testing.assert_close(metric(prediction.mT, target.mT), expected)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -14,8 +14,11 @@ from torch import Tensor
 from surrogate.batch import Batch
 from surrogate.checks import DataError, NumericalError
 from surrogate.evaluation import (
+    ErrorMaps,
     collect_examples,
     evaluate,
+    mean_relative_l2,
+    merge,
     relative_l2_of,
     save,
     save_dataset,
@@ -58,13 +61,74 @@ def test_batches_in_any_grouping_and_order_give_the_same_bits(size: int, seed: i
 def test_aggregates_follow_from_the_sums() -> None:
     result = score()
     inputs, targets = (values.double().numpy() for values in data())
-    difference = ((inputs - targets) ** 2).reshape(SAMPLES, -1).sum(1)
-    expected = np.sqrt(difference / (targets**2).reshape(SAMPLES, -1).sum(1))
-    np.testing.assert_allclose(result["relative_l2_sample"], expected, rtol=1e-13)
+    difference = ((inputs - targets) ** 2).sum((1, 3, 4))
+    per_variable = np.sqrt(difference / (targets**2).sum((1, 3, 4)))
+    np.testing.assert_allclose(result["relative_l2_variable"], per_variable, rtol=1e-13)
+    np.testing.assert_allclose(result["relative_l2_sample"], per_variable.mean(1), rtol=1e-13)
     everything = np.sqrt(difference.sum() / (targets**2).sum())
     np.testing.assert_allclose(relative_l2_of(result, ("sample", "time", "variable")), everything, rtol=1e-13)
     rmse = np.sqrt(result["squared_error"] / result.attrs["points"])
     np.testing.assert_allclose(result["rmse"], rmse, rtol=1e-15)
+
+
+def test_no_unit_weighs_more_than_another() -> None:
+    inputs, targets = data()
+    units = torch.tensor([1e6, 1.0])[:, None, None]
+    scaled = evaluate(persistence, stream(inputs * units, targets * units), variables=VARIABLES)
+    np.testing.assert_allclose(scaled["relative_l2_sample"], score()["relative_l2_sample"], rtol=1e-6)
+    np.testing.assert_allclose(mean_relative_l2(scaled), mean_relative_l2(score()), rtol=1e-6)
+    pooled = relative_l2_of(scaled, ("time", "variable"))
+    np.testing.assert_allclose(pooled, score()["relative_l2_variable"].sel(variable="u[t+1]"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_evaluations_of_parts_merge_to_the_bits_of_the_whole(parts: int) -> None:
+    batches = list(stream(*data(), size=2, seed=7))
+    labels = {"times": xr.DataArray([0.0, 0.5, 1.0], attrs={"units": "s"}), "simulations": list("aabbccd")}
+    whole = evaluate(persistence, batches, variables=VARIABLES, units=["K", "Pa"], **labels)
+    pieces = [
+        evaluate(persistence, batches[i::parts], variables=VARIABLES, units=["K", "Pa"], **labels) for i in range(parts)
+    ]
+    xr.testing.assert_identical(merge(pieces), whole)
+    xr.testing.assert_identical(merge(pieces[::-1]), whole)
+
+
+def test_parts_that_overlap_or_were_scored_otherwise_do_not_merge() -> None:
+    batches = list(stream(*data()))
+    first = evaluate(persistence, batches[:2], variables=VARIABLES, scored=(1,))
+    with pytest.raises(DataError, match="sample 0 at step 0 comes 2 times"):
+        merge([first, first])
+    other = evaluate(persistence, batches[2:], variables=VARIABLES, scored=(2,))
+    with pytest.raises(DataError, match=r"differ in steps_scored \(t\+1, t\+2\)"):
+        merge([first, other])
+    with pytest.raises(DataError, match="nothing to merge"):
+        merge([])
+
+
+def test_error_maps_are_means_over_samples_and_times_and_add_up() -> None:
+    inputs, targets = data()
+    maps, half = ErrorMaps(), ErrorMaps()
+    evaluate(persistence, list(stream(inputs, targets))[:3], variables=VARIABLES, maps=maps)
+    evaluate(persistence, list(stream(inputs, targets))[3:], variables=VARIABLES, maps=half)
+    maps.merge(half)
+    result = maps.dataset(VARIABLES, ["K", "Pa"], {"y": np.arange(4.0), "x": np.arange(6.0)})
+    error = (inputs - targets).double().flatten(0, 1).numpy()
+    np.testing.assert_allclose(result["bias"], error.mean(0), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(result["mean_error"], np.abs(error).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(result["rms_error"], np.sqrt((error**2).mean(0)), rtol=1e-6)
+    assert result["bias"].dims == ("variable", "y", "x")
+    assert result.attrs["count"] == SAMPLES * TIMES
+    with pytest.raises(DataError, match="no sample was added"):
+        ErrorMaps().dataset(VARIABLES, ["", ""])
+
+
+def test_spectra_of_error_and_target_add_up_to_the_sums() -> None:
+    result = score()
+    points = result.attrs["points"]
+    np.testing.assert_allclose(result["spectral_error"].sum("wave_number"), result["rmse"] ** 2, rtol=1e-12)
+    power = result["spectral_target"].sum("wave_number")
+    np.testing.assert_allclose(power, result["squared_target"] / points, rtol=1e-12)
+    assert int(result["coefficients"].sum()) == points
 
 
 def test_coordinates_say_what_was_scored() -> None:
@@ -156,7 +220,7 @@ def test_summary_agrees_with_the_metrics() -> None:
 
 
 def test_files_hold_what_was_computed(tmp_path: Path) -> None:
-    result = score()
+    result = evaluate(persistence, stream(*data()), variables=VARIABLES, given=(0, 2), scored=(4,))
     result.attrs["split"] = "test"
     rows = save(result, tmp_path)
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "metrics.nc", engine="h5netcdf"), result)
@@ -168,14 +232,23 @@ def test_files_hold_what_was_computed(tmp_path: Path) -> None:
         table = list(csv.DictReader(file))
     assert [float(line["mean"]) for line in table] == [row.mean for row in rows]
     assert {line["split"] for line in table} == {"test"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "metrics.nc", "summary.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "compat.csv",
+        "metrics.csv",
+        "metrics.nc",
+        "summary.csv",
+    ]
+    for name in ("metrics", "summary", "compat"):
+        with open(tmp_path / f"{name}.csv", newline="", encoding="utf-8") as file:
+            stated = {(line["split"], line["steps_given"], line["steps_scored"]) for line in csv.DictReader(file)}
+        assert stated == {("test", "t-2, t+0", "t+2")}
 
 
 def test_examples_are_the_extremes_and_hold_their_fields(tmp_path: Path) -> None:
     inputs, targets = data()
     result = score()
     picks = select_examples(result)
-    errors = relative_l2_of(result, ("variable",))
+    errors = mean_relative_l2(result)
     assert picks["example"].values.tolist() == ["worst", "median", "best"]
     expected = [float(errors.max()), float(errors.median()), float(errors.min())]  # 21 pairs: the median is one of them
     assert picks["error_of_pair"].values.tolist() == expected

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -144,9 +145,11 @@ def test_read_only_folder(tmp_path: Path) -> None:
 # --- kill -9 ----------------------------------------------------------------------------------------------------------
 
 
+SIZE = ["simulations=40", "shard=2", "grid=[24, 24]", "snapshots=8"]
+
+
 def recipe(*more: str) -> Recipe:
-    overrides = ["simulations=40", "shard=2", "grid=[24, 24]", "snapshots=8"]
-    return load_recipe("convection_diffusion", [f"sizes.tiny.{entry}" for entry in overrides] + list(more))
+    return load_recipe("convection_diffusion", [f"sizes.tiny.{entry}" for entry in SIZE] + list(more))
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,48 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -
     assert shards == len(undisturbed)
     generate(recipe(), "tiny", output, resume=True)
     check_visible(output, undisturbed)
+    assert not list(output.glob(".*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    output = tmp_path / "data"
+    size = ["--set=sizes.tiny.simulations=5000", "--set=sizes.tiny.shard=10"]
+    command = [sys.executable, "-m", "surrogate", "simulate", "convection_diffusion", "--size", "tiny", *size]
+    process = subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(output.glob("*.h5")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    assert said.splitlines()[-1].startswith(f"error: stopped by {number.name}; what is finished is kept: go on with")
+    assert not list(output.glob(".*.part"))
+    assert not (output / "manifest.json").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_with_two_workers(tmp_path: Path) -> None:
+    """The command itself, killed while its workers write; they end with it and the next run takes over at once."""
+    size = ["simulations=60", "shard=2", "grid=[96, 96]", "snapshots=21"]
+    longer = load_recipe("convection_diffusion", [f"sizes.tiny.{entry}" for entry in size])
+    alone = verify(generate(longer, "tiny", tmp_path / "alone"))
+    undisturbed = {shard.file: shard.sha256 for shard in alone.shards}
+    output, chance, killed = tmp_path / "data", random.Random(1), 0
+    command = [sys.executable, "-m", "surrogate", "simulate", "convection_diffusion", "--size", "tiny", "--resume"]
+    command += [f"--set=sizes.tiny.{entry}" for entry in size] + ["--workers", "2", "--output", str(output)]
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = {path.name for path in output.glob("*.h5")}
+        while process.poll() is None and {path.name for path in output.glob("*.h5")} == before:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()
+        killed += process.wait() == -9
+        check_visible(output, undisturbed)
+    assert killed >= 2
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    check_visible(output, undisturbed)
+    assert (output / "manifest.json").exists()
     assert not list(output.glob(".*.part"))
 
 

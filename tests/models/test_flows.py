@@ -92,3 +92,9 @@ def test_energy_is_kept_to_the_order_of_the_step() -> None:
         flow.biases.data = base.biases.data[:1].repeat(depth, 1, 1)
         errors.append(float((energy(flow, flow(start)) - energy(flow, start)).abs().max()))
     assert errors[1] < 0.7 * errors[0] < 0.1
+
+
+def test_uniform_initial_weights_lie_in_the_unit_interval() -> None:
+    flow = AntisymmetricFlow(AntisymmetricSettings(width=4, depth=50, initial="uniform"))
+    assert 0 <= float(flow.weights.min()) < 0.05
+    assert 0.95 < float(flow.weights.max()) <= 1

@@ -19,6 +19,11 @@ FIXED: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "conv": (nn.Conv2d(3, 2, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2)), (2, 3, 9, 8)),
     "conv same": (nn.Conv1d(3, 2, 4, dilation=2, padding="same"), (2, 3, 9)),
     "conv valid": (nn.Conv2d(3, 2, 3, padding="valid", bias=False), (2, 3, 5, 4)),
+    "conv in space": (nn.Conv3d(2, 3, 2, stride=(1, 2, 1), padding=(1, 0, 1), dilation=(1, 1, 2)), (2, 2, 3, 4, 4)),
+    "transposed in space": (
+        nn.ConvTranspose3d(2, 3, 2, stride=(2, 1, 2), padding=(0, 1, 0), dilation=(1, 2, 1), output_padding=(1, 1, 0)),
+        (2, 2, 2, 3, 2),
+    ),
     "transposed": (nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1), (3, 3, 5, 4)),
     "transposed, phases without taps": (nn.ConvTranspose1d(2, 3, 2, stride=5, output_padding=3), (2, 2, 4)),
     "transposed, no bias": (nn.ConvTranspose3d(2, 2, (1, 2, 3), stride=(3, 2, 1), bias=False), (2, 2, 2, 3, 2)),

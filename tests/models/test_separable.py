@@ -154,3 +154,38 @@ def test_comparing_on_an_example_leaves_modes_and_running_statistics_alone() -> 
     assert [module.training for module in model.modules()] == [True, True, False, False, False]
     assert parts.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def sequential() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 2)))
+
+
+@pytest.mark.parametrize(("name", "where"), [("", "Sequential"), ("1", "'1'"), ("1.1", "'1.1'")])
+@pytest.mark.parametrize("before", [False, True])
+def test_hooks_that_may_change_outputs_are_refused(name: str, where: str, before: bool) -> None:
+    model = sequential()
+    module = model.get_submodule(name)
+    handle = module.register_forward_pre_hook(print) if before else module.register_forward_hook(lambda *_: None)
+    with pytest.raises(ConfigError, match=f"{where} has a forward hook, .*; remove it before separating"):
+        separate(model)
+    handle.remove()
+    model[0].register_forward_hook(lambda module, inputs, output: 2 * output)  # of the features alone
+    same_outputs(model, separate(model), torch.randn(5, 3))
+
+
+class Functional(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.tanh(), self.weight, self.bias)
+
+
+def test_what_is_wrapped_called_as_a_function_or_no_module_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"wrapped in OptimizedModule; separate model._orig_mod"):
+        separate(torch.compile(sequential(), backend="eager"))
+    with pytest.raises(ConfigError, match=r"wrapped in DataParallel; separate model.module"):
+        separate(nn.DataParallel(sequential()))
+    with pytest.raises(ConfigError, match="Functional calls 'linear' as a function; call the layer itself"):
+        separate(Functional(3, 2))
+    with pytest.raises(ConfigError, match=r"separate takes a torch.nn.Module, got list"):
+        separate([nn.Linear(3, 2)])
+    with pytest.raises(ConfigError, match="the last layer is TransformerEncoderLayer, which is not known"):
+        separate(nn.TransformerEncoderLayer(4, 2))

@@ -26,6 +26,14 @@ def test_physical_in_physical_out() -> None:
     torch.testing.assert_close(surrogate(3 + 2 * x), surrogate.network(x) * 50 - 100)
 
 
+def test_standard_deviations_scale_with_each_pixel() -> None:
+    scale = torch.rand(1, 8, 8) + 0.5
+    normalizer = Normalizer(torch.zeros(1, 8, 8), scale)
+    std = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(normalizer.deviation(std), std * scale)
+    torch.testing.assert_close(Normalizer(torch.zeros(1), torch.tensor([3.0])).deviation(std), std * 3)
+
+
 def test_a_batch_is_normalised_on_both_sides() -> None:
     position = torch.zeros(1, dtype=torch.int64)
     batch = Batch(torch.full((1, 1, 8, 8), 5.0), torch.full((1, 1, 8, 8), -50.0), position, position)
@@ -57,6 +65,33 @@ def test_the_order_of_input_axes_matters() -> None:
         a.refuse_other(b)
 
 
+def test_units_coordinates_and_time_steps_are_compared_where_both_are_known() -> None:
+    moving = Signature(inputs=("u[t+0]",), targets=("u[t+1]",), units={"u": "K"}, grid={"x": 3}, time_step=0.5)
+    known = moving.model_copy(update={"coordinates": {"x": (0.0, 0.5, 1.0)}})
+    moving.refuse_other(known)
+    known.refuse_other(known.model_copy(update={"coordinates": {"x": (0.0, 0.5000001, 1.0)}}))
+    changes = {"units": {"u": "C"}, "coordinates": {"x": (0.0, 1.0, 2.0)}, "time_step": 0.25}
+    with pytest.raises(DataError) as caught:
+        known.refuse_other(known.model_copy(update=changes))
+    assert "units of u: trained on K, given C" in str(caught.value)
+    assert "coordinate x: trained on 3 points from 0 to 1, given 3 points from 0 to 2" in str(caught.value)
+    assert "time step: trained on 0.5, given 0.25" in str(caught.value)
+
+
+def test_inputs_alone_may_be_compared() -> None:
+    other = SIGNATURE.model_copy(update={"targets": ("c",), "grid": {"z": 1}})
+    SIGNATURE.refuse_other(other, inputs_only=True)
+    with pytest.raises(DataError, match="inputs"):
+        SIGNATURE.refuse_other(other.model_copy(update={"inputs": ("d",)}), inputs_only=True)
+
+
+def test_channels_name_variable_and_component() -> None:
+    signature = Signature(inputs=("p.x",), targets=("v.x[t+1]", "v.y[t+1]"), components={"v": ("x", "y")})
+    assert signature.component_of("v.y[t+1]") == ("v", "y")
+    assert signature.component_of("p.x") == ("p.x", None)  # a dot in a name is no component
+    assert signature.variables(signature.targets) == ["v"]
+
+
 def test_a_folder_without_a_surrogate(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no readable surrogate"):
         Surrogate.load(tmp_path)
@@ -68,6 +103,14 @@ def test_a_malformed_description_is_refused(tmp_path: Path, content: str) -> Non
     (tmp_path / "surrogate.json").write_text(content)
     with pytest.raises(ConfigError, match="no readable surrogate"):
         Surrogate.load(tmp_path)
+
+
+def test_a_description_of_a_huge_network_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    make_surrogate().save(tmp_path)
+    text = (tmp_path / "surrogate.json").read_text().replace('"width": 4', '"width": 4000000')
+    (tmp_path / "surrogate.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"has shape \(4\,?.*, the model needs \(4000000"):
+        Surrogate.load(tmp_path)  # its weights would take petabytes
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

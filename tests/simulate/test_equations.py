@@ -16,8 +16,13 @@ from torch import Tensor
 from surrogate.checks import NumericalError
 from surrogate.simulate import (
     EQUATIONS,
+    ETDRK4,
+    RKC2,
     Ensemble,
+    Evolution,
     Grid,
+    Laplacian,
+    Map,
     Numerics,
     fitzhugh_nagumo,
     gray_scott_stepper,
@@ -30,7 +35,9 @@ from surrogate.simulate import (
     white_noise,
 )
 from surrogate.simulate import convection_diffusion_reaction as cdr
+from surrogate.simulate import dc_resistivity as dc
 from surrogate.simulate.dc_resistivity import conductivity
+from surrogate.simulate.gray_scott import REGIMES
 from surrogate.simulate.measure import relative_error, restrict
 from surrogate.simulate.peaks import evaluate_peaks
 from surrogate.simulate.steady import diffusion_matrix, solve_sparse
@@ -41,13 +48,17 @@ SMALL = {
     "reaction_diffusion_smooth": ["grid=[18, 18]", "snapshots=4", "final_time=0.3"],
     "burgers": ["grid=[32]", "snapshots=4", "final_time=0.1"],
     "burgers_2d": ["grid=[18, 20]", "snapshots=3", "final_time=0.1"],
-    "gray_scott": ["grid=[16, 18]", "snapshots=3", "final_time=10.0"],
+    "gray_scott": ["grid=[34, 36]", "snapshots=3", "final_time=10.0"],
     "convection_diffusion": ["grid=[18, 20]", "snapshots=3"],
     "convection_diffusion_box": ["grid=[18, 20]", "snapshots=3", "final_time=0.2"],
     "convection_diffusion_reaction": ["grid=[16, 16]", "snapshots=3", "final_time=0.1"],
     "dc_resistivity": ["grid=[8, 8, 8]"],
     "peaks": [],
 }
+
+
+def equation_of(name: str) -> Evolution | Map:
+    return EQUATIONS[load_recipe(name).equation]
 
 
 def columns(grid: Grid, dtype: torch.dtype = torch.float64, **values: list[float]) -> dict[str, Tensor]:
@@ -72,6 +83,53 @@ def test_a_member_alone_equals_the_member_in_a_batch_bit_for_bit(name: str, prec
 @pytest.mark.parametrize("name", sorted(EQUATIONS))
 def test_every_equation_is_in_the_catalogue(name: str) -> None:
     assert name in {load_recipe(recipe).equation for recipe in RECIPES}
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if isinstance(equation_of(name), Evolution)])
+def test_all_of_a_step_is_on_the_device_that_was_asked_for(name: str) -> None:
+    """On torch's `meta` device, which like a GPU refuses to mix its tensors with those of the CPU."""
+    ensemble = Ensemble(load_recipe(name), "tiny")
+    numerics = Numerics(torch.device("meta"), torch.float32)
+    members = [ensemble.member(number) for number in range(2)]
+    names = ensemble.equation.recorded(ensemble.grid.axes)
+    parameters = {key: np.array([member.parameters[key] for member in members]) for key in names}
+    u = torch.empty(2, *members[0].initial.shape, device="meta", dtype=torch.float32)
+    stepper = ensemble.equation.stepper(parameters, ensemble.grid, 0.1, numerics)
+    bound = getattr(stepper, "radius", getattr(stepper, "limit", None))
+    result = stepper.rate(u, stepper.parameters) if bound else stepper(u)
+    assert result.shape == u.shape
+    assert result.device == u.device
+    assert result.dtype == u.dtype
+    assert bound is None or bound(u, stepper.parameters).device == u.device
+
+
+TIME_ORDER = {
+    "burgers": (3, ["grid=[32]", "final_time=0.2", "snapshots=2"]),
+    "burgers_2d": (3, ["grid=[18, 18]", "final_time=0.1", "snapshots=2"]),
+    "convection_diffusion_box": (3, ["grid=[18, 18]", "final_time=0.5", "snapshots=2"]),
+    "convection_diffusion_reaction": (3, ["grid=[16, 16]", "final_time=0.2", "snapshots=2"]),
+    "gray_scott": (4, ["grid=[34, 34]", "final_time=8.0", "snapshots=2"]),
+    "reaction_diffusion": (2, ["grid=[18, 18]", "final_time=2.0", "snapshots=2"]),
+    "reaction_diffusion_smooth": (2, ["grid=[18, 18]", "final_time=2.0", "snapshots=2"]),
+}
+
+
+@pytest.mark.parametrize("name", TIME_ORDER)
+def test_every_equation_has_the_stated_order_in_time(name: str) -> None:
+    """Against steps 32 times shorter on the same grid; the mean order over a quartering of the steps."""
+    expected, size = TIME_ORDER[name]
+    recipe = load_recipe(name, [*(f"sizes.tiny.{entry}" for entry in size), "precision=float64"])
+
+    def final(refine: int) -> np.ndarray:
+        ensemble = Ensemble(recipe, "tiny", refine=refine)
+        member = ensemble.member(1)
+        parameters = {key: np.array([value]) for key, value in member.parameters.items()}
+        stepper = ensemble.equation.stepper(parameters, ensemble.grid, float(ensemble.times[1]), ensemble.numerics)
+        return stepper(torch.from_numpy(member.initial)[None]).numpy()
+
+    truth = final(32)
+    errors = [relative_error(final(refine), truth) for refine in (1, 4)]
+    assert 0.5 * order(*errors) == pytest.approx(expected, abs=0.45)
 
 
 # --- reaction_diffusion ----------------------------------------------------------------------------------------------
@@ -163,6 +221,25 @@ def test_burgers_has_order_two_against_the_cole_hopf_solution() -> None:
     assert order(*errors) == pytest.approx(2, abs=0.2)
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_burgers_has_order_two_on_an_oblique_wave(axes: int) -> None:
+    """u(x_1 + ... + x_d, t) solves the equation in d dimensions as Cole and Hopf's u(x, d t) does in one."""
+    nu, b, t, k = 0.05, 2.0, 0.03, 2 * np.pi
+
+    def exact(grid: Grid, t: float) -> np.ndarray:
+        along = sum(np.meshgrid(*grid.coordinates.values(), indexing="ij"))
+        a = np.exp(-(k**2) * nu * axes * t)
+        return np.asarray(2 * nu * k * a * np.sin(k * along) / (b + a * np.cos(k * along)))
+
+    errors = []
+    for n in (24, 48) if axes < 3 else (16, 32):
+        grid = Grid((n,) * axes, (1.0,) * axes)
+        start = torch.from_numpy(exact(grid, 0.0))[None, None]
+        u = viscous_burgers(columns(grid, viscosity=[nu]), grid, t)(start)
+        errors.append(relative_error(u[0, 0].numpy(), exact(grid, t)))
+    assert order(*errors) == pytest.approx(2, abs=0.25)
+
+
 @pytest.mark.parametrize("shape", [(64,), (24, 20)])
 def test_burgers_conserves_the_mean_loses_energy_and_stays_in_bounds(shape: tuple[int, ...]) -> None:
     """Hardly any viscosity: the cell Peclet number is in the thousands."""
@@ -214,6 +291,56 @@ def test_gray_scott_is_spectral_in_space(boundary: str) -> None:
         assert np.abs(coarse - restrict(fine, Grid((48,), (0.3,), boundary))).max() < 1e-3
 
 
+@pytest.mark.parametrize("boundary", ["periodic", "no_flux"])
+@pytest.mark.parametrize("initial", [0.0, 1.0])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_gray_scott_starts_from_the_same_functions_on_every_grid(boundary: str, initial: float, axes: int) -> None:
+    values = {"regime": 2.0, "initial": initial}
+    grids = [Grid((n,) * axes, (2.0,) * axes, boundary, (-1.0,) * axes) for n in (40, 120)]
+    coarse, fine = (EQUATIONS["gray_scott"].draw(values, g, np.random.default_rng(4)).initial for g in grids)
+    for axis in range(1, 1 + axes):  # points of the coarse grid are every third one of the fine grid
+        fine = fine.take(range(0 if boundary == "periodic" else 1, fine.shape[axis], 3), axis)
+    np.testing.assert_allclose(coarse, fine, atol=1e-12)
+    if initial == 0:
+        assert fine.min() > -0.05
+        assert fine.max() < 1.05
+
+
+class Mean(np.random.Generator):
+    """Every uniform number is its mean."""
+
+    def random(self, size: tuple[int, ...]) -> np.ndarray:
+        return np.full(size, 0.5)
+
+
+def test_gray_scott_series_start_about_a_steady_state() -> None:
+    grid, rng = Grid((40,), (2.0,)), Mean(np.random.PCG64(0))
+    for regime, (name, (feed, kill)) in enumerate(REGIMES.items()):
+        a, b = EQUATIONS["gray_scott"].draw({"regime": float(regime), "initial": 1.0}, grid, rng).initial
+        np.testing.assert_allclose(feed * (1 - a), a * b**2, atol=1e-15)
+        np.testing.assert_allclose(a * b**2, (feed + kill) * b, atol=1e-15)
+        assert (b.mean() > 0.2) == (name == "bubbles")  # the one regime that has such a state
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "no_flux"])
+def test_diffusion_alone_conserves_the_means(boundary: str) -> None:
+    """The integrators of gray_scott and of reaction_diffusion without reaction."""
+    grid, rng = Grid((20, 24), (1.0, 1.2), boundary), np.random.default_rng(0)
+    u = torch.from_numpy(white_noise(grid, 2, rng))[None]
+    diffusivity = columns(grid, D=[1e-3])["D"]
+    laplacian = Laplacian(grid.spacing, boundary)
+    stiffness = 4e-3 * sum(1 / h**2 for h in grid.spacing)
+    steppers = [
+        ETDRK4(torch.zeros_like, np.array([[2e-3, 1e-3]]), grid, 1.0, 4, Numerics()),
+        RKC2(lambda u, p: laplacian(u, p["D"]), lambda u, p: torch.full((len(u),), stiffness), {"D": diffusivity}, 1.0),
+    ]
+    for stepper in steppers:
+        states = rollout(stepper, u, 4, torch.float64)
+        means = states.mean(dim=(3, 4))
+        torch.testing.assert_close(means, means[:, :1].expand_as(means), rtol=0, atol=1e-15)
+        assert (states.square().sum(dim=(2, 3, 4)).diff() < 0).all()
+
+
 # --- convection_diffusion between walls ------------------------------------------------------------------------------
 
 
@@ -230,14 +357,14 @@ def test_a_closed_box_keeps_what_is_in_it(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(states.mean(-1), u.mean().expand(1, 4), rtol=0, atol=1e-14)
 
 
-def test_a_closed_box_settles_to_the_exponential_profile_with_order_two() -> None:
-    """v u = D u_x at rest: u = exp(v x / D) times a constant."""
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_closed_box_settles_to_the_exponential_profile_with_order_two(axes: int) -> None:
+    """v u = D grad u at rest: u = exp(v . x / D) times a constant."""
     errors = []
-    for n in (16, 32):
-        grid, v, D = Grid((n,), (1.0,), "no_flux"), 2.0, 0.5
-        (x,) = grid.coordinates.values()
-        profile = np.exp(v * x / D)
-        u = drift(grid, v, D, 0.5)(torch.from_numpy(profile)[None, None])[0, 0].numpy()
+    for n in (16, 32) if axes < 3 else (8, 16):
+        grid, v, D = Grid((n,) * axes, (1.0,) * axes, "no_flux"), 1.0, 0.5
+        profile = np.exp(v * sum(np.meshgrid(*grid.coordinates.values(), indexing="ij")) / D)
+        u = drift(grid, v, D, 0.1)(torch.from_numpy(profile)[None, None])[0, 0].numpy()
         errors.append(relative_error(u, profile))
     assert order(*errors) == pytest.approx(2, abs=0.25)
 
@@ -317,6 +444,32 @@ def test_a_steady_problem_without_ground_is_refused() -> None:
         diffusion_matrix(np.ones(grid.shape), grid, ((False, False), (False, False)))
     with pytest.raises(NumericalError, match="no unique solution"):
         solve_sparse(sparse.csc_matrix((16, 16)), np.ones(16))
+
+
+def homogeneous_voltages(lengths: tuple[float, ...]) -> np.ndarray:
+    """Voltages above ground of 1 S/m: a series of cos((l + 1/2) pi z / L_z) sin(m pi y / L_y) sin(n pi x / L_x)."""
+    ks = [np.pi * (np.arange(40) + shift) / length for shift, length in zip((0.5, 1, 1), lengths, strict=True)]
+    squares = sum(k**2 for k in np.meshgrid(*ks, indexing="ij"))
+    weights = 8 / np.prod(lengths) * np.exp(-0.5 * squares * dc.ELECTRODE_WIDTH**2) / squares
+    y, x = (dc._positions(length) for length in lengths[1:])
+
+    def potential(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        waves = [np.sin(np.outer(k, points)) for k, points in zip(ks[1:], (y, x), strict=True)]
+        feet = sum(c * np.outer(np.sin(ks[1] * b), np.sin(ks[2] * a)) for b, a, c in dc.ELECTRODES)
+        return np.asarray(np.einsum("mn,my,nx->yx", weights.sum(axis=0) * feet, *waves))
+
+    half = 0.5 * dc.DIPOLE
+    return np.stack([potential(y + half, x) - potential(y - half, x), potential(y, x + half) - potential(y, x - half)])
+
+
+def test_dc_resistivity_has_order_two_against_the_series_of_plain_ground() -> None:
+    none = {"depth": np.array([0.2]), "radius": np.array([1e-4]), "angle": np.zeros(1)}
+    lengths = (0.5, 1.0, 1.0)
+    truth = homogeneous_voltages(lengths)
+    grids = [Grid((n, 2 * n, 2 * n), lengths, "no_flux") for n in (8, 16)]
+    errors = [relative_error(EQUATIONS["dc_resistivity"].solve(none, grid)[0], truth) for grid in grids]
+    assert errors[1] < 6e-3
+    assert order(*errors) > 1.8
 
 
 def test_dc_resistivity_sees_the_ellipsoid() -> None:

@@ -1,6 +1,7 @@
 """The training loop: interrupted and resumed it gives the same run; failures are counted, never applied."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_resumed_run_is_the_undisturbed_run(
     def stopping(self: Trainer, *args: object) -> None:
         step(self, *args)  # type: ignore[arg-type]
         if self.progressed.step == stop_at:
-            self.stop.signal = 15
+            signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", stopping)

@@ -1,0 +1,83 @@
+"""A study with two dask workers over the same with one, and what a case costs beside its training.
+
+Example: python benchmarks/study.py --output study.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import xarray as xr
+
+from surrogate.generate import find_recipe, generate, load_recipe
+from surrogate.pipelines import Spread, find_pipeline, run_file
+
+
+def run(folder: Path, data: Path, workers: int, arguments: argparse.Namespace) -> float:
+    """Seconds that a study takes, the start of the cluster and the report included."""
+    seeds = list(range(arguments.seeds))
+    overrides = [f"data.path={data}", f"study.seeds={seeds}", f"training.epochs={arguments.epochs}"]
+    started = time.perf_counter()
+    run_file(
+        find_pipeline("scarce"),
+        overrides,
+        folder,
+        lambda line: None,
+        command="benchmarks/study.py",
+        resume=False,
+        overwrite=False,
+        spread=Spread(workers=workers),
+    )
+    return time.perf_counter() - started
+
+
+def table(folder: Path) -> xr.Dataset:
+    """The table of a study without its times."""
+    return xr.load_dataset(folder / "table.nc", engine="h5netcdf").drop_vars(["seconds", "curve_seconds"])
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        data = generate(load_recipe(find_recipe("convection_diffusion")), "tiny", root / "data")
+        for repeat in range(arguments.repeats):
+            folders = {workers: root / f"{repeat}-{workers}" for workers in (1, 2)}
+            seconds = {workers: run(folder, data, workers, arguments) for workers, folder in folders.items()}
+            trained = xr.load_dataset(folders[1] / "table.nc", engine="h5netcdf")["seconds"]
+            rows.append(
+                {
+                    "one_worker_s": seconds[1],
+                    "two_workers_s": seconds[2],
+                    "ratio": seconds[1] / seconds[2],
+                    "cases": trained.size,
+                    "beside_training_s_per_case": (seconds[1] - float(trained.sum())) / trained.size,
+                    "same_table": table(folders[1]).identical(table(folders[2])),
+                }
+            )
+            print(rows[-1])
+    ratio = statistics.median(row["ratio"] for row in rows)
+    print(f"two workers against one: {ratio:.2f} times faster (median of {len(rows)})")
+    if arguments.output:
+        text = json.dumps({"machine": platform.machine(), "arguments": vars(arguments), "rows": rows}, default=str)
+        arguments.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Joining files along `sample`, exactly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from surrogate.checks import DataError
+from surrogate.data.formats.ragged import padded
+
+__all__ = ["MASK", "Part", "join_parts"]
+
+MASK = "_mask"  # ending of the coordinate that tells where a boundary of The Well lies
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file, or a group of a file, and its name in messages.
+
+    Arguments:
+        where: The name.
+        ds: Its variables.
+        own_fields: Variables without a sample axis are fields that all samples of the part share, not of all parts.
+    """
+
+    where: str
+    ds: xr.Dataset
+    own_fields: bool = False
+
+
+def join_parts(parts: Sequence[Part]) -> xr.Dataset:
+    """One data set of all parts, in their order.
+
+    Raises:
+        DataError: Two parts differ in their variables, axes, types, sizes or coordinates.
+    """
+    if all(part.own_fields for part in parts):
+        parts = _spread(_with_all_masks(_of_one_length(parts)))
+    first = parts[0]
+    for other in parts[1:]:
+        difference = _difference(first.ds, other.ds)
+        if difference:
+            raise DataError(
+                f"{first.where} and {other.where} cannot be joined: {difference}; convert them to one form, or open "
+                "them apart"
+            )
+    if len(parts) == 1:
+        return first.ds
+    datasets = [part.ds for part in parts]
+    return xr.concat(
+        datasets,
+        "sample",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="exact",
+        combine_attrs="drop_conflicts",
+    )
+
+
+def _of_one_length(parts: Sequence[Part]) -> Sequence[Part]:
+    """Parts with as many time steps as the longest one."""
+    if len({part.ds.sizes.get("time") for part in parts}) == 1 or any("time" not in part.ds.sizes for part in parts):
+        return parts
+    longer = padded([part.ds for part in parts])
+    return [Part(part.where, ds, own_fields=True) for part, ds in zip(parts, longer, strict=True)]
+
+
+def _with_all_masks(parts: Sequence[Part]) -> list[Part]:
+    """Parts that all have the masks of each other's boundaries; where one has no such boundary, it lies nowhere."""
+    masks = {name: v for part in parts for name, v in part.ds.coords.variables.items() if str(name).endswith(MASK)}
+    found = []
+    for part in parts:
+        lacking = {
+            name: xr.Variable(dims, np.zeros([part.ds.sizes[dim] for dim in dims], bool), mask.attrs)
+            for name, mask in masks.items()
+            if name not in part.ds.coords
+            for dims in [tuple(dim for dim in mask.dims if dim != "sample")]
+        }
+        found.append(Part(part.where, part.ds.assign_coords(lacking), own_fields=True))
+    return found
+
+
+def _spread(parts: Sequence[Part]) -> list[Part]:
+    """Parts in which a variable without a sample axis that differs between them has one, broadcast lazily."""
+    shared = set.intersection(*({*part.ds.variables} for part in parts)) - {*parts[0].ds.dims}
+    for name in [name for name in parts[0].ds.variables if name in shared]:
+        first, *others = [part.ds.variables[name].isel(sample=0, missing_dims="ignore") for part in parts]
+        on_samples = ["sample" in part.ds.variables[name].dims for part in parts]
+        alike = all(v.dims == first.dims and v.shape == first.shape for v in others)
+        if all(on_samples) or not alike:
+            continue
+        if not any(on_samples) and all(np.array_equal(v.values, first.values) for v in others):
+            continue
+        parts = [Part(part.where, _on_samples(part.ds, name), own_fields=True) for part in parts]
+    return list(parts)
+
+
+def _on_samples(ds: xr.Dataset, name: Hashable) -> xr.Dataset:
+    variable = ds.variables[name]
+    if "sample" in variable.dims:
+        return ds
+    spread = variable.set_dims({"sample": ds.sizes["sample"], **variable.sizes})
+    return ds.assign_coords({name: spread}) if name in ds.coords else ds.assign({name: spread})
+
+
+def _difference(a: xr.Dataset, b: xr.Dataset) -> str | None:
+    """The first difference that keeps two parts from being joined, in words."""
+    lone = sorted(set(map(str, a.variables)) ^ set(map(str, b.variables)))
+    if lone:
+        return f"only one of them has {', '.join(lone)}"
+    for name, one in a.variables.items():
+        difference = _variable_difference(one, b.variables[name])
+        if difference:
+            return f"'{name}' {difference}"
+    return None
+
+
+def _variable_difference(one: xr.Variable, two: xr.Variable) -> str | None:
+    if one.dims != two.dims:
+        return f"has axes {one.dims} and {two.dims}"
+    if one.dtype != two.dtype and {one.dtype.kind, two.dtype.kind} != {"U"}:
+        return f"has type {one.dtype} and {two.dtype}"
+    if one.attrs.get("units") != two.attrs.get("units"):
+        return f"has units '{one.attrs.get('units')}' and '{two.attrs.get('units')}'"
+    for axis in one.dims:
+        if axis != "sample" and one.sizes[axis] != two.sizes[axis]:
+            return f"has {one.sizes[axis]} and {two.sizes[axis]} entries along {axis}"
+    if "sample" not in one.dims and not np.array_equal(one.values, two.values, equal_nan=one.dtype.kind == "f"):
+        return "has other values and no sample axis"
+    return None

@@ -1,0 +1,93 @@
+"""From datasets of a file to lazy, named variables in blocks that follow the chunks of the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from surrogate.checks import DataError
+from surrogate.data.formats.stack import H5Stack
+from surrogate.data.formats.variables import FileVariable
+from surrogate.data.hdf5.array import H5Array
+from surrogate.data.mapping import in_order
+
+__all__ = ["BLOCK_BYTES", "assemble", "block_shape", "lazy", "lazy_variable"]
+
+BLOCK_BYTES = 8_000_000
+EAGER_BYTES = 16_000_000  # coordinates and static variables up to this size are read at once
+
+
+def assemble(found: Sequence[FileVariable], file: Path) -> xr.Dataset:
+    """A data set of the variables of a file.
+
+    Raises:
+        DataError: An axis has another length in one variable than in another.
+    """
+    _check_lengths(found, file)
+    ds = xr.Dataset({v.name: lazy_variable(v) for v in found if not v.is_coordinate})
+    return ds.assign_coords({v.name: lazy_variable(v) for v in found if v.is_coordinate})
+
+
+def _check_lengths(found: Sequence[FileVariable], file: Path) -> None:
+    seen: dict[str, tuple[int, str]] = {}
+    for variable in found:
+        for axis, size in zip(variable.axes, variable.values.shape, strict=True):
+            known, name = seen.setdefault(axis, (size, variable.name))
+            if known != size:
+                raise DataError(
+                    f"{file}: axis '{axis}' has {known} entries in '{name}' but {size} in '{variable.name}'; "
+                    "check the order of the declared axes, or give the second axis another name"
+                )
+
+
+def lazy_variable(variable: FileVariable) -> xr.Variable:
+    """The variable, its axes in the order sample, time, channel, space; coordinates and small ones are read."""
+    values = variable.values
+    small = math.prod(values.shape) * values.dtype.itemsize <= EAGER_BYTES
+    if isinstance(values, np.ndarray):
+        data: Any = values
+    elif small and (variable.is_coordinate or len(variable.axes) <= 1):
+        data = values[...]
+    else:
+        data = lazy(values, variable.axes)
+    return xr.Variable(variable.axes, data, variable.attributes).transpose(*in_order(variable.axes))
+
+
+def lazy(array: H5Array | H5Stack, axes: tuple[str, ...]) -> da.Array:
+    """A dask array that reads a dataset in blocks of whole chunks and whole snapshots."""
+    first = array.arrays[0] if isinstance(array, H5Stack) else array
+    count = len(array.arrays) if isinstance(array, H5Stack) else 0
+    name = f"read-{first.path.strip('/')}-{tokenize(str(first.file), first.path, first.stamp, count)}"
+    chunks = block_shape(array.shape, axes, array.chunks, array.dtype.itemsize)
+    meta = np.empty((0,) * array.ndim, array.dtype)
+    return da.from_array(array, chunks, name=name, lock=False, fancy=False, meta=meta)
+
+
+def block_shape(
+    shape: Sequence[int], axes: Sequence[str], chunks: Sequence[int] | None, itemsize: int
+) -> tuple[int, ...]:
+    """Shape of the blocks in which a variable is read: whole chunks, whole snapshots, about 8 MB.
+
+    Arguments:
+        shape: Shape of the variable.
+        axes: Names of its axes.
+        chunks: Chunks of the file; None where there are none.
+        itemsize: Bytes of a value.
+    """
+    block = [
+        min(chunks[axis] if chunks else 1, size) if name in ("sample", "time") else size
+        for axis, (name, size) in enumerate(zip(axes, shape, strict=True))
+    ]
+    for name in ("time", "sample"):  # a simulation as a whole first: its steps lie side by side
+        if name in axes:
+            axis = list(axes).index(name)
+            fits = max(1, BLOCK_BYTES // (math.prod(block) * itemsize))
+            block[axis] = min(shape[axis], block[axis] * fits)
+    return tuple(block)

@@ -1,0 +1,171 @@
+"""The variables of one file: found by the names of their dimensions, or by a declared mapping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+
+from surrogate.checks import DataError
+from surrogate.data.formats.stack import H5Stack
+from surrogate.data.hdf5.array import H5Array
+from surrogate.data.hdf5.storage import dataset_at, describe_names, h5_array, holds
+from surrogate.data.mapping import Mapping
+
+__all__ = [
+    "FileVariable",
+    "attributes",
+    "is_variable",
+    "mapped_variables",
+    "named_axes",
+    "named_variables",
+    "variable_at",
+]
+
+INTERNAL = (  # attributes that HDF5 and NetCDF-4 keep for themselves
+    "CLASS",
+    "NAME",
+    "DIMENSION_LIST",
+    "DIMENSION_LABELS",
+    "REFERENCE_LIST",
+    "_Netcdf4Dimid",
+    "_Netcdf4Coordinates",
+    "_NCProperties",
+    "_nc3_strict",
+)
+NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
+
+
+@dataclass(frozen=True)
+class FileVariable:
+    """A dataset with the names of its axes; `values` is lazy, or an array of text."""
+
+    name: str
+    values: H5Array | H5Stack | np.ndarray
+    axes: tuple[str, ...]
+    is_coordinate: bool = False
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def attributes(item: h5py.HLObject) -> dict[str, Any]:
+    """Attributes as plain Python values, without those of the file format."""
+    return {name: _plain(value) for name, value in item.attrs.items() if name not in INTERNAL}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
+        return [_plain(entry) for entry in value.ravel()]
+    if isinstance(value, np.ndarray) and value.size == 1:
+        return value.ravel()[0].item()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def named_axes(dataset: h5py.Dataset) -> tuple[str, ...] | None:
+    """Names of the axes of a dataset from its dimension scales or labels; None where one has no name."""
+    if dataset.is_scale and dataset.ndim == 1:
+        return (_bare(dataset.name),)
+    axes = []
+    for dimension in dataset.dims:
+        name = _bare(dimension[0].name) if len(dimension) else dimension.label
+        if not name:
+            return None
+        axes.append(name)
+    return tuple(axes) if len(set(axes)) == len(axes) else None
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("/")[2].removeprefix("_nc4_non_coord_")
+
+
+def variable_at(
+    handle: h5py.File, path: str, axes: tuple[str, ...], *, name: str = "", external: bool = False
+) -> FileVariable:
+    """The dataset at a path, whose axes a known layout prescribes; a coordinate where it is named like its only axis.
+
+    Raises:
+        DataError: It is missing, cannot be used, or has another rank.
+    """
+    with dataset_at(handle, path, external=external) as dataset:
+        values, found = h5_array(dataset, external=external), attributes(dataset)
+    if values.ndim != len(axes):
+        raise DataError(
+            f"{handle.filename}:{path}: has shape {values.shape}, but its layout prescribes the axes "
+            f"[{', '.join(axes)}]; declare a mapping if the file deviates from the layout"
+        )
+    name = name or _bare(path)
+    return FileVariable(name, values, axes, axes == (name,), found)
+
+
+def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVariable]:
+    """The datasets at the root of a file whose dimensions are named; links are left to declared layouts.
+
+    Raises:
+        DataError: A dataset has an axis without a name, or the root holds no dataset.
+    """
+    own = [handle[name] for name in handle if isinstance(handle.get(name, getlink=True), h5py.HardLink)]
+    found = [_named(handle, item, external) for item in own if isinstance(item, h5py.Dataset) and is_variable(item)]
+    if not any(not variable.is_coordinate for variable in found):
+        raise DataError(_declare(handle, "has no variable with named dimensions at its root"))
+    return found
+
+
+def is_variable(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset holds values; some stand only for a dimension of NetCDF-4."""
+    label = dataset.attrs.get("NAME", b"") if dataset.is_scale else b""
+    return not (label if isinstance(label, bytes) else str(label).encode()).startswith(NO_VARIABLE)
+
+
+def _named(handle: h5py.File, dataset: h5py.Dataset, external: bool) -> FileVariable:
+    axes = named_axes(dataset)
+    if axes is None:
+        raise DataError(_declare(handle, f"does not name the axes of '{_bare(dataset.name)}' {dataset.shape}"))
+    name = _bare(dataset.name)
+    text = h5py.check_string_dtype(dataset.dtype) is not None
+    values = _text(dataset) if text and dataset.shape is not None else h5_array(dataset, external=external)
+    return FileVariable(name, values, axes, text or axes == (name,), attributes(dataset))
+
+
+def _text(dataset: h5py.Dataset) -> np.ndarray:
+    return np.asarray(dataset.asstr(errors="replace")[()]).astype(str)
+
+
+def _declare(handle: h5py.File, problem: str) -> str:
+    return (
+        f"{handle.filename}: {problem}; declare a layout (data.layout.variables: name: {{path, axes}}), which "
+        f"`surrogate inspect {handle.filename}` proposes; {describe_names(handle)}"
+    )
+
+
+def mapped_variables(handle: h5py.File, layout: Mapping, group: str = "") -> list[FileVariable]:
+    """The datasets of a file that a mapping declares, in one of its groups.
+
+    Raises:
+        DataError: A dataset is missing, cannot be used, or has another rank than the declared axes.
+    """
+    variables = [_mapped(handle, layout, group, name) for name in layout.variables]
+    return variables + [_mapped(handle, layout, group, name) for name in layout.coordinates]
+
+
+def _mapped(handle: h5py.File, layout: Mapping, group: str, name: str) -> FileVariable:
+    """One declared dataset; a coordinate may lie at the root instead of in the group, for all groups together."""
+    shared = name in layout.coordinates
+    entry = layout.coordinates[name] if shared else layout.variables[name]
+    path = f"{group}/{entry.path}" if group and not entry.path.startswith("/") else entry.path
+    if shared and not holds(handle, path):
+        path = entry.path
+    external = layout.allow_external
+    with dataset_at(handle, path, external=external) as dataset:
+        text = shared and h5py.check_string_dtype(dataset.dtype) is not None
+        values = _text(dataset) if text else h5_array(dataset, external=external)
+        found = attributes(dataset)
+    if values.ndim != len(entry.axes):
+        raise DataError(
+            f"{handle.filename}:{path}: has {values.ndim} axes, shape {values.shape}, but the layout declares "
+            f"{len(entry.axes)}: [{', '.join(entry.axes)}]; mend layout.{'coordinates' if shared else 'variables'}."
+            f"{name}.axes"
+        )
+    return FileVariable(name, values, entry.axes, shared, found | ({"units": entry.units} if entry.units else {}))

@@ -1,0 +1,290 @@
+"""Boxes of HDF5 datasets, in the fastest way that their storage allows.
+
+Contiguous values are read in place; chunks of gzip, shuffle and lzf are read at their offsets and decoded by the
+calling thread, outside the lock of HDF5; HDF5 itself reads everything else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from surrogate.checks import DataError
+from surrogate.data.hdf5.array import H5Array, Stamp, chunk_table
+from surrogate.data.hdf5.decode import decodable, decode, scratch
+from surrogate.data.hdf5.trace import Index, consecutive
+
+__all__ = [
+    "SHORT_RUN",
+    "Descriptor",
+    "kind_of",
+    "opened",
+    "possible_ways",
+    "pread",
+    "read_box",
+    "use_way",
+    "way_of_reading",
+]
+
+FILES = 64  # files held open by a process
+READ_BYTES = 4_000_000  # of neighbouring chunks that are read in one call
+SHORT_RUN = 16_384  # bytes; a memory map gathers shorter runs faster than one call each
+Selection = slice | np.ndarray
+Kind = tuple[Any, ...]
+
+_ways: dict[Kind, str] = {}
+
+
+def possible_ways(array: H5Array) -> list[str]:
+    """How a dataset can be read: `direct`, `threaded decoding`, `memory map` or `h5py`, the best for streams first."""
+    if array.offset is not None:
+        return ["direct", "h5py"] if hasattr(os, "preadv") else ["memory map"]
+    if array.filters is not None and decodable(array.filters) and hasattr(os, "preadv"):
+        return ["threaded decoding", "h5py"]
+    return ["h5py"]
+
+
+def kind_of(array: H5Array) -> Kind:
+    """What the speed of reading depends on: datasets of one kind are read alike."""
+    return array.file.parent, array.stored, array.chunks, array.filters, array.offset is None
+
+
+def use_way(kind: Kind, way: str) -> None:
+    """Read datasets of a kind in this way from now on."""
+    _ways[kind] = way
+
+
+def way_of_reading(array: H5Array) -> str:
+    """How a dataset is read: as `use_way` says, else in the first possible way."""
+    return _ways.get(kind_of(array)) or possible_ways(array)[0]
+
+
+def read_box(
+    array: H5Array, index: Sequence[Index], into: np.ndarray | None = None, *, way: str | None = None
+) -> np.ndarray:
+    """The values at the outer product of indices along the axes, in the type of the file.
+
+    They are read to `into` where it is given and can be used, and it is returned. Other values stay valid until the
+    same thread reads again: fresh memory for each read would cost as much as reading.
+
+    Arguments:
+        array: The dataset.
+        index: What to take along each axis.
+        into: Memory of the type of the file.
+        way: A possible way of reading; None takes that of the dataset.
+
+    Raises:
+        DataError: The file changed, is cut short or damaged.
+    """
+    way = way or way_of_reading(array)
+    if way == "direct":
+        array.check()
+        return _read_direct(array, index, into)
+    if way == "threaded decoding":
+        array.check()
+        return _read_chunks(array, index, into)
+    return _read_h5py(array, index, array.through_hdf5 if way == "h5py" else array.__getitem__)
+
+
+def _memory(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    return scratch("values", math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+# contiguous values
+
+
+def _read_direct(array: H5Array, index: Sequence[Index], into: np.ndarray | None) -> np.ndarray:
+    inner = array.ndim  # from this axis on everything is wanted
+    while inner > 1 and _is_whole(index[inner - 1], array.shape[inner - 1]):
+        inner -= 1
+    row = math.prod(array.shape[inner:])
+    runs = _segments(index[inner - 1], 1)
+    calls = len(runs) * math.prod(len(i) for i in index[: inner - 1])
+    lengths = [len(i) for i in index]
+    out = into if into is not None and into.flags.c_contiguous else _memory(lengths, array.stored)
+    if calls > 1 and out.nbytes < calls * SHORT_RUN:
+        mapped = np.memmap(array.file, array.stored, "r", array.offset or 0, array.shape)
+        out[...] = mapped[np.ix_(*map(np.asarray, index))]
+        return out
+    strides = [math.prod(array.shape[axis + 1 :]) for axis in range(inner - 1)]
+    rows, file = out.reshape(-1, len(index[inner - 1]), row), opened(array)
+    for position, outer in enumerate(itertools.product(*index[: inner - 1])):
+        before = sum(int(i) * stride for i, stride in zip(outer, strides, strict=True))
+        for start, _, target, _ in runs:
+            first = (array.offset or 0) + (before + start * row) * array.stored.itemsize
+            pread(array, file, rows[position, target], first)
+    return out
+
+
+def _is_whole(index: Index, size: int) -> bool:
+    return isinstance(index, range) and index == range(size)
+
+
+def pread(array: H5Array, file: Descriptor, into: np.ndarray, offset: int) -> None:
+    """Fill contiguous memory with the bytes of a file from an offset on."""
+    view, done = into.data.cast("B"), 0
+    while done < len(view):
+        count = os.preadv(file.number, [view[done:]], offset + done)
+        if count == 0:
+            raise DataError(f"{array.file}: ends at byte {offset + done}; it was cut short: copy or write it again")
+        done += count
+
+
+class Descriptor:
+    """An open file, closed when nobody holds it any more: another thread may still read from one that was evicted."""
+
+    def __init__(self, array: H5Array) -> None:
+        self.number = -1
+        try:
+            self.number = os.open(array.file, os.O_RDONLY)
+        except OSError as error:
+            raise DataError(f"{array.file}: cannot be read: {error.strerror}; check the path") from error
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+class _Descriptors:
+    """The files that this process reads in place: the least recently used one is given up first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.files: OrderedDict[tuple[str, Stamp], Descriptor] = OrderedDict()
+
+    def get(self, array: H5Array) -> Descriptor:
+        name = str(array.file), array.stamp
+        with self.lock:
+            if name not in self.files:
+                self.files[name] = Descriptor(array)
+            self.files.move_to_end(name)
+            if len(self.files) > FILES:
+                self.files.popitem(last=False)
+            return self.files[name]
+
+
+_processes: dict[int, _Descriptors] = {}
+
+
+def _descriptors() -> _Descriptors:
+    """Open files of this process: a forked child opens its own, for a lock may be held while it forks."""
+    return _processes.setdefault(os.getpid(), _Descriptors())
+
+
+def opened(array: H5Array) -> Descriptor:
+    """The open file of a dataset; keep it as long as its number is used."""
+    return _descriptors().get(array)
+
+
+# chunks
+
+
+def _read_chunks(array: H5Array, index: Sequence[Index], into: np.ndarray | None) -> np.ndarray:
+    sizes = array.chunks or array.shape
+    pieces = [_pieces(i, size) for i, size in zip(index, sizes, strict=True)]
+    table, lengths = chunk_table(array), tuple(len(i) for i in index)
+    wanted = np.ix_(*[[number for number, _, _ in along] for along in pieces])
+    offsets, stored, skipped = (part[wanted].ravel().tolist() for part in (table.offset, table.size, table.skipped))
+    places, file = list(itertools.product(*pieces)), opened(array)
+    for run in _neighbours(offsets, stored):
+        start = offsets[run[0]]
+        content = scratch("stored", offsets[run[-1]] + stored[run[-1]] - start)
+        if start >= 0:
+            pread(array, file, content, start)
+        for k in run:
+            held = content[offsets[k] - start : offsets[k] - start + stored[k]] if start >= 0 else None
+            values = _chunk(array, held, skipped[k], [number for number, _, _ in places[k]])
+            values = values[_outer([chosen for _, _, chosen in places[k]])]
+            if into is None and len(places) == 1:
+                return values
+            into = _memory(lengths, array.stored) if into is None else into
+            into[tuple([target for _, target, _ in places[k]])] = values
+    return np.empty(lengths, array.stored) if into is None else into
+
+
+def _neighbours(offsets: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+    """Chunks in the order of the file, those that follow one another together, so that one call reads them."""
+    runs: list[list[int]] = []
+    first = end = -1
+    for k in sorted(range(len(offsets)), key=offsets.__getitem__):
+        if runs and offsets[k] == end >= 0 and end + sizes[k] - first <= READ_BYTES:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+            first = offsets[k]
+        end = offsets[k] + sizes[k]
+    return runs
+
+
+def _chunk(array: H5Array, stored: np.ndarray | None, skipped: int, place: Sequence[int]) -> np.ndarray:
+    """The values of a whole chunk, what sticks out of the dataset included."""
+    chunks, itemsize = array.chunks or array.shape, array.stored.itemsize
+    try:
+        if stored is None:
+            raise ValueError("a chunk was never written")
+        values = decode(stored, array.filters or (), skipped, itemsize, math.prod(chunks) * itemsize)
+    except ValueError as error:
+        key = tuple(slice(i * c, min((i + 1) * c, end)) for i, c, end in zip(place, chunks, array.shape, strict=True))
+        raise array.damaged(key, str(error)) from error
+    return values.view(array.stored).reshape(chunks)
+
+
+def _pieces(index: Index, size: int) -> list[tuple[int, slice, Selection]]:
+    """For each chunk that an index touches: its number, the place in the result, what to take from it."""
+    values = np.asarray(index)
+    edges = np.flatnonzero(np.diff(values // size)) + 1
+    pieces = []
+    for run in np.split(np.arange(len(values)), edges) if len(values) else []:
+        chunk = int(values[run[0]]) // size
+        chosen = _selection(values[run] - chunk * size)
+        pieces.append((chunk, slice(int(run[0]), int(run[-1]) + 1), chosen))
+    return pieces
+
+
+def _selection(index: np.ndarray) -> Selection:
+    tidy = consecutive(index)
+    return slice(tidy.start, tidy.stop) if isinstance(tidy, range) else tidy
+
+
+def _outer(chosen: Sequence[Selection]) -> tuple[Selection, ...]:
+    """A key that selects along each axis by itself."""
+    lists = [axis for axis, entry in enumerate(chosen) if isinstance(entry, np.ndarray)]
+    if len(lists) < 2:
+        return tuple(chosen)
+    whole = [np.arange(e.start, e.stop) if isinstance(e, slice) else e for e in chosen]
+    return np.ix_(*whole)
+
+
+# everything else
+
+
+def _read_h5py(array: H5Array, index: Sequence[Index], read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    sizes = array.chunks or (1,) * array.ndim
+    segments = [_segments(i, size) for i, size in zip(index, sizes, strict=True)]
+    out = np.empty([len(i) for i in index], array.dtype)
+    for place in itertools.product(*segments):
+        values = read(tuple(slice(start, stop) for start, stop, _, _ in place))
+        out[tuple(target for _, _, target, _ in place)] = values[_outer([chosen for _, _, _, chosen in place])]
+    return out
+
+
+def _segments(index: Index, size: int) -> list[tuple[int, int, slice, Selection]]:
+    """Runs of neighbouring chunks that an index touches: first and end, the place in the result, what to take."""
+    if isinstance(index, range) and index.step == 1 and len(index):
+        return [(index.start, index.stop, slice(0, len(index)), slice(0, len(index)))]
+    values = np.asarray(index)
+    steps = np.diff(values // size)
+    edges = np.flatnonzero((steps < 0) | (steps > 1)) + 1
+    segments = []
+    for run in np.split(np.arange(len(values)), edges) if len(values) else []:
+        held = values[run]
+        first, last = int(held.min()), int(held.max())
+        segments.append((first, last + 1, slice(int(run[0]), int(run[-1]) + 1), _selection(held - first)))
+    return segments

@@ -1,0 +1,243 @@
+"""Finding a dataset in a file and refusing what cannot or must not be read."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from surrogate.checks import DataError, nearest
+from surrogate.data.hdf5.array import H5Array, open_file, stamp
+
+__all__ = ["dataset_at", "describe_names", "filter_names", "h5_array", "holds", "missing_chunks", "native_type"]
+
+HOPS = 16
+SHOWN = 12
+FILTERS = {
+    1: "gzip",
+    2: "shuffle",
+    3: "fletcher32",
+    4: "szip",
+    307: "bzip2",
+    32000: "lzf",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32017: "sz",
+    32026: "blosc2",
+}
+
+
+@contextlib.contextmanager
+def dataset_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool = False) -> Iterator[h5py.Dataset]:
+    """The dataset at a path, through links that stay in the folder of the file, or through all where `external`.
+
+    Raises:
+        DataError: It is missing, a group, or a link leaves the folder; nothing outside of it is opened.
+    """
+    if hops == 0:
+        raise DataError(f"{handle.filename}:{path}: more than {HOPS} links in a row; name the dataset itself")
+    step = _first_link(handle, path, external)
+    if step is None:
+        yield handle[path]
+        return
+    file, path = step
+    here = file == Path(handle.filename)
+    opened = contextlib.nullcontext(handle) if here else open_file(file)
+    with opened as other, dataset_at(other, path, hops=hops - 1, external=external) as dataset:
+        yield dataset
+
+
+def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str] | None:
+    """Where the first link on the way to `path` leads; None where the way has no link."""
+    file, parts = Path(handle.filename), [part for part in path.split("/") if part]
+    node: h5py.Group = handle
+    for depth, part in enumerate(parts):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        rest = parts[depth + 1 :]
+        if isinstance(link, h5py.ExternalLink):
+            target = inside(file, link.filename, f"{file}:{path}: an external link", external=external)
+            return target, posixpath.join(link.path, *rest)
+        if isinstance(link, h5py.SoftLink):
+            return file, posixpath.join("/", *parts[:depth], link.path, *rest)
+        if link is None:
+            raise DataError(f"{file}: no dataset '{path}'; {describe_names(handle, path)}")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset):
+        held = ", ".join(node) if isinstance(node, h5py.Group) else ""
+        where = f"{file}:{path or '/'}"
+        raise DataError(f"{where}: is a group, expected a dataset; it holds {held or 'nothing'}: name a dataset")
+    return None
+
+
+def holds(group: h5py.Group, path: str) -> bool:
+    """Whether something, be it a link, has this path; no link is followed."""
+    name, _, rest = path.strip("/").partition("/")
+    link = group.get(name, getlink=True)
+    if link is None or not rest or not isinstance(link, h5py.HardLink):
+        return link is not None
+    return isinstance(group[name], h5py.Group) and holds(group[name], rest)
+
+
+def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS, external: bool = False) -> H5Array:
+    """The lazy array of a dataset, checked.
+
+    Raises:
+        DataError: It is empty, of an unusable type, compression or storage, or was never written.
+    """
+    file = Path(dataset.file.filename)
+    where = f"{file}:{dataset.name.strip('/')}"
+    if dataset.shape is None:
+        raise DataError(f"{where}: is an empty (null) dataset, expected an array; leave it out")
+    if dataset.size == 0:
+        raise DataError(f"{where}: holds no values (shape {dataset.shape}); leave it out")
+    dtype = native_type(dataset.dtype, where)
+    check_storage(dataset, where, hops, external=external)
+    check_filters(dataset, where)
+    check_allocated(dataset, where)
+    return H5Array(
+        file=file,
+        path=dataset.name,
+        shape=dataset.shape,
+        dtype=dtype,
+        stamp=stamp(file),
+        stored=dataset.dtype,
+        chunks=dataset.chunks,
+        offset=_offset(dataset),
+        filters=_chunk_filters(dataset),
+    )
+
+
+def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
+    """The nearest match of a name, and names and shapes of the datasets of a file, on one line."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = item.shape
+
+    group.visititems(note)
+    found = [f"{name} {shape}" for name, shape in shapes.items()]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    close = nearest(wanted.strip("/"), shapes) if wanted else None
+    return (f"did you mean '{close}'? " if close else "") + "found " + (", ".join(found[:SHOWN]) or "no dataset") + more
+
+
+def inside(file: Path, name: str, what: str, *, external: bool = False) -> Path:
+    """The file that `name` stands for, seen from `file`; refused outside of the folder of `file` unless `external`."""
+    folder = file.resolve().parent
+    target = (folder / name).resolve()
+    if not external and not target.is_relative_to(folder):
+        raise DataError(
+            f"{what} leads to {name}, outside of {folder}: refused; copy the data into one folder, or set "
+            "layout.allow_external: true"
+        )
+    if not target.is_file():
+        raise DataError(f"{what} leads to {name}, which is missing; copy it beside {file.name}")
+    return target
+
+
+def check_storage(dataset: h5py.Dataset, where: str, hops: int = HOPS, *, external: bool = False) -> None:
+    """Refuse external and virtual storage that leaves the folder of the file, in any depth, unless `external`."""
+    file = Path(dataset.file.filename)
+    for name, _, _ in dataset.external or ():
+        inside(file, name, f"{where}: external storage", external=external)
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        here = source.file_name == "."
+        target = file if here else inside(file, source.file_name, f"{where}: a virtual dataset", external=external)
+        opened = contextlib.nullcontext(dataset.file) if here else open_file(target)
+        with opened as handle, dataset_at(handle, source.dset_name, hops=hops - 1, external=external) as part:
+            h5_array(part, hops=hops - 1, external=external)
+
+
+def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
+    """Code and name of the filters of a dataset, in the order of writing."""
+    properties = dataset.id.get_create_plist()
+    filters = []
+    for index in range(properties.get_nfilters()):
+        code, _, options, label = properties.get_filter(index)
+        name = FILTERS.get(code) or label.decode(errors="replace").split(";")[0].strip() or f"filter {code}"
+        filters.append((code, f"{name}-{options[0]}" if name == "gzip" and options else name))
+    return filters
+
+
+def filter_names(dataset: h5py.Dataset) -> list[str]:
+    """Names of the filters of a dataset, in the order of writing."""
+    return [name for _, name in _filters(dataset)]
+
+
+def check_filters(dataset: h5py.Dataset, where: str) -> None:
+    """Refuse a dataset whose compression cannot be undone here; name the filter and the package."""
+    for code, name in _filters(dataset):
+        if not h5py.h5z.filter_avail(code):
+            raise DataError(
+                f"{where}: compressed with filter {code} ({name}), which is not installed; pip install hdf5plugin"
+            )
+
+
+def missing_chunks(dataset: h5py.Dataset) -> tuple[int, int]:
+    """Chunks that were declared but never written, and all chunks; contiguous storage counts as one."""
+    if dataset.is_virtual or dataset.external or not dataset.size:
+        return 0, 0
+    if dataset.chunks is None:
+        return int(dataset.id.get_storage_size() == 0), 1
+    total = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    return total - dataset.id.get_num_chunks(), total
+
+
+def check_allocated(dataset: h5py.Dataset, where: str) -> None:
+    """Refuse values that were declared but never written: HDF5 would read them as the fill value.
+
+    Raises:
+        DataError: Chunks are missing, or contiguous storage was never allocated.
+    """
+    missing, total = missing_chunks(dataset)
+    if not missing:
+        return
+    if missing == total:
+        raise DataError(
+            f"{where}: declares {dataset.shape} ({dataset.nbytes / 1e6:,.1f} MB), but no value was ever written; "
+            "run its writer again"
+        )
+    raise DataError(
+        f"{where}: {missing} of {total} chunks were never written and would read as {dataset.fillvalue}; "
+        "run its writer again, or copy the part that was written"
+    )
+
+
+def native_type(dtype: np.dtype, where: str) -> np.dtype:
+    """The native type in which values of a stored type are handed out.
+
+    Raises:
+        DataError: Complex, compound, string or any other type that has no order of real numbers.
+    """
+    if dtype.kind == "f":
+        return np.dtype(f"f{max(dtype.itemsize, 4)}") if dtype.itemsize <= 8 else np.dtype("f8")
+    if dtype.kind in "iub":
+        return dtype.newbyteorder("=")
+    names = {"c": "complex", "V": "compound or opaque", "S": "string", "U": "string", "O": "string or variable-length"}
+    remedy = "write real and imaginary parts as two variables" if dtype.kind == "c" else "write it as plain numbers"
+    raise DataError(f"{where}: has {names.get(dtype.kind, dtype.str)} type ({dtype}), expected real numbers; {remedy}")
+
+
+def _offset(dataset: h5py.Dataset) -> int | None:
+    """First byte of contiguous, unfiltered values in the file itself; None where they must be read by HDF5."""
+    properties = dataset.id.get_create_plist()
+    plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters() and not dataset.external
+    if not plain or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
+        return None
+    return dataset.id.get_offset()
+
+
+def _chunk_filters(dataset: h5py.Dataset) -> tuple[int, ...] | None:
+    """Codes of the filters of chunks that lie in the file itself; None where they must be read by HDF5."""
+    if dataset.chunks is None or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
+        return None
+    return tuple(code for code, _ in _filters(dataset))

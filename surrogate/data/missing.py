@@ -1,0 +1,109 @@
+"""What becomes of values that are not finite: an error while streaming, or handled when the data are opened."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import dask
+import numpy as np
+import xarray as xr
+from dask import threaded
+
+from surrogate.checks import DataError
+from surrogate.data.formats.ragged import present
+from surrogate.data.layouts import open_snapshots
+from surrogate.data.settings import DataSettings
+from surrogate.data.streaming.columns import pick
+
+__all__ = ["VALID", "drop_incomplete", "fill_missing", "open_data"]
+
+VALID = "_valid"  # ending of the variable that tells where values were finite
+SHOWN = 5
+
+
+def open_data(settings: DataSettings) -> xr.Dataset:
+    """The data of a configuration, values that are not finite handled as it says.
+
+    Raises:
+        DataError: The files cannot be used, or nothing finite is left.
+    """
+    ds = open_snapshots(settings.path, settings.layout)
+    names = [name for name in dict.fromkeys([*settings.inputs, *settings.targets]) if not _made_here(ds, name)]
+    if settings.nonfinite == "drop":
+        return drop_incomplete(ds, names)
+    return fill_missing(ds, names) if settings.nonfinite == "mask" else ds
+
+
+def _made_here(ds: xr.Dataset, name: str) -> bool:
+    return name not in ds.variables and name.endswith(VALID) and name.removesuffix(VALID) in ds.variables
+
+
+def _finite(ds: xr.Dataset, array: xr.DataArray) -> xr.DataArray:
+    """Where an array is finite, or its simulation has no such time step."""
+    found, steps = xr.apply_ufunc(np.isfinite, array, dask="allowed"), present(ds, array)
+    return found if steps is None else (found | ~steps).transpose(*array.dims)
+
+
+def drop_incomplete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """The simulations of which all values are finite, in one pass over the data; the others are named in a warning.
+
+    Arguments:
+        ds: Data with the axis `sample`.
+        names: Variables that count.
+
+    Raises:
+        DataError: None is left, or a variable that all simulations share is not finite.
+    """
+    finite = {name: _finite(ds, pick(ds, name)) for name in names}
+    whole = [array.all([dim for dim in array.dims if dim != "sample"]) for array in finite.values()]
+    found = [np.asarray(flags) for flags in dask.compute(*(array.data for array in whole), scheduler=threaded.get)]
+    shared = [name for name, flags in zip(names, found, strict=True) if flags.ndim == 0 and not flags]
+    if shared:
+        raise DataError(f"variable '{shared[0]}' is shared by all simulations and not finite; mend it, or mask it")
+    keep = np.logical_and.reduce([np.ones(ds.sizes["sample"], bool), *(flags for flags in found if flags.ndim)])
+    if not keep.any():
+        raise DataError(
+            f"none of {len(keep)} simulations has finite values alone in {', '.join(names)}; mend the files, or "
+            "choose data.nonfinite: mask"
+        )
+    lost = np.flatnonzero(~keep)
+    if len(lost):
+        origins = ds["origin"].values[lost] if "origin" in ds.variables else lost
+        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        shown = ", ".join(map(str, origins[:SHOWN]))
+        warnings.warn(f"{len(lost)} of {len(keep)} simulations hold NaN or Inf and are left out: {shown}{more}")
+    return ds.isel(sample=np.flatnonzero(keep)) if len(lost) else ds
+
+
+def fill_missing(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Values that are not finite replaced, lazily, by the mean of their variable's finite ones.
+
+    Where a variable has such values, `<name>_valid` tells where not: 1 for a value of the file, 0 for a replaced one.
+
+    Raises:
+        DataError: A variable has no finite value.
+    """
+    arrays = {name: pick(ds, name) for name in names}
+    finite = {name: _finite(ds, array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        whole, count, total = _sums(array, finite[name])
+        if whole:
+            continue
+        if count == 0:
+            raise DataError(f"variable '{name}' has no finite value; leave it out")
+        filled = array.where(finite[name], total / count).astype(array.dtype).assign_attrs(array.attrs)
+        warnings.warn(
+            f"'{name}' holds values that are NaN or Inf: they become {total / count:g}, its mean; '{name}{VALID}' "
+            "tells where"
+        )
+        ds = ds.assign({name: filled, f"{name}{VALID}": finite[name].astype(np.float32)})
+    return ds
+
+
+def _sums(array: xr.DataArray, finite: xr.DataArray) -> tuple[bool, int, float]:
+    """Whether all values are finite, or absent; number and sum of the finite ones."""
+    real = xr.apply_ufunc(np.isfinite, array, dask="allowed")
+    parts = [finite.all().data, real.sum().data, array.where(real, 0).sum(dtype="f8").data]
+    whole, count, total = dask.compute(*parts, scheduler=threaded.get)
+    return bool(whole), int(count), float(total)

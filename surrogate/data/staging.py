@@ -1,0 +1,130 @@
+"""Copies of data files in node-local storage: made once, checked, whole or absent."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import hashlib
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from surrogate.checks import DataError, ResourceError
+from surrogate.data.fingerprint import fingerprint
+from surrogate.data.layouts import find_files
+from surrogate.data.store import MANIFEST, read_manifest
+from surrogate.files import fsync_path, sha256
+
+__all__ = ["stage"]
+
+BLOCK = 8 * 2**20
+SPARE_BYTES = 64 * 2**20  # left free for others on the node
+
+
+def stage(path: str, folder: Path) -> str:
+    """Copy the files behind a path into a folder of this node, unless a copy is there; returns the path of the copy.
+
+    Processes that ask at the same time wait for the one that copies. Where the folder has no room, the files stay where
+    they are and a warning says so.
+
+    Arguments:
+        path: File, folder or glob, as in `data.path`.
+        folder: Node-local folder; made where it is absent.
+
+    Raises:
+        DataError: A file is missing, or its copy differs.
+        ResourceError: The folder cannot be written.
+    """
+    source = Path(path).expanduser().absolute()
+    files = find_files(source)
+    root = _root(source)
+    manifest = source / MANIFEST
+    wanted = [*files, manifest] if manifest.is_file() else files
+    target = folder / f"surrogate-{_key(files)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / f".{target.name}.lock"):
+            if not _is_whole(target, root, wanted) and not _copy_all(wanted, root, target, _sums(source)):
+                return path
+    except OSError as error:
+        raise ResourceError(
+            f"cannot copy data to {folder}: {error.strerror or error}; choose another --stage"
+        ) from error
+    return str(target / source.relative_to(root))
+
+
+def _key(files: list[Path]) -> str:
+    """A name for these files as they are now."""
+    times = ",".join(str(file.stat().st_mtime_ns) for file in files)
+    return hashlib.sha256(f"{fingerprint(files)}:{times}".encode()).hexdigest()[:16]
+
+
+def _root(source: Path) -> Path:
+    """The folder below which all files of a path lie."""
+    if source.is_dir():
+        return source
+    if source.exists() or not glob.has_magic(str(source)):
+        return source.parent
+    return next(parent for parent in source.parents if not glob.has_magic(str(parent)))
+
+
+def _sums(source: Path) -> dict[Path, str]:
+    """Checksums that are known before: those in the manifest of shards."""
+    if not (source / MANIFEST).is_file():
+        return {}
+    return {source / shard.file: shard.sha256 for shard in read_manifest(source).shards}
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process of this node copies the same data; the lock goes with the process."""
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_whole(target: Path, root: Path, files: list[Path]) -> bool:
+    """Whether all files lie there; the folder takes its name when the last one is in it and checked."""
+    copies = [(file, target / file.relative_to(root)) for file in files]
+    return all(copy.is_file() and copy.stat().st_size == file.stat().st_size for file, copy in copies)
+
+
+def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]) -> bool:
+    """Copy files beside the target and rename; False where there is no room."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(target, ignore_errors=True)
+    needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(target.parent).free
+    if needed + SPARE_BYTES > free:
+        warnings.warn(
+            f"{target.parent} has {free / 1e6:.0f} MB free, the data take {needed / 1e6:.0f} MB: they are read from "
+            f"{root} instead of a copy",
+            stacklevel=3,
+        )
+        return False
+    try:
+        for file in files:
+            copy = part / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            read = _copy(file, copy)
+            if read != sums.get(file, read) or sha256(copy) != read:
+                raise DataError(f"{file}: its copy in {target.parent} has another SHA-256; copy or make the data again")
+        os.replace(part, target)
+        fsync_path(target.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return True
+
+
+def _copy(source: Path, copy: Path) -> str:
+    """Copy a file; returns the SHA-256 of what was read."""
+    total = hashlib.sha256()
+    with open(source, "rb") as reader, open(copy, "wb") as writer:
+        while block := reader.read(BLOCK):
+            total.update(block)
+            writer.write(block)
+    fsync_path(copy)
+    return total.hexdigest()

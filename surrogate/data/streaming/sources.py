@@ -1,0 +1,157 @@
+"""The variables of a stream, each with its way of reading."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from surrogate.data.hdf5.choice import choose
+from surrogate.data.hdf5.reading import kind_of, read_box
+from surrogate.data.hdf5.trace import Index, Part, trace
+
+__all__ = ["FileSource", "LazySource", "LoadedSource", "Source", "make_source"]
+
+
+class LoadedSource:
+    """A variable in memory."""
+
+    reading = "in memory"
+
+    def __init__(self, array: xr.DataArray) -> None:
+        self.dims, self._values = tuple(map(str, array.dims)), array.values
+        self.layout = self.dims
+
+    def chunks(self, dim: str) -> tuple[int, ...]:
+        """Single entries: they may be read in any portion."""
+        return tuple(itertools.repeat(1, self._values.shape[self.dims.index(dim)])) if dim in self.dims else (1,)
+
+    def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
+        """The values in a box; `into` is not needed."""
+        return self._values[tuple(box)]
+
+
+class LazySource:
+    """A variable that dask computes: something was done to the values in the files."""
+
+    reading = "dask"
+
+    def __init__(self, array: xr.DataArray) -> None:
+        self.dims, self.lazy = tuple(map(str, array.dims)), array.data
+        self.layout = self.dims
+
+    def chunks(self, dim: str) -> tuple[int, ...]:
+        """The chunks of dask along an axis."""
+        return self.lazy.chunks[self.dims.index(dim)] if dim in self.dims else (1,)
+
+    def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
+        """The values in a box; `into` is not needed."""
+        return self.lazy[tuple(box)].compute(scheduler="synchronous")
+
+
+class FileSource:
+    """A variable that is a selection of datasets in files.
+
+    Arguments:
+        array: The variable.
+        parts: The boxes that make it up.
+    """
+
+    def __init__(self, array: xr.DataArray, parts: Sequence[Part]) -> None:
+        self.dims, self.shape = tuple(map(str, array.dims)), array.shape
+        self._dtype, self.parts = array.dtype, parts
+        self._start = np.array([part.start for part in parts])
+        order = [self.dims[part_axis] for part_axis in _memory_order(parts[0])]
+        self.layout = tuple(order)
+        self._end = self._start + np.array([part.shape for part in parts])
+        kinds = {kind_of(part.array): part.array for part in parts}
+        self.reading = ", ".join(sorted({choose(array).way for array in kinds.values()}))
+
+    def chunks(self, dim: str) -> tuple[int, ...]:
+        """Runs of entries that lie in one chunk of a file; along other axes the first entries count."""
+        if dim not in self.dims:
+            return (1,)
+        axis = self.dims.index(dim)
+        others = np.delete(self._start, axis, axis=1)
+        found = np.flatnonzero((others == others.min(axis=0)).all(axis=1))
+        rows = found[np.argsort(self._start[found, axis])].tolist()
+        chunks = itertools.chain.from_iterable(_runs(self.parts[row], axis) for row in rows)
+        merged: list[tuple[object, int]] = []
+        for chunk, length in chunks:  # neighbouring parts may share a chunk
+            if merged and merged[-1][0] == chunk:
+                length += merged.pop()[1]
+            merged.append((chunk, length))
+        return tuple(length for _, length in merged)
+
+    def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
+        """The values in a box, in the type of the file; `into` itself where they could be read straight to it."""
+        first, end = (np.array([getattr(side, name) for side in box]) for name in ("start", "stop"))
+        hits = np.flatnonzero(((self._start < end) & (self._end > first)).all(axis=1)).tolist()
+        if len(hits) == 1:
+            (hit,) = hits
+            return _read_part(self.parts[hit], first - self._start[hit], end - self._start[hit], into)
+        out = np.empty(end - first, self._dtype) if into is None else into
+        for part, start, stop in ((self.parts[i], self._start[i], self._end[i]) for i in hits):
+            low, high = np.maximum(start, first), np.minimum(stop, end)
+            target = out[tuple(map(slice, low - first, high - first))]
+            values = _read_part(part, low - start, high - start, target)
+            if values is not target:
+                target[...] = values
+        return out
+
+
+Source = FileSource | LazySource | LoadedSource
+
+
+def _runs(part: Part, axis: int) -> list[tuple[object, int]]:
+    """Along an axis of a part: (what names a chunk of a file, entries in it)."""
+    source = part.axes[axis]
+    if source is None:
+        return [((part.array.file, part.array.path), 1)]
+    size = (part.array.chunks or (1,) * part.array.ndim)[source]
+    chunks, lengths = np.unique(np.asarray(part.index[source]) // size, return_counts=True)
+    name = part.array.file, part.array.path
+    return [((name, chunk), length) for chunk, length in zip(chunks.tolist(), lengths.tolist(), strict=True)]
+
+
+def _memory_order(part: Part) -> list[int]:
+    """The axes of a traced array in the order of the file: new ones first, then those cut into chunks of one entry."""
+    chunks = part.array.chunks or (2,) * part.array.ndim
+    places = [(-1, 0) if source is None else (min(chunks[source], 2), source) for source in part.axes]
+    return sorted(range(len(places)), key=places.__getitem__)
+
+
+def _read_part(part: Part, low: np.ndarray, high: np.ndarray, into: np.ndarray | None) -> np.ndarray:
+    """The values of a part from `low` to `high`, axes in the order of the traced array; `into` if read to it."""
+    index: list[Index] = list(part.index)
+    for axis, source in enumerate(part.axes):
+        if source is not None:
+            index[source] = index[source][int(low[axis]) : int(high[axis])]
+    memory = _in_file_order(part, into) if into is not None and into.dtype == part.array.stored else None
+    values = read_box(part.array, index, memory)
+    if into is not None and values is memory:
+        return into
+    kept = [source for source in part.axes if source is not None]
+    dropped = [source for source in range(part.array.ndim) if source not in kept]
+    values = values.transpose(*kept, *dropped).reshape([values.shape[source] for source in kept])
+    return values[tuple(slice(None) if source is not None else None for source in part.axes)]
+
+
+def _in_file_order(part: Part, into: np.ndarray) -> np.ndarray:
+    """Memory for a part, its axes those of the dataset."""
+    kept = into[tuple(0 if source is None else slice(None) for source in part.axes)]
+    sources = [source for source in part.axes if source is not None]
+    turned = kept.transpose(np.argsort(sources))
+    return turned[tuple(slice(None) if source in sources else None for source in range(part.array.ndim))]
+
+
+def make_source(array: xr.DataArray) -> Source:
+    """The fastest source that gives the values of a variable."""
+    data: Any = array.variable._data if array.chunks is None else array.data
+    if isinstance(data, np.ndarray) or array.chunks is None:
+        return LoadedSource(array)
+    parts = trace(data)
+    return LazySource(array) if parts is None else FileSource(array, parts)

@@ -1,0 +1,75 @@
+"""Where samples lie in the latent space of an autoencoder, seen along its first principal components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from surrogate.batch import Batch
+from surrogate.evaluation.evaluate import Predict
+from surrogate.evaluation.table import Labels, collect, grid
+
+__all__ = ["bottleneck", "latent_space", "principal_components"]
+
+
+def bottleneck(network: nn.Module) -> nn.Linear | None:
+    """The narrowest dense layer of a network, if it narrows at all: the latent space of an autoencoder."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    narrow = [layer for layer in layers if layer.out_features < layer.in_features]
+    return min(narrow, key=lambda layer: layer.out_features, default=None)
+
+
+def principal_components(codes: np.ndarray, *, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates along the directions of largest variance, and the share of the variance of each.
+
+    Signs are chosen so that the largest entry of every direction is positive.
+
+    Arguments:
+        codes: Latent vectors, with shape (n, K).
+        count: Number of components; fewer where K or n has fewer.
+
+    Returns:
+        Scores with shape (n, count) and shares with shape (count,); shares are NaN where nothing varies.
+    """
+    centred = codes - codes.mean(0)
+    left, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])
+    total = (sizes**2).sum()
+    shares = sizes**2 / total if total > 0 else np.full(len(sizes), np.nan)
+    return (left * sizes * signs)[:, :count], shares[:count]
+
+
+def latent_space(predict: Predict, layer: nn.Module, batches: Iterable[Batch], labels: Labels) -> xr.Dataset:
+    """Principal components of what a layer gives for every sample of a stream.
+
+    Arguments:
+        predict: Runs the network that holds the layer.
+        layer: Its output has shape (B, K).
+        batches: The samples.
+        labels: What the positions mean.
+
+    Returns:
+        `latent` with dimensions (sample, time, component), and `explained` (component,), the share of the variance.
+    """
+    caught: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: caught.append(output.detach()))
+    rows = []
+    try:
+        for batch in batches:
+            caught.clear()
+            with torch.no_grad():
+                predict(batch.inputs)
+            codes = caught[-1].double().cpu().numpy().reshape(len(batch), -1)
+            rows.append({"latent": codes, "sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
+    finally:
+        handle.remove()
+    columns = collect(rows)
+    size = columns["latent"].shape[1]
+    columns["latent"], shares = principal_components(columns["latent"])
+    coords = {"variable": list(labels.variables), "component": np.arange(1, len(shares) + 1)}
+    result = labels.put_on(grid(columns, {"latent": ("component",)}, coords))
+    return result.assign(explained=("component", shares)).assign_attrs(latent_size=size)

@@ -1,0 +1,93 @@
+"""Errors by wave number: power of a field in bands of the isotropic wave number |k|, in cycles per box.
+
+With c_k the Fourier coefficients of a field, divided by the number n of points, the power of a band is the sum of
+|c_k|^2 over its coefficients, and by Parseval the bands add up to the mean square of the field. The transform takes the
+grid as periodic; a field that is not has power in high bands from the jump at its boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["BANDS", "band_power", "coefficients", "frmse", "kmax", "log_edges", "spectrum"]
+
+# The bands of PDEBench, [0, 4), [4, 12) and [12, ...).
+BANDS = {"low": (0.0, 4.0), "middle": (4.0, 12.0), "high": (12.0, float("inf"))}
+BAND_EDGES = (0.0, 4.0, 12.0, float("inf"))
+
+
+def kmax(shape: Sequence[int]) -> float:
+    """The largest isotropic wave number on a grid."""
+    return float(np.sqrt(sum((n // 2) ** 2 for n in shape)))
+
+
+def log_edges(shape: Sequence[int]) -> tuple[float, ...]:
+    """Whole numbers about a factor sqrt(2) apart, 0, 1, 2, 3, 4, 6, 8, 11, ..., until all wave numbers are covered."""
+    edges = [0.0, 1.0]
+    exponent = 2
+    while edges[-1] <= kmax(shape):
+        edges.append(float(round(2 ** (exponent / 2))))
+        exponent += 1
+    return tuple(edges)
+
+
+def coefficients(shape: Sequence[int], edges: Sequence[float]) -> np.ndarray:
+    """How many Fourier coefficients lie in each band, with shape (bands,)."""
+    return np.array([int(weight.sum()) for _, weight in _members(tuple(shape), tuple(edges))])
+
+
+def band_power(values: Tensor, edges: Sequence[float]) -> Tensor:
+    r"""Power per band, \sum_{e_i <= |k| < e_{i+1}} |c_k|^2.
+
+    Arguments:
+        values: Fields, with shape (B, M, *S), real.
+        edges: Band edges e in cycles per box, ascending.
+
+    Returns:
+        Shape (B, M, bands), in squared units of the field; a field's numbers do not depend on its batch.
+    """
+    fields = values.detach().to("cpu", torch.float64).numpy()
+    shape = fields.shape[2:]
+    power = np.abs(np.fft.rfftn(fields, axes=range(2, fields.ndim), norm="forward")) ** 2
+    power = power.reshape(*fields.shape[:2], -1)
+    members = _members(tuple(shape), tuple(edges))
+    bands = [(np.ascontiguousarray(power[..., index]) * weight).sum(-1) for index, weight in members]
+    return torch.from_numpy(np.stack(bands, -1))
+
+
+def frmse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Root mean square of the Fourier coefficients of the error in each of `BANDS`, with shape (B, M, 3).
+
+    NaN where the grid has no such wave number.
+
+    Source: after Takamoto et al., PDEBench, 2022, whose code keeps the quadrant of positive wave numbers and
+    averages shells; this is the mean over all coefficients, so that coefficients times squares add up to the MSE.
+    """
+    error = prediction.detach().double() - target.detach().double()
+    count = torch.from_numpy(coefficients(error.shape[2:], BAND_EDGES))
+    return (band_power(error, BAND_EDGES) / count).sqrt()  # 0 / 0 is NaN
+
+
+def spectrum(values: Tensor) -> Tensor:
+    """Power in shells of width one, [0, 1), [1, 2), ..., up to the largest wave number, with shape (B, M, shells)."""
+    return band_power(values, range(int(kmax(values.shape[2:])) + 2))
+
+
+@cache
+def _members(shape: tuple[int, ...], edges: tuple[float, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per band, positions in the flat half of the spectrum and how often each stands for a coefficient of the whole."""
+    axes = [np.round(np.fft.fftfreq(n) * n) for n in shape[:-1]] + [np.arange(shape[-1] // 2 + 1.0)]
+    squares = np.sum([np.square(k).ravel() for k in np.meshgrid(*axes, indexing="ij")], axis=0)
+    twice = np.full(len(axes[-1]), 2.0)
+    twice[0] = 1.0
+    if shape[-1] % 2 == 0:
+        twice[-1] = 1.0
+    weights = np.broadcast_to(twice, [len(axis) for axis in axes]).ravel()
+    inside = [(squares >= low**2) & (squares < high**2) for low, high in pairwise(edges)]
+    return [(np.flatnonzero(band), weights[band]) for band in inside]

@@ -1,0 +1,125 @@
+"""What goes in and out of a surrogate, in the words of its data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from surrogate.checks import DataError
+from surrogate.config import Settings
+from surrogate.models.registry import Shapes
+
+__all__ = ["Signature", "variable_and_step"]
+
+MOVING = re.compile(r"(.*)\[t([+-]\d+)\]")
+CLOSE = 1e-5  # of the span of an axis: coordinates are often float32
+
+
+def variable_and_step(channel: str) -> tuple[str, int | None]:
+    """The name before `[t+1]`, and the step; None where the channel does not change in time."""
+    found = MOVING.fullmatch(channel)
+    return (found[1], int(found[2])) if found else (channel, None)
+
+
+class Signature(Settings):
+    """What goes in and out of a surrogate, so that data that do not fit are refused.
+
+    Arguments:
+        inputs: Names of the input channels: variable, then its component after a dot, then `[t+1]` where it moves.
+        targets: Names of the output channels.
+        units: Unit of every variable and axis by name, where known.
+        components: Labels on the channel axis of every variable that has one.
+        grid: Length of every axis of the targets by name, in order.
+        input_grid: The same of the inputs, empty for plain parameters; that of the targets unless given.
+        coordinates: Positions along every axis, where known.
+        time_step: Time between neighbouring steps of the file, where it is one number.
+        times: Times of the targets, where every sample has the same ones.
+    """
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    units: dict[str, str] = Field(default_factory=dict)
+    components: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    grid: dict[str, int] = Field(default_factory=dict)
+    input_grid: dict[str, int] = Field(default_factory=dict)
+    coordinates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    time_step: float | None = None
+    times: tuple[float, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_grid(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "input_grid" not in values:
+            return {**values, "input_grid": values.get("grid", {})}
+        return values
+
+    @property
+    def shapes(self) -> Shapes:
+        """Channels and grids for the builder of the network."""
+        grid, input_grid = tuple(self.grid.values()), tuple(self.input_grid.values())
+        return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=grid, input_grid=input_grid)
+
+    def component_of(self, channel: str) -> tuple[str, str | None]:
+        """The variable of a channel, and which of its components it is; None where it has no channel axis."""
+        name, _ = variable_and_step(channel)
+        labelled = {f"{v}.{label}": (v, label) for v, labels in self.components.items() for label in labels}
+        return labelled.get(name, (name, None))
+
+    def variables(self, channels: Iterable[str]) -> list[str]:
+        """Names of the variables of channels, in order, each once."""
+        return list(dict.fromkeys(self.component_of(channel)[0] for channel in channels))
+
+    def refuse_other(self, data: Signature, *, inputs_only: bool = False) -> None:
+        """Check that data fit; what one of the two does not know (units, coordinates, times) is not compared.
+
+        Arguments:
+            data: The signature of the data.
+            inputs_only: The data need not hold targets.
+
+        Raises:
+            DataError: They differ; the message lists every difference.
+        """
+        mine, theirs = (signature._facts(inputs_only) for signature in (self, data))
+        different = [
+            f"{key}: trained on {_short(mine[key])}, given {_short(theirs[key])}"
+            for key in mine
+            if key in theirs and not _agree(mine[key], theirs[key])
+        ]
+        if different:
+            raise DataError("the data do not fit the surrogate: " + "; ".join(different))
+
+    def _facts(self, inputs_only: bool) -> dict[str, Any]:
+        """Everything that has to agree; the order of axes on its own, since dictionaries compare without."""
+        channels = self.inputs if inputs_only else self.inputs + self.targets
+        facts: dict[str, Any] = {"inputs": self.inputs, "input_grid": self.input_grid}
+        axes = {"input_axes": list(self.input_grid)}
+        if not inputs_only:
+            facts |= {"targets": self.targets, "grid": self.grid}
+            axes |= {"axes": list(self.grid)}
+        used = [*self.variables(channels), *axes["input_axes"], *axes.get("axes", [])]
+        facts |= axes | {f"units of {name}": self.units[name] for name in used if name in self.units}
+        facts |= {f"coordinate {axis}": self.coordinates[axis] for axis in used if axis in self.coordinates}
+        return facts if self.time_step is None else facts | {"time step": (self.time_step,)}
+
+
+def _agree(mine: Any, theirs: Any) -> bool:
+    if not _numbers(mine) or not _numbers(theirs):
+        return bool(mine == theirs)
+    if len(mine) != len(theirs):
+        return False
+    return bool(np.abs(np.subtract(mine, theirs)).max() <= CLOSE * max(np.ptp(mine), np.abs(mine).max() / len(mine)))
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, tuple) and bool(values) and isinstance(values[0], float)
+
+
+def _short(fact: Any) -> str:
+    """A fact for a message; of the points of an axis only their number and ends."""
+    if not _numbers(fact):
+        return str(fact)
+    return f"{fact[0]:g}" if len(fact) == 1 else f"{len(fact)} points from {fact[0]:g} to {fact[-1]:g}"

@@ -1,0 +1,240 @@
+"""What the commands do with a configuration: train a case, evaluate and report runs, or all of it in a row."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from surrogate.checks import ConfigError, DataError, did_you_mean
+from surrogate.config import Source, apply_overrides, read_yaml
+from surrogate.data.fingerprint import fingerprint
+from surrogate.data.layouts import find_files
+from surrogate.data.mapping import Layout
+from surrogate.evaluation import labels_of, write_evaluation
+from surrogate.files import claim_output, replacing
+from surrogate.generate import find_recipe, generate, load_recipe
+from surrogate.models.surrogate import Surrogate
+from surrogate.prediction import signature_of
+from surrogate.report import write_report
+from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
+from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
+
+__all__ = [
+    "cases_of",
+    "evaluate_run",
+    "find_pipeline",
+    "load_surrogate",
+    "read_cases",
+    "report_runs",
+    "run_pipeline",
+    "simulate",
+    "train_case",
+    "with_own_data",
+    "write_starter",
+]
+
+STARTER = """\
+model: {family: convnet, width: 32, depth: 4}
+optimizer: {name: slimtrain, learning_rate: 1e-3}
+training: {epochs: 20, batch_size: 16, seed: 0, schedule: cosine}
+"""
+
+Say = Callable[[str], None]
+
+CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
+
+
+def find_pipeline(name: str) -> Path:
+    """A configuration file by path, or by its name in the catalogue of pipelines.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in CATALOGUES
+        for path in sorted(folder.rglob("*.yaml"))
+    }
+    if name in known:
+        return known[name]
+    raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
+
+
+def write_starter(path: Path, name: str, data: str) -> None:
+    """Write a configuration to start from: the data section that `inspect` proposes, and plain settings of the rest.
+
+    Raises:
+        ConfigError: The file exists.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} exists already; choose another name for --write-config")
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-") or "mine"
+    with replacing(path) as part:
+        part.write_text(f"name: {name}\n{data.rstrip()}\n{STARTER}", encoding="utf-8")
+
+
+def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> dict[str, Experiment]:
+    """Every case of a configuration, validated before anything runs.
+
+    Arguments:
+        path: The configuration file.
+        overrides: `key.subkey=value` entries that win over it.
+        data: Where a pipeline keeps its own simulations; used when the file simulates and names no data.
+    """
+    cases = case_sources(apply_overrides(read_yaml(path), overrides))
+    return {name: read_experiment(with_own_data(case, data)) for name, case in cases.items()}
+
+
+def with_own_data(case: Source, data: Path | None) -> Source:
+    """A configuration that simulates and names no data reads what is simulated into `data`."""
+    section = case.tree.get("data")
+    if data is None or not case.tree.get("simulate") or not isinstance(section, dict) or "path" in section:
+        return case
+    return Source(case.name, case.tree | {"data": {"path": str(data), **section}}, case.lines)
+
+
+def train_case(
+    path: Path,
+    overrides: list[str],
+    output: Path | None,
+    *,
+    case: str | None,
+    command: str,
+    resume: bool,
+    overwrite: bool,
+    staging: Path | None = None,
+) -> Path:
+    """Train one case of a configuration; `case` may be left out where there is only one."""
+    experiments = read_cases(path, overrides)
+    if case is None and len(experiments) > 1:
+        raise ConfigError(
+            f"{path} has the cases {', '.join(experiments)}; choose one with --case, or use `surrogate run`"
+        )
+    name = case or next(iter(experiments))
+    if name not in experiments:
+        raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
+    experiment = experiments[name]
+    folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{case}")
+    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
+
+
+def run_pipeline(
+    path: Path, overrides: list[str], output: Path | None, say: Say, *, command: str, resume: bool, overwrite: bool
+) -> Path:
+    """Simulate where the file says so, train every case, evaluate each on the test split and write one report."""
+    name = next(iter(read_cases(path, overrides, Path("data")).values())).name
+    output = output or Path("runs") / name
+    experiments = read_cases(path, overrides, output / "data")
+    for case, experiment in experiments.items():
+        if experiment.data.split.test == 0:
+            raise ConfigError(f"data.split.test: case {case} keeps no simulation for the test; give it a share")
+    claim_output(output, overwrite=overwrite, resume=resume)
+    first = next(iter(experiments.values()))
+    if first.data.path == str(output / "data"):
+        simulate(first, output / "data", say)
+    runs = {}
+    for case, experiment in experiments.items():
+        say(f"training {case}: {experiment.optimizer.name}, {experiment.training.length}")
+        runs[case] = train(experiment, output / CASES / case, command=command, resume=True).path
+        evaluate_run(runs[case], say)
+    report = write_report(output, runs, title=name, command=command)
+    say(f"report: {report}")
+    return report
+
+
+def simulate(experiment: Experiment, output: Path, say: Say) -> None:
+    """Make the data of a configuration that simulates; what an earlier run finished is kept."""
+    if experiment.simulate is None:
+        return
+    recipe = load_recipe(find_recipe(experiment.simulate.recipe))
+    say(f"simulating {recipe.name}, size {experiment.simulate.size}")
+    generate(recipe, experiment.simulate.size, output, resume=True)
+
+
+def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
+    """Score the best checkpoint of a run on one part of the split and write the metrics beside it.
+
+    The test goes into `evaluation/`, which a report reads; another part into a folder of its own.
+
+    Raises:
+        ConfigError: The folder is no run, has no checkpoint yet, or its split has no such part.
+        DataError: The data no longer fit the surrogate.
+    """
+    run = RunFolder(folder)
+    experiment = run.experiment()
+    device = choose_device("auto")
+    surrogate = Surrogate.load(run.checkpoints.best(), device)
+    _refuse_other_data(run, experiment)
+    datasets = split_datasets(experiment)
+    if part not in datasets:
+        raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
+    stream = evaluation_stream(experiment, datasets[part])
+    surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
+    metrics = write_evaluation(
+        surrogate,
+        stream,
+        datasets[part],
+        run.evaluation if part == "test" else folder / f"evaluation-{part}",
+        labels=labels_of(stream, datasets[part], by=experiment.data.by),
+        facts={"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
+    )
+    unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
+    say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
+    return metrics
+
+
+def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]:
+    """The trained surrogate of a run folder, of the one case of a pipeline's folder, or of a checkpoint.
+
+    Returns:
+        The surrogate, and the layout of its training data; None for a checkpoint alone.
+
+    Raises:
+        ConfigError: The folder holds none, or several cases; the message names them.
+        ResourceError: The device is not there.
+    """
+    cases = cases_of(folder)
+    if len(cases) > 1:
+        raise ConfigError(f"{folder} holds the cases {', '.join(case.name for case in cases)}; name one: {cases[0]}")
+    run = RunFolder(cases[0])
+    layout = run.experiment().data.layout if run.config.is_file() else None
+    return Surrogate.load(cases[0], choose_device(device)), layout
+
+
+def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
+    """With other files the split is another one, and training samples could be scored as unseen."""
+    if fingerprint(find_files(experiment.data.path)) != _facts(run)["data_fingerprint"]:
+        raise DataError(
+            f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
+            "restore them, or train again"
+        )
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(run.facts.read_text(encoding="utf-8"))
+    return facts
+
+
+def cases_of(folder: Path) -> list[Path]:
+    """The run folders of a pipeline's folder; a run folder stands for itself."""
+    return sorted(path for path in (folder / CASES).glob("*") if path.is_dir()) or [folder]
+
+
+def report_runs(folders: list[Path], output: Path | None, *, command: str) -> Path:
+    """One report about evaluated runs; the folder of a pipeline stands for all of its cases."""
+    runs: dict[str, Path] = {}
+    for folder in folders:
+        for run in cases_of(folder):
+            if run.name in runs:
+                raise ConfigError(f"two runs are named '{run.name}'; rename one of the folders")
+            RunFolder(run).experiment()
+            runs[run.name] = run
+    title = " and ".join(folder.name for folder in folders)
+    return write_report(output or folders[0], runs, title=title, command=command)

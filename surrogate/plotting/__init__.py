@@ -1,0 +1,45 @@
+"""Figures: `plot_x(data, *, ax=None) -> Axes`, from arrays and xarray objects; no global state, no display needed."""
+
+from surrogate.plotting.animation import save_animation
+from surrogate.plotting.canvas import ERROR_COLOURS, FIELD_COLOURS, PALETTE, SIZE_COLOURS, new_figure, save_figure
+from surrogate.plotting.errors import (
+    plot_error_against_parameter,
+    plot_error_histogram,
+    plot_error_over_lead,
+    plot_error_over_time,
+    plot_intervals,
+)
+from surrogate.plotting.fields import plot_cases, plot_comparison, plot_error_map
+from surrogate.plotting.latent import plot_latent
+from surrogate.plotting.spectra import plot_spectra
+from surrogate.plotting.studies import plot_learning_curve, plot_sensitivity
+from surrogate.plotting.training import plot_damping, plot_effective_dof, plot_running_sum, plot_training
+from surrogate.plotting.uncertainty import plot_pit, plot_reliability
+
+__all__ = [
+    "ERROR_COLOURS",
+    "FIELD_COLOURS",
+    "PALETTE",
+    "SIZE_COLOURS",
+    "new_figure",
+    "plot_cases",
+    "plot_comparison",
+    "plot_damping",
+    "plot_effective_dof",
+    "plot_error_against_parameter",
+    "plot_error_histogram",
+    "plot_error_map",
+    "plot_error_over_lead",
+    "plot_error_over_time",
+    "plot_intervals",
+    "plot_latent",
+    "plot_learning_curve",
+    "plot_pit",
+    "plot_reliability",
+    "plot_running_sum",
+    "plot_sensitivity",
+    "plot_spectra",
+    "plot_training",
+    "save_animation",
+    "save_figure",
+]

@@ -1,0 +1,125 @@
+"""What every figure shares: sizes, colours told apart by everyone, labels with units, scales."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from surrogate.files import replacing
+
+__all__ = [
+    "DECADES",
+    "ERROR_COLOURS",
+    "FIELD_COLOURS",
+    "PALETTE",
+    "SIZE_COLOURS",
+    "alone",
+    "figure_of",
+    "label_of",
+    "legend",
+    "log_axis",
+    "new_figure",
+    "plain",
+    "save_figure",
+    "scale_axis",
+    "styles",
+]
+
+# Okabe and Ito's palette, told apart with every kind of colour vision; yellow last, since it is faint on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+LINE_STYLES = ("-", "--", "-.", ":")
+FIELD_COLOURS, ERROR_COLOURS, SIZE_COLOURS = "viridis", "RdBu_r", "cividis"
+WIDTH, HEIGHT = 5.4, 3.4  # inches
+DPI = 120
+LABEL = 20  # letters in a line, so that a label is no longer than its axis
+DECADES = 30.0  # a range wider than this factor is drawn on a log axis
+
+
+def new_figure(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Any]:
+    """A figure and its panels, an array with shape (rows, columns); pyplot and a display are not needed.
+
+    Arguments:
+        rows: Panels down.
+        columns: Panels across.
+        width: Inches in all.
+        height: Inches in all.
+    """
+    layout = ConstrainedLayoutEngine(
+        w_pad=0.08, h_pad=0.08, compress=True
+    )  # room between the labels of neighbouring panels
+    figure = Figure(figsize=(width, height), layout=layout, dpi=DPI)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, replacing an earlier one only when it is complete.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    with replacing(path) as part:
+        figure.savefig(part, format="png", bbox_inches="tight", pad_inches=0.06)
+
+
+def alone() -> Axes:
+    return new_figure()[1][0, 0]
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure of a panel, also where it lies in a subfigure."""
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("the axes belong to no figure; make them with new_figure()")
+    return figure
+
+
+def styles(count: int) -> list[dict[str, Any]]:
+    """A colour for each method; line styles change where the colours are used up."""
+    cycles = len(PALETTE)
+    return [{"color": PALETTE[i % cycles], "linestyle": LINE_STYLES[i // cycles % 4]} for i in range(count)]
+
+
+def scale_axis(ax: Axes, axis: str, values: np.ndarray, *, zero: bool = True) -> None:
+    """A log axis for positive values over more than a decade and a half, else one that starts at zero if asked to."""
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > DECADES * values.min():
+        ax.set(**{f"{axis}scale": "log"})
+    elif zero and len(values) and values.min() >= 0:
+        ax.set(**{f"{axis}lim": (0, None)})
+
+
+def log_axis(ax: Axes, values: np.ndarray) -> None:
+    """A log axis; within one decade its ticks are plain numbers, since every one would read `1.02 x 10^0`."""
+    ax.set_yscale("log")
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values) and values.max() < 10 * values.min():
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+
+
+def legend(ax: Axes) -> None:
+    """Above the panel, where it hides no data."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = max(1, min(len(labels), 64 // (6 + max(map(len, labels)))))
+    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize="small")
+
+
+def label_of(data: xr.DataArray) -> str:
+    """Name and unit of values or of a coordinate."""
+    name = str(data.attrs.get("long_name", data.name if data.name is not None else "value"))
+    text = f"{name} [{data.attrs['units']}]" if data.attrs.get("units") else name
+    return plain(textwrap.fill(text, LABEL))
+
+
+def plain(text: str) -> str:
+    """Text without mathematics or hidden labels: `$` and a leading underscore mean something to matplotlib."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")

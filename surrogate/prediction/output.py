@@ -1,0 +1,170 @@
+"""How predictions lie in a file: channels become variables again, with their axes, units and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from surrogate.data.formats.text import encode_text
+from surrogate.models.signature import Signature, variable_and_step
+from surrogate.prediction.sources import Source
+
+__all__ = ["STD", "Output", "Predicted"]
+
+STD = "_std"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A variable among the channels of a prediction.
+
+    Arguments:
+        name: Its name.
+        channels: Positions of its channels, steps first, then components.
+        steps: Steps that it is predicted for, counted from the last input; () where it has no time.
+        components: Labels on its channel axis; () where it has none.
+    """
+
+    name: str
+    channels: tuple[int, ...]
+    steps: tuple[int, ...]
+    components: tuple[str, ...]
+
+    @staticmethod
+    def all_of(signature: Signature) -> list[Predicted]:
+        """The variables among the targets of a surrogate, in order."""
+        found: dict[str, list[int]] = {}
+        for index, channel in enumerate(signature.targets):
+            found.setdefault(signature.component_of(channel)[0], []).append(index)
+        return [Predicted._of(signature, name, channels) for name, channels in found.items()]
+
+    @staticmethod
+    def _of(signature: Signature, name: str, channels: list[int]) -> Predicted:
+        steps = [variable_and_step(signature.targets[index])[1] for index in channels]
+        moving = tuple(dict.fromkeys(step for step in steps if step is not None))
+        return Predicted(name, tuple(channels), moving, signature.components.get(name, ()))
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """The variable in values of shape (B, R, M, *S) of R network steps: (B, R * steps, components, *S)."""
+        own = values[:, :, list(self.channels)]
+        return own.reshape(len(own), -1, max(len(self.components), 1), *own.shape[3:])
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form of the predictions of a source.
+
+    Where inputs move, every window is a row: axes `sample` and `time`, the time that is predicted; with several steps
+    ahead `time` is that of the last input and `lead` the time from it. A roll-out starts at the first window of every
+    simulation and has axes `sample` and `time`.
+
+    Arguments:
+        signature: Signature of the surrogate.
+        source: Where the inputs come from.
+        network_steps: Network steps of a roll-out; 0 for none.
+        with_std: Write standard deviations too.
+    """
+
+    signature: Signature
+    source: Source
+    network_steps: int = 0
+    with_std: bool = False
+
+    @cached_property
+    def variables(self) -> list[Predicted]:
+        return Predicted.all_of(self.signature)
+
+    @property
+    def names(self) -> list[str]:
+        """The variables that are predicted, and their standard deviations."""
+        names = [variable.name for variable in self.variables]
+        return names + [name + STD for name in names if self.with_std]
+
+    def template(self, attributes: Mapping[str, Any]) -> xr.Dataset:
+        """The data set to fill: axes, coordinates and attributes, and variables without values."""
+        ds = xr.Dataset(attrs=dict(attributes))
+        for variable in self.variables:
+            axes, units = self._axes(variable), self.signature.units.get(variable.name)
+            about = {"units": units} if units else {}
+            ds[variable.name] = _blank(axes, about | {"long_name": f"predicted {variable.name}"})
+            if self.with_std:
+                ds[variable.name + STD] = _blank(axes, about | {"long_name": f"standard deviation of {variable.name}"})
+        return encode_text(ds.assign_coords(self._coordinates(set(map(str, ds.dims)))))
+
+    @property
+    def _windows(self) -> bool:
+        """Whether the windows of a simulation have an axis of their own."""
+        return self.source.last_steps is not None and not self.network_steps
+
+    def _step_axis(self, variable: Predicted) -> dict[str, int]:
+        """The axis of the steps of one row, where there is one."""
+        count = max(self.network_steps, 1) * len(variable.steps)
+        if self.network_steps or (count > 1 and not self._windows and self.signature.times):
+            return {"time": count}
+        return {"lead": count} if count > 1 else {}
+
+    def _axes(self, variable: Predicted) -> dict[str, int]:
+        axes = {"sample": self.source.samples}
+        axes |= {"time": self.source.starts} if self._windows else {}
+        axes |= self._step_axis(variable)
+        axes |= {self._channel_axis(variable): len(variable.components)} if variable.components else {}
+        return axes | self.signature.grid
+
+    def _channel_axis(self, variable: Predicted) -> str:
+        sets = {other.components for other in self.variables if other.components}
+        return "channel" if len(sets) == 1 else f"{variable.name}_channel"
+
+    def _coordinates(self, axes: set[str]) -> dict[str, Any]:
+        signature, source = self.signature, self.source
+        found: dict[str, Any] = {}
+        for axis in signature.grid:
+            if axis in signature.coordinates:
+                found[axis] = (axis, np.array(signature.coordinates[axis]), self._units(axis))
+        for variable in self.variables:
+            if variable.components:
+                axis = self._channel_axis(variable)
+                found[axis] = (axis, list(variable.components))
+        beside = {name: name for name in signature.variables(signature.inputs)} | {"predicted_from": "origin"}
+        for name, own in beside.items():
+            if own in source.dataset.variables and source.dataset[own].dims == ("sample",):
+                found[name] = source.dataset[own].variable.load()
+        return found | {name: value for name, value in self._times().items() if name in axes}
+
+    def _units(self, name: str) -> dict[str, str]:
+        return {"units": self.signature.units[name]} if name in self.signature.units else {}
+
+    def _times(self) -> dict[str, Any]:
+        """Coordinates `time` and `lead`: times where they are known, otherwise steps."""
+        steps = next((variable.steps for variable in self.variables if variable.steps), ())
+        last = self.source.last_steps
+        if last is None:
+            about = self._units("time")
+            lead = np.array(steps) * (self.signature.time_step or 1)
+            return {"time": ("time", np.array(self.signature.times or ()), about), "lead": ("lead", lead, about)}
+        if self.network_steps:
+            advance = max(steps)
+            ahead = np.array([advance * turn + step for turn in range(self.network_steps) for step in steps])
+            return {"time": self._time(last[0] + ahead)}
+        if len(steps) > 1:
+            lead = np.array(steps) * (self.signature.time_step or 1)
+            return {"time": self._time(last), "lead": ("lead", lead, self._units("time"))}
+        return {"time": self._time(last + (steps[0] if steps else 0))}
+
+    def _time(self, steps: np.ndarray) -> tuple[str, np.ndarray, dict[str, str]]:
+        """Times of steps of the file, beyond its end where need be."""
+        dataset, step = self.source.dataset, self.signature.time_step
+        if "time" not in dataset.coords or dataset["time"].dtype.kind not in "fiu":
+            return "time", steps, {}
+        known = dataset["time"].values.astype(np.float64)
+        within = np.minimum(steps, len(known) - 1)
+        return "time", known[within] + (steps - within) * (step or np.nan), self._units("time")
+
+
+def _blank(axes: Mapping[str, int], attributes: Mapping[str, Any]) -> xr.Variable:
+    return xr.Variable(tuple(axes), da.zeros(tuple(axes.values()), np.float32), dict(attributes))

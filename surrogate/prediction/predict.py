@@ -1,0 +1,136 @@
+"""A surrogate on all inputs of a source, into one file: streaming, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surrogate import __version__
+from surrogate.checks import ConfigError, NumericalError
+from surrogate.data import open_snapshots
+from surrogate.data.hdf5.raw import Room
+from surrogate.data.mapping import Layout, Mapping
+from surrogate.data.store import filling_shard
+from surrogate.models.rollout import rollout
+from surrogate.models.surrogate import Surrogate
+from surrogate.prediction.output import STD, Output
+from surrogate.prediction.sources import Source, source_of_data, source_of_table
+
+__all__ = ["TABLES", "predict", "predict_into"]
+
+TABLES = (".csv", ".txt")
+Progress = Callable[[int, int], None]
+
+
+def predict(
+    surrogate: Surrogate,
+    inputs: Path | str,
+    output: Path,
+    *,
+    layout: Layout | None = None,
+    rollout_steps: int = 0,
+    batch_size: int = 32,
+    overwrite: bool = False,
+    about: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Predict from every input in a file, a folder, a pattern or a table, in physical units.
+
+    Variables are named as the targets, with `<name>_std` beside them where the head has a posterior. NetCDF-4.
+
+    Arguments:
+        surrogate: In evaluation mode, on its device.
+        inputs: Data in any layout, or a table of parameters (`.csv`).
+        output: The file to write.
+        layout: As for `open_snapshots`; of a mapping only the inputs are read.
+        rollout_steps: Network steps from the first window of every simulation; 0 predicts one step from each window.
+        batch_size: Samples at a time.
+        overwrite: Replace an existing file.
+        about: Further attributes of the file.
+        progress: Called with bytes written and bytes in all.
+
+    Raises:
+        ConfigError: The output exists, or the surrogate cannot be rolled out.
+        DataError: The inputs cannot be used, or do not fit the surrogate; the message lists the differences.
+        NumericalError: A prediction is not finite; no file is written.
+        ResourceError: The disk is full.
+    """
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} exists already; give --overwrite to replace it or choose another --output")
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder; name a file with --output")
+    signature = surrogate.signature
+    if str(inputs).endswith(TABLES):
+        source = source_of_table(signature, Path(inputs), batch_size=batch_size)
+    else:
+        layout = layout.only(signature.variables(signature.inputs)) if isinstance(layout, Mapping) else layout
+        dataset = open_snapshots(inputs, layout)
+        source = source_of_data(signature, dataset, batch_size=batch_size, first_window=rollout_steps > 0)
+    predict_into(surrogate, source, output, rollout_steps=rollout_steps, about=about, progress=progress)
+    return output
+
+
+def predict_into(
+    surrogate: Surrogate,
+    source: Source,
+    path: Path,
+    *,
+    rollout_steps: int = 0,
+    about: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Fill a file with the predictions of a source; see `predict`."""
+    with_std = surrogate.posterior is not None and not rollout_steps
+    output = Output(surrogate.signature, source, rollout_steps, with_std)
+    attributes: dict[str, Any] = {"title": "Predictions of a surrogate model", "source": f"surrogate {__version__}"}
+    template = output.template(attributes | (about or {}))
+    total = sum(template[name].nbytes for name in output.names)
+    done = 0
+    with filling_shard(path, template, output.names) as room:
+        for rows, inputs in source.batches():
+            for suffix, values in _predicted(surrogate, inputs, rollout_steps, with_std=with_std).items():
+                _refuse_non_finite(values, rows, source, path)
+                done += _put(room, output, rows, values.numpy(), suffix)
+            if progress is not None:
+                progress(done, total)
+
+
+@torch.no_grad()
+def _predicted(surrogate: Surrogate, inputs: Tensor, steps: int, *, with_std: bool) -> dict[str, Tensor]:
+    """Predictions with shape (B, R, M, *S) of R network steps, and their deviations, by the suffix of their names."""
+    inputs = inputs.to(next(surrogate.parameters()).device)
+    if with_std:
+        prediction, std = surrogate.predict_with_std(inputs)
+        return {"": prediction[:, None].cpu(), STD: std[:, None].cpu()}
+    return {"": (rollout(surrogate, inputs, steps) if steps else surrogate(inputs)[:, None]).cpu()}
+
+
+def _put(room: Room, output: Output, rows: np.ndarray, values: np.ndarray, suffix: str) -> int:
+    """Write rows of every variable where they belong; returns the number of bytes."""
+    runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)  # rows that lie side by side
+    written = 0
+    for variable in output.variables:
+        content = variable.rows(values)
+        size = prod(content.shape[1:])
+        for run in runs:
+            room.put(variable.name + suffix, int(rows[run[0]]) * size, content[run[0] : run[-1] + 1])
+        written += 4 * content.size
+    return written
+
+
+def _refuse_non_finite(values: Tensor, rows: np.ndarray, source: Source, path: Path) -> None:
+    if bool(torch.isfinite(values).all()):
+        return
+    row = int(rows[int(torch.nonzero(~torch.isfinite(values))[0, 0])])
+    sample, start = divmod(row, source.starts)
+    where = f"sample {sample}" + (f", window {start}" if source.starts > 1 else "")
+    raise NumericalError(
+        f"{path}: the prediction for {where} is not finite, nothing is written; are these inputs like those of "
+        "training? A roll-out may also be too long"
+    )

@@ -1,0 +1,57 @@
+"""What every page is made of: embedded pictures and a rendered template, written whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from surrogate.files import replacing
+from surrogate.report.figures import Picture
+
+__all__ = ["Embedder", "Shown", "write_page"]
+
+IMAGE_BYTES = 6_500_000  # of PNG, which base64 makes a third longer: the page stays below 10 MB
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture on the page: embedded, or only named once the page is full."""
+
+    caption: str
+    file: str
+    content: str | None
+
+
+class Embedder:
+    """Turns pictures into text until the page is full."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.left = IMAGE_BYTES
+
+    def __call__(self, picture: Picture) -> Shown:
+        content, file = picture.path.read_bytes(), picture.path.relative_to(self.output).as_posix()
+        if len(content) > self.left:
+            return Shown(picture.caption, file, None)
+        self.left -= len(content)
+        return Shown(picture.caption, file, base64.b64encode(content).decode("ascii"))
+
+
+def write_page(path: Path, template: str, **values: Any) -> Path:
+    """Render a template into a file.
+
+    Raises:
+        ResourceError: It cannot be written; an earlier page is intact.
+    """
+    loader = PackageLoader("surrogate", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = environment.get_template(template).render(values)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path

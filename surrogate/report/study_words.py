@@ -1,0 +1,228 @@
+"""What a study found: verdicts at every place, in sentences and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from surrogate.evaluation import Comparison, compare_cases
+from surrogate.report.words import MISSING, Table, number
+from surrogate.studies import Plan
+from surrogate.studies.settings import EPOCHS, TRAIN_SIZE
+
+__all__ = ["Place", "failure_table", "metric_name", "places_of", "study_findings", "study_tables"]
+
+LEVEL = 0.9
+NEAR = 1.5  # times the lowest error of a method: settings that are nearly as good
+
+
+class Place:
+    """One place of a grid, all methods and seeds.
+
+    Arguments:
+        values: Value of every axis.
+        data: Errors at this place over (method, seed), and of every sample.
+        level: Probability of a comparison, corrected for the number of places.
+    """
+
+    def __init__(self, values: Mapping[str, Any], data: xr.Dataset, level: float) -> None:
+        self.values, self.data, self.level = dict(values), data, level
+
+    @property
+    def name(self) -> str:
+        """The place in words."""
+        return ", ".join(_stated(key, value) for key, value in self.values.items()) or "the configuration"
+
+    def errors(self, method: str) -> np.ndarray:
+        """Error of every seed that has one."""
+        values = self.data["error"].sel({"method": method}).values.ravel()
+        return values[np.isfinite(values)]
+
+    def comparisons(self) -> tuple[str, dict[str, Comparison]] | None:
+        """The best method and every other against it, over the seeds that all of them finished."""
+        errors = self.data["sample_error"].transpose("method", "seed", "sample")
+        seeds = np.isfinite(errors.values).any(2).all(0)
+        if errors.sizes["method"] < 2 or not seeds.any():
+            return None
+        names = [str(name) for name in errors["method"].values]
+        tables = dict(zip(names, errors.values[:, seeds], strict=True))
+        tables = tables if seeds.sum() > 1 else {name: values[0] for name, values in tables.items()}
+        compared = compare_cases(tables, level=self.level)
+        best = next((name for name in names if name not in compared), None)
+        return (best, compared) if best is not None and compared else None
+
+
+def _stated(key: str, value: Any) -> str:
+    counted_first = key in (TRAIN_SIZE, EPOCHS)
+    return f"{shown(value)} {short(key)}" if counted_first else f"{short(key)} {shown(value)}"
+
+
+def places_of(laid: xr.Dataset, axes: Sequence[str]) -> Iterator[Place]:
+    """Every place of a grid."""
+    sizes = [range(laid.sizes[axis]) for axis in axes]
+    total = int(np.prod([len(size) for size in sizes])) if sizes else 1
+    for index in product(*sizes):
+        chosen = laid.isel(dict(zip(axes, index, strict=True)))
+        values = {axis: laid[axis].values[i].item() for axis, i in zip(axes, index, strict=True)}
+        yield Place(values, chosen, 1 - (1 - LEVEL) / total)
+
+
+def short(key: str) -> str:
+    """The last part of a dotted key, in words."""
+    return {TRAIN_SIZE: "training simulations"}.get(key, key.rpartition(".")[2].replace("_", " "))
+
+
+def metric_name(metric: str) -> str:
+    """A metric in words."""
+    return {"relative_l2": "relative L2 error", "max_error": "largest error"}.get(metric, metric.replace("_", " "))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def shown(value: Any) -> str:
+    """A value of an axis."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def study_findings(plan: Plan, grids: Sequence[xr.Dataset]) -> list[str]:
+    """The summary in plain words."""
+    paragraphs = [_what(plan)]
+    for axes, laid in zip(plan.study.grids, grids, strict=True):
+        places = list(places_of(laid, list(axes)))
+        if len(plan.methods) > 1:
+            paragraphs += _verdicts(places)
+        if plan.study.kind == "sensitivity":
+            paragraphs += [text for name in plan.methods if (text := _sensitivity(name, places, list(axes)))]
+    return [*paragraphs, *_cautions(plan, grids)]
+
+
+def _what(plan: Plan) -> str:
+    study = plan.study
+    kinds = {
+        "learning_curve": "How does the error fall with the number of training simulations?",
+        "sensitivity": "How much does the error depend on the settings of the method?",
+        "propose": "Which simulations should be run next: those of the largest predictive variance, or any?",
+        "budget": "What error does a budget of epochs, seconds or simulations buy?",
+    }
+    trials = study.trials_of(plan.methods[0])
+    tuned = f"{trials} trials for each method" if trials > 1 else "no tuning"
+    metric = metric_name(study.metric)
+    return (
+        f"{kinds[study.kind]} {counted(len(plan.methods), 'method')} ({', '.join(plan.methods)}), "
+        f"{counted(len(study.seeds), 'seed')}, "
+        f"{len(plan.cases)} training runs, {tuned}. The error is the {metric} on the test simulations."
+    )
+
+
+def _verdicts(places: Sequence[Place]) -> list[str]:
+    sentences, undecided = [], []
+    for place in places:
+        found = place.comparisons()
+        if found is None:
+            continue
+        best, compared = found
+        worse = [name for name, item in compared.items() if item.verdict == "worse"]
+        same = [name for name, item in compared.items() if item.verdict != "worse"]
+        if worse:
+            beside = f" ({', '.join(same)} not told apart from it)" if same else ""
+            gains = ", ".join(f"{name} by {100 * compared[name].relative:.0f} %" for name in worse)
+            sentences.append(f"At {place.name}, {best} is better than {gains}{beside}.")
+        else:
+            undecided.append(place.name)
+    if undecided:
+        sentences.append(f"At {'; '.join(undecided)} the methods are not told apart.")
+    return [" ".join(sentences)] if sentences else []
+
+
+def _sensitivity(method: str, places: Sequence[Place], axes: Sequence[str]) -> str:
+    """How wide the range of good settings is."""
+    medians = {place.name: float(np.median(place.errors(method))) for place in places if place.errors(method).size}
+    lost = len(places) - len(medians)
+    if len(medians) < 2:
+        return ""
+    best, worst = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
+    near = sum(value <= NEAR * medians[best] for value in medians.values())
+    failed = f"; at {lost} no seed finished" if lost else ""
+    return (
+        f"Over {' x '.join(short(axis) for axis in axes)}, the median error of {method} runs from "
+        f"{number(medians[best])} ({best}) to {number(medians[worst])} ({worst}), a factor of "
+        f"{number(medians[worst] / medians[best])}; {near} of {len(places)} settings are within {NEAR:g} times its "
+        f"lowest{failed}."
+    )
+
+
+def _cautions(plan: Plan, grids: Sequence[xr.Dataset]) -> list[str]:
+    cautions = []
+    if len(plan.study.seeds) < 3:
+        cautions.append(f"With {counted(len(plan.study.seeds), 'seed')}, the spread over seeds is hardly known.")
+    samples = max(grid.sizes["sample"] for grid in grids)
+    if samples < 10:
+        cautions.append(f"With {samples} test samples, the comparisons are rough.")
+    bad = sum(int((grid["status"] == "failed").sum()) for grid in grids)
+    if bad:
+        cautions.append(f"{bad} of the training runs shown failed and have no error; they are listed below.")
+    return cautions
+
+
+def study_tables(plan: Plan, grids: Sequence[xr.Dataset]) -> list[Table]:
+    """One table per grid: a row per place, a column per method."""
+    tables = []
+    for axes, laid in zip(plan.study.grids, grids, strict=True):
+        header = [*(short(axis) for axis in axes), *plan.methods, *(["told apart"] if len(plan.methods) > 1 else [])]
+        rows = [_place_row(place, plan.methods) for place in places_of(laid, list(axes))]
+        caption = f"The {metric_name(plan.study.metric)} on the test simulations: median over seeds (lowest, highest)."
+        tables.append(Table(caption, header, rows))
+    if plan.study.epochs:
+        tables += [_epoch_table(plan, grid) for grid in grids]
+    return tables
+
+
+def _place_row(place: Place, methods: Sequence[str]) -> list[str]:
+    row = [shown(value) for value in place.values.values()]
+    row += [spread(place.errors(method)) for method in methods]
+    if len(methods) == 1:
+        return row
+    found = place.comparisons()
+    if found is None:
+        return [*row, MISSING]
+    verdicts = [f"{name} {item.verdict} (p {item.p_value:.2g})" for name, item in found[1].items()]
+    return [*row, f"best {found[0]}; " + "; ".join(verdicts)]
+
+
+def spread(values: np.ndarray) -> str:
+    """Median and range of the seeds."""
+    if not values.size:
+        return MISSING
+    return f"{number(float(np.median(values)))} ({number(float(values.min()))}, {number(float(values.max()))})"
+
+
+def _epoch_table(plan: Plan, laid: xr.Dataset) -> Table:
+    """Validation loss after chosen epochs."""
+    epochs = [epoch for epoch in plan.study.epochs if epoch in laid["epoch"].values]
+    others = [dim for dim in laid["curve_loss"].dims if dim not in ("method", "epoch")]
+    rows = []
+    for method in plan.methods:
+        curves = laid["curve_loss"].sel({"method": method}).transpose(*others, "epoch")
+        columns = [curves.sel(epoch=epoch).values.ravel() for epoch in epochs]
+        rows.append([method, *(spread(column[np.isfinite(column)]) for column in columns)])
+    caption = "Validation loss (normalised units) after an epoch: median over seeds (lowest, highest)."
+    return Table(caption, ["method", *(f"epoch {epoch}" for epoch in epochs)], rows)
+
+
+def failure_table(plan: Plan, table: xr.Dataset) -> Table | None:
+    """Runs without a result, and why."""
+    bad = table.isel(point=np.flatnonzero(table["status"].values != "done"))
+    if not bad.sizes["point"]:
+        return None
+    keys = [name for name in bad.coords if name in plan.study.keys or str(name).startswith("tuned.")]
+    header = ["method", "seed", *map(str, keys), "status", "why"]
+    columns = [bad[name].values.tolist() for name in ("method", "seed", *keys, "status", "why")]
+    rows = [[shown(value) for value in row] for row in zip(*columns, strict=True)]
+    return Table("Training runs without a result.", header, rows)

@@ -1,0 +1,33 @@
+"""Studies: configurations out, tables in; nothing here trains."""
+
+from surrogate.studies.design import Point, expand
+from surrogate.studies.identity import case_name
+from surrogate.studies.plan import Failure, Plan, PlannedPoint, Result, read_failure, read_plan, read_result, write_json
+from surrogate.studies.propose import grams_of, greedy_batch
+from surrogate.studies.settings import STUDY, GridStudy, StudySettings, read_study
+from surrogate.studies.table import choose, on_grid, per_sample, save_table, study_table
+
+__all__ = [
+    "STUDY",
+    "Failure",
+    "GridStudy",
+    "Plan",
+    "PlannedPoint",
+    "Point",
+    "Result",
+    "StudySettings",
+    "case_name",
+    "choose",
+    "expand",
+    "grams_of",
+    "greedy_batch",
+    "on_grid",
+    "per_sample",
+    "read_failure",
+    "read_plan",
+    "read_result",
+    "read_study",
+    "save_table",
+    "study_table",
+    "write_json",
+]

@@ -1,0 +1,29 @@
+"""The name of a case: what was asked, hashed, so that the same question is never answered twice."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["case_name"]
+
+DIGITS = 12
+WITHOUT_EFFECT = (("training", "device"), ("data", "path"), ("simulate",))  # the data have a fingerprint of their own
+
+
+def case_name(method: str, experiment: Mapping[str, Any], fingerprint: str) -> str:
+    """`<method>-<hash>` of a resolved experiment on data with this fingerprint.
+
+    Where the data lie and on which device they are learned does not count; everything else does.
+    """
+    tree = copy.deepcopy(dict(experiment))
+    for *path, last in WITHOUT_EFFECT:
+        below: Any = tree
+        for key in path:
+            below = below[key]
+        below.pop(last, None)
+    text = json.dumps([tree, fingerprint], sort_keys=True, allow_nan=False)
+    return f"{method}-{hashlib.sha256(text.encode()).hexdigest()[:DIGITS]}"

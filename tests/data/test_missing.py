@@ -1,0 +1,91 @@
+"""Values that are not finite: an error, a reason to drop their simulation, or masked."""
+
+import h5py
+import numpy as np
+import pytest
+
+from surrogate.checks import DataError
+from surrogate.data import DataSettings, Stream, Window, open_data, split
+
+AXES = {"u": ["sample", "time", "x"], "k": ["sample"], "shared": ["x"]}
+BAD = {(3, 1, 2): np.nan, (3, 1, 3): np.inf, (6, 0, 0): -np.inf}
+
+
+@pytest.fixture
+def path(tmp_path):
+    values = np.random.default_rng(0).normal(size=(8, 3, 5)).astype("f4")
+    for place, value in BAD.items():
+        values[place] = value
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", data=values, chunks=(2, 3, 5), compression="gzip")
+        file["k"], file["shared"] = np.arange(8.0), np.ones(5)
+    return tmp_path / "a.h5"
+
+
+def settings(path, **options):
+    layout = {"variables": {name: {"path": name, "axes": axes} for name, axes in AXES.items()}}
+    tree = {"path": str(path), "layout": layout, "inputs": ["u", "k"], "targets": ["u"], **options}
+    return DataSettings.model_validate(tree)
+
+
+def stream(ds, inputs=("u", "k")):
+    return Stream(ds, inputs, ["u"], batch_size=3, window=Window(steps_out=0))
+
+
+def test_error_is_the_default(path):
+    with pytest.raises(DataError, match=r"'u' of a.h5\[3\] holds nan"):
+        list(stream(open_data(settings(path))))
+
+
+def test_drop_leaves_out_whole_simulations_and_names_them(path):
+    with pytest.warns(UserWarning, match=r"2 of 8 simulations hold NaN or Inf and are left out: a.h5\[3\], a.h5\[6\]"):
+        ds = open_data(settings(path, nonfinite="drop"))
+    assert ds.k.values.tolist() == [0, 1, 2, 4, 5, 7]
+    found = stream(ds)
+    assert found.reading["u"] == "threaded decoding"  # a selection, so still read from the file
+    assert sum(len(batch) for batch in found) == 6 * 3
+    parts = split(ds, settings(path).split)
+    assert sum(part.sizes["sample"] for part in parts.values()) == 6
+
+
+def test_variables_that_nobody_uses_do_not_count(path):
+    options = {"nonfinite": "drop", "inputs": ["k"], "targets": ["k"]}
+    assert open_data(settings(path, **options)).sizes["sample"] == 8
+
+
+def test_mask_fills_with_the_mean_and_tells_where(path):
+    with pytest.warns(UserWarning, match="'u' holds values that are NaN or Inf: they become .*'u_valid' tells where"):
+        ds = open_data(settings(path, nonfinite="mask", inputs=["u", "u_valid"]))
+    with h5py.File(path) as file:
+        raw = file["u"][...].astype("f8")
+    finite = np.isfinite(raw)
+    expected = np.where(finite, raw, raw[finite].mean())
+    np.testing.assert_allclose(ds.u.values, expected, rtol=1e-6)
+    np.testing.assert_array_equal(ds.u_valid.values, finite)
+    assert ds.u.dtype == np.float32
+    for batch in stream(ds, ["u", "u_valid"]):
+        for row, (sample, time) in enumerate(zip(batch.sample, batch.time, strict=True)):
+            np.testing.assert_array_equal(batch.inputs[row, 1].numpy(), finite[sample, time])
+
+
+def test_what_is_finite_stays_as_it_is(path):
+    with h5py.File(path, "r+") as file:
+        file["u"][...] = 1
+    for choice in ("drop", "mask"):
+        ds = open_data(settings(path, nonfinite=choice))
+        assert (ds.sizes["sample"], "u_valid" in ds) == (8, False)
+
+
+@pytest.mark.parametrize(
+    ("choice", "targets", "place", "text"),
+    [
+        ("drop", "u", ..., "none of 8 simulations has finite values alone in u, k; mend the files, or choose"),
+        ("mask", "u", ..., "'u' has no finite value; leave it out"),
+        ("drop", "shared", 2, "'shared' is shared by all simulations and not finite; mend it, or mask it"),
+    ],
+)
+def test_refusals(path, choice, targets, place, text):
+    with h5py.File(path, "r+") as file:
+        file[targets][place] = np.nan
+    with pytest.raises(DataError, match=text):
+        open_data(settings(path, nonfinite=choice, targets=[targets]))
