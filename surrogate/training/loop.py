@@ -263,8 +263,9 @@ class Trainer:
             skipped=progressed.skipped,
         )
         self.save(best=best)
+        of = f"/{self.settings.epochs}" if self.settings.epochs else ""
         reporter.line(
-            f"epoch {progressed.epoch}  train {train_loss:.3e}  validation {loss:.3e}  {rate:.0f} samples/s"
+            f"epoch {progressed.epoch}{of}  train {train_loss:.3e}  validation {loss:.3e}  {rate:.0f} samples/s"
             f"  data wait {clock.waited / clock.elapsed:.0%}{reporter.left()}{'  best' if best else ''}"
         )
 
