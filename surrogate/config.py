@@ -26,6 +26,8 @@ __all__ = [
     "assign",
     "digest",
     "dump",
+    "dump_tree",
+    "leaves",
     "load",
     "parse_yaml",
     "read_yaml",
@@ -303,7 +305,19 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def dump(settings: BaseModel) -> str:
     """The resolved settings as YAML text that `load` reads back."""
-    return yaml.dump(settings.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return dump_tree(settings.model_dump(mode="json"))
+
+
+def dump_tree(tree: dict[str, Any]) -> str:
+    """Plain values as YAML text that `parse_yaml` reads back."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Values of a nested mapping by dotted key."""
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    return {key: value for name, part in tree.items() for key, value in leaves(part, f"{prefix}{name}.").items()}
 
 
 def digest(settings: BaseModel) -> str:

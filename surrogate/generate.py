@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from surrogate.checks import ConfigError, DataError, NumericalError
-from surrogate.config import digest, dump, load
+from surrogate.config import digest, dump, leaves, load
 from surrogate.data.store import (
     MANIFEST,
     Failure,
@@ -236,7 +235,7 @@ def _start(output: Path, recipe: Recipe) -> Manifest | None:
 
 
 def _refuse_other(recipe: Recipe, stored: Recipe, output: Path) -> None:
-    now, then = _leaves(recipe.model_dump(mode="json")), _leaves(stored.model_dump(mode="json"))
+    now, then = leaves(recipe.model_dump(mode="json")), leaves(stored.model_dump(mode="json"))
     changed = [
         f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}"
         for key in sorted(now.keys() | then.keys())
@@ -247,13 +246,6 @@ def _refuse_other(recipe: Recipe, stored: Recipe, output: Path) -> None:
             f"output {output} was made with another recipe ({'; '.join(changed)}); "
             "resume with the old one, give --overwrite or choose another --output"
         )
-
-
-def _leaves(tree: Any, key: str = "") -> dict[str, Any]:
-    """Leaves of nested mappings by dotted key."""
-    if not isinstance(tree, dict):
-        return {key: tree}
-    return {name: leaf for k, below in tree.items() for name, leaf in _leaves(below, f"{key}.{k}".lstrip(".")).items()}
 
 
 def _is_whole(output: Path, shard: Shard) -> bool:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-import yaml
 
 from surrogate.checks import ConfigError, DataError, Interrupted, NumericalError
-from surrogate.config import Source, apply_overrides, dump, read_yaml
-from surrogate.data import open_snapshots, split
+from surrogate.config import Source, apply_overrides, dump, dump_tree, leaves, read_yaml
+from surrogate.data import open_data, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.executors import dask_executor
@@ -166,9 +165,10 @@ def _refuse_more_than_there_is(experiments: Sequence[tuple[Point, Experiment]]) 
     opened: dict[str, xr.Dataset] = {}
     for experiment in {e.data.model_dump_json(): e for _, e in experiments}.values():
         data = experiment.data
-        if data.path not in opened:
-            opened[data.path] = open_snapshots(data.path, data.layout)
-        _refuse_long(experiment, opened[data.path])
+        content = data.model_dump_json(exclude={"split"})
+        if content not in opened:
+            opened[content] = open_data(data)
+        _refuse_long(experiment, opened[content])
 
 
 def _refuse_long(experiment: Experiment, data: xr.Dataset) -> None:
@@ -185,7 +185,7 @@ def _with_sizes(study: GridStudy, base: Experiment) -> GridStudy:
     if study.kind != "learning_curve" or TRAIN_SIZE in study.keys:
         return study
     everything = base.data.model_copy(update={"split": base.data.split.model_copy(update={"train": None})})
-    parts = split(open_snapshots(everything.path, everything.layout), everything.split, by=everything.by)
+    parts = split(open_data(everything), everything.split, by=everything.by)
     simulations = parts["train"][everything.by].values if everything.by else parts["train"]["sample"].values
     total = len(set(simulations.tolist()))
     sizes = sorted({max(1, total >> halving) for halving in range(SIZES)})
@@ -196,13 +196,7 @@ def _with_sizes(study: GridStudy, base: Experiment) -> GridStudy:
 def _keys(base: Experiment) -> dict[str, Any]:
     """Dotted keys of a configuration and their values."""
     tree = base.model_dump(mode="json")
-    return _leaves({section: tree[section] for section in ("data", "model", "optimizer", "training")}, "")
-
-
-def _leaves(tree: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {key: value for name, below in tree.items() for key, value in _leaves(below, f"{prefix}{name}.").items()}
+    return leaves({section: tree[section] for section in ("data", "model", "optimizer", "training")})
 
 
 def _plan(
@@ -230,7 +224,7 @@ def _plan(
 
 def _write_plan(source: Source, plan: Plan, output: Path) -> None:
     with replacing(output / "study.yaml") as part:
-        part.write_text(yaml.safe_dump(source.tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        part.write_text(dump_tree(source.tree), encoding="utf-8")
     write_json(output / PLAN, plan)
 
 

@@ -27,7 +27,7 @@ def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
         components={name: labels for name in variables if (labels := _components(dataset, name))},
         grid=_grid(stream.targets),
         input_grid=_grid(stream.inputs),
-        coordinates={axis: tuple(_positions(dataset, axis)) for axis in axes if len(_positions(dataset, axis))},
+        coordinates={axis: tuple(found) for axis in axes if (found := _positions(dataset, axis))},
         time_step=_time_step(stream, dataset),
         times=_times(stream, dataset),
     )

@@ -13,7 +13,7 @@ import xarray as xr
 
 import surrogate
 from surrogate.checks import ConfigError
-from surrogate.config import digest, read_yaml
+from surrogate.config import digest, leaves, read_yaml
 from surrogate.data import split_ids
 from surrogate.files import replacing
 from surrogate.training.checkpoint import CheckpointFolder
@@ -104,7 +104,7 @@ def refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
     Raises:
         ConfigError: It has not; the message lists every difference.
     """
-    before, now = _leaves(run.experiment().model_dump(mode="json")), _leaves(experiment.model_dump(mode="json"))
+    before, now = leaves(run.experiment().model_dump(mode="json")), leaves(experiment.model_dump(mode="json"))
     changed = [
         f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now) if before.get(key) != now.get(key)
     ]
@@ -118,12 +118,6 @@ def refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
         raise ConfigError(
             f"{run.path} was begun with other data (fingerprint {begun}, now {data}); choose another --output"
         )
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {key: value for name, part in tree.items() for key, value in _leaves(part, f"{prefix}{name}.").items()}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -191,6 +191,15 @@ def test_a_curve_longer_than_the_data_is_refused_before_training(folder: Path) -
     assert not Path("out/cases").exists()
 
 
+def test_a_curve_is_as_long_as_the_simulations_that_are_not_dropped(folder: Path) -> None:
+    with h5py.File("data.h5", "r+") as file:
+        file["u"][3, 2] = np.nan
+    data = BASE["data"] | {"nonfinite": "drop"}
+    with pytest.raises(DataError, match=r"train takes 16 simulations, but 15 of 23 are left"):
+        run(changed(axes={"data.split.train": [4, 16]}) | {"data": data})
+    assert not Path("out/cases").exists()
+
+
 def test_a_curve_without_sizes_halves_what_there_is(folder: Path) -> None:
     run(changed(axes={}, seeds=[0]))
     assert sorted(set(table()["train"].values)) == [2, 4, 8, 16]
