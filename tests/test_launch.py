@@ -63,7 +63,7 @@ def launched(rank: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes],
         process.wait()
 
 
-def wait(condition, seconds: float = 30) -> None:
+def wait(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -85,7 +85,7 @@ def child_of(pid: int) -> int:
 def test_one_signal_stops_every_rank_and_ends_with_75(number: signal.Signals, tmp_path: Path) -> None:
     with launched(RANK, tmp_path) as (process, ranks):
         process.send_signal(number)
-        assert process.wait(30) == 75
+        assert process.wait(120) == 75
         assert not any(map(alive, ranks))
 
 
@@ -100,7 +100,7 @@ def test_a_signal_to_every_process_as_slurm_sends_it_is_one_request(tmp_path: Pa
         assert all(map(alive, [agent, *ranks]))
         process.send_signal(signal.SIGUSR1)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(30) == 75
+        assert process.wait(120) == 75
         assert not any(map(alive, [agent, *ranks]))
 
 
@@ -110,14 +110,14 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.wait(120) == 128 + signal.SIGTERM
         assert not any(map(alive, ranks))
 
 
 def test_nothing_goes_on_when_the_agent_is_killed(tmp_path: Path) -> None:
     with launched(RANK, tmp_path) as (process, ranks):
         os.kill(child_of(process.pid), signal.SIGKILL)
-        assert process.wait(30) == 128 + signal.SIGKILL
+        assert process.wait(120) == 128 + signal.SIGKILL
         assert not any(map(alive, ranks))
 
 
@@ -172,17 +172,3 @@ def test_requeue_calls_scontrol_for_75_alone(tmp_path: Path, monkeypatch: pytest
     fake.write_text("#!/bin/sh\necho 'Access denied' >&2\nexit 1\n")
     with pytest.raises(ResourceError, match="Access denied"):
         requeue(75, {"SLURM_JOB_ID": "7"})
-
-
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_simulation_stopped_by_a_signal_ends_with_75_and_goes_on(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "surrogate", "simulate", "convection_diffusion", "--size", "tiny", "--resume"]
-    command += ["--output", "data", "--set", "sizes.tiny.shard=1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    wait(lambda: (tmp_path / "data" / "progress.json").exists(), 120)
-    process.send_signal(number)
-    assert process.wait(60) == 75
-    assert process.stderr is not None
-    assert f"stopped by {number.name}" in process.stderr.read()
-    assert not list((tmp_path / "data").glob(".*.part"))
