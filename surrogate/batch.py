@@ -19,12 +19,14 @@ class Batch:
         targets: Targets, with shape (B, M, *S) or (B, M).
         sample: Position of each sample's simulation in the data set of the stream, with shape (B,).
         time: Position of each sample's first input step, with shape (B,); zero where there is no time axis.
+        masked: Whether targets are NaN where there is none.
     """
 
     inputs: Tensor
     targets: Tensor
     sample: Tensor
     time: Tensor
+    masked: bool = False
 
     def __len__(self) -> int:
         return self.inputs.shape[0]

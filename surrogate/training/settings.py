@@ -131,6 +131,14 @@ class Experiment(Settings):
             raise ValueError(f"{names} has no effect with optimizer {self.optimizer.name}; leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _whole_targets(self) -> Self:
+        wanting = "training.uncertainty" if self.training.uncertainty else ""
+        wanting = "optimizer elm" if self.optimizer.name == "elm" else wanting
+        if wanting and self.data.nonfinite == "mask":
+            raise ValueError(f"{wanting} takes every target for measured; choose data.nonfinite: drop, or leave it out")
+        return self
+
 
 def read_experiment(source: Source) -> Experiment:
     """Validate one experiment; `model` may be any family registered by now."""

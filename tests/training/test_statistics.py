@@ -85,7 +85,7 @@ def test_per_pixel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("choice", "count"), [("drop", 23), ("mask", 24)])
 def test_bad_values_are_dropped_or_masked(tmp_path: Path, choice: str, count: int) -> None:
     data = write(tmp_path / "data.nc", bad=True)
-    with pytest.warns(UserWarning, match=r"data.nc\[5\]|a_valid"):
+    with pytest.warns(UserWarning, match=r"data.nc\[5\]|'a' are NaN or Inf"):
         found = run(data, tmp_path / "run", nonfinite=choice)
     facts = found.facts.read_text()
     assert ("data.nc[5]" in facts) == (choice == "mask")
