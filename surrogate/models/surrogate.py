@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ class Surrogate(nn.Module):
 
     def normalized(self, batch: Batch) -> Batch:
         """The batch in the units in which the network is trained."""
-        return replace(batch, inputs=self.inputs(batch.inputs), targets=self.targets(batch.targets))
+        return Batch(self.inputs(batch.inputs), self.targets(batch.targets), batch.sample, batch.time)
 
     def save(self, folder: Path) -> None:
         """Write `surrogate.json` and `model.safetensors` into an existing folder."""
