@@ -114,7 +114,7 @@ class Normalizer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values of the shape given, (B, C, *S)."""
-        return (values - self._like(self.mean, values)) / self._like(self.scale, values)
+        return (values - self._like(self.mean, values)).div_(self._like(self.scale, values))
 
     def inverse(self, values: Tensor) -> Tensor:
         """Physical values of normalised ones, (B, C, *S)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,8 @@ class Surrogate(nn.Module):
 
     def normalized(self, batch: Batch) -> Batch:
         """The batch in the units in which the network is trained; targets that are not there stay NaN."""
-        return replace(batch, inputs=self.normalized_inputs(batch.inputs), targets=self.targets(batch.targets))
+        inputs, targets = self.normalized_inputs(batch.inputs), self.targets(batch.targets)
+        return Batch(inputs, targets, batch.sample, batch.time, batch.masked)
 
     def save(self, folder: Path) -> None:
         """Write `surrogate.json` and `model.safetensors` into an existing folder."""

@@ -86,13 +86,14 @@ def build_method(settings: Any, network: Separable, objective: Objective) -> Met
 
 
 def _first_order(name: str, parameters: Iterable[nn.Parameter], settings: Any, momentum: float) -> Optimizer:
-    rate, decay = settings.learning_rate, settings.weight_decay
+    parameters, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
+    fused = all(weight.is_floating_point() and weight.device.type == "cpu" for weight in parameters) or None
     match name:
         case "adam":
-            return torch.optim.Adam(parameters, rate, weight_decay=decay)
+            return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay)
+            return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
+    return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, fused=fused)
 
 
 def _muon(settings: MuonSettings, network: Separable) -> Optimizer:
@@ -123,6 +124,10 @@ def _gradient(optimizer: Optimizer, objective: Objective) -> Method:
 
 def _descended(network: Separable, batches: Batches, objective: Objective) -> Tensor:
     """The mean loss over the samples of some batches, its gradient added to the parameters'."""
+    if len(batches) == 1 and len(batches[0]):
+        loss = objective.of_batch(network, batches[0])
+        loss.backward()
+        return loss.detach()
     samples, total = samples_of(batches), torch.zeros((), device=network.head.weight.device)
     for batch in filter(len, batches):
         loss = objective.of_batch(network, batch)

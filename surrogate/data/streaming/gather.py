@@ -48,8 +48,11 @@ class Buffer:
 
     def take(self, windows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Inputs and targets of windows by their number, copied; one tensor where both have the same channels."""
-        slot = np.searchsorted(self.first, windows, side="right") - 1
-        rows = self.rows[slot] + windows - self.first[slot]
+        if len(self.blocks) == 1:
+            rows = windows - self.first[0]
+        else:
+            slot = np.searchsorted(self.first, windows, side="right") - 1
+            rows = self.rows[slot] + windows - self.first[slot]
         inputs = _gathered(self.inputs, rows)
         return inputs, inputs if self.targets is self.inputs else _gathered(self.targets, rows)
 
