@@ -72,7 +72,7 @@ def temporary(folder: Path) -> Path:
 
 
 def left_behind(folder: Path) -> list[Path]:
-    return sorted(temporary(folder).rglob("*"))
+    return sorted(temporary(folder).iterdir())
 
 
 def wait(condition, seconds: float = 120) -> None:
