@@ -212,6 +212,22 @@ def train(
     typer.echo(f"{run}")
 
 
+@app.command(epilog="Example: surrogate statistics my.yaml --workers 4")
+def statistics(
+    config: Config,
+    case: Annotated[str | None, typer.Option(help="One of the file's cases; without it, all of them.")] = None,
+    overrides: Overrides = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
+) -> None:
+    """Compute means and deviations of the training data once, beside the data, where trainings find them."""
+    from surrogate.pipelines import find_pipeline, keep_case_statistics
+
+    with _executor(workers, scheduler, "lower training.buffer_mb") as executor:
+        for path in keep_case_statistics(find_pipeline(config), overrides or [], case, executor):
+            typer.echo(f"{path}")
+
+
 @app.command(epilog="Example: surrogate evaluate runs/my")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train` or `surrogate run`.")],
