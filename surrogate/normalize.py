@@ -19,7 +19,15 @@ from surrogate.batch import Batch
 from surrogate.checks import DataError, ResourceError
 from surrogate.files import replacing
 
-__all__ = ["Moments", "Normalizer", "cached_normalizers", "fit_normalizers", "statistics_folder"]
+__all__ = [
+    "Moments",
+    "Normalizer",
+    "cached_normalizers",
+    "fit_normalizers",
+    "keep_moments",
+    "statistics_folder",
+    "stream_moments",
+]
 
 VERSION = 2  # of the files of cached statistics
 TENSORS = ("count", "mean", "m2")
@@ -155,7 +163,7 @@ def fit_normalizers(
     Raises:
         DataError: There is no sample, or a channel has no value.
     """
-    inputs, targets = _moments(batches, per_pixel)
+    inputs, targets = stream_moments(batches, per_pixel=per_pixel)
     return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
 
 
@@ -173,8 +181,12 @@ def _tell_of_holes(moments: Moments, names: Sequence[str]) -> None:
             )
 
 
-def _moments(batches: Iterable[Batch], per_pixel: bool) -> tuple[Moments, Moments]:
-    """Moments of inputs and targets."""
+def stream_moments(batches: Iterable[Batch], *, per_pixel: bool = False) -> tuple[Moments, Moments]:
+    """Moments of inputs and targets in one pass over batches, which may be a part of the training data.
+
+    Raises:
+        DataError: There is no sample.
+    """
     inputs: Moments | None = None
     targets: Moments | None = None
     for batch in batches:
@@ -236,18 +248,29 @@ def cached_normalizers(
     Raises:
         DataError: There is no sample, or a channel has no value.
     """
-    path = None if folder is None else folder / f"{PREFIX}{stream.content}{'-pixels' if per_pixel else ''}.json"
+    path = None if folder is None else _place(stream, folder, per_pixel)
     moments = None if path is None else _read(path)
     if peers is not None and not peers.all(moments is not None):  # a file system may show it to some of them only
         moments = None
     if moments is None:
-        inputs, targets = _moments(stream, per_pixel)
+        inputs, targets = stream_moments(stream, per_pixel=per_pixel)
         moments = (inputs, targets) if peers is None else (peers.merged(inputs), peers.merged(targets))
         if path is not None and (peers is None or peers.first):
             _keep(path, moments)
     names = stream.input_names, stream.target_names
     of_inputs, of_targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
     return of_inputs, of_targets
+
+
+def keep_moments(stream: Described, folder: Path, moments: Sequence[Moments], *, per_pixel: bool = False) -> Path:
+    """Keep moments of inputs and targets that were computed elsewhere where `cached_normalizers` finds them."""
+    path = _place(stream, folder, per_pixel)
+    _write(path, moments)
+    return path
+
+
+def _place(stream: Described, folder: Path, per_pixel: bool) -> Path:
+    return folder / f"{PREFIX}{stream.content}{'-pixels' if per_pixel else ''}.json"
 
 
 def statistics_folder(data: Path) -> Path | None:
@@ -265,16 +288,21 @@ def statistics_folder(data: Path) -> Path | None:
 
 
 def _keep(path: Path, moments: Sequence[Moments]) -> None:
-    """Write statistics; of those in the folder the newest stay."""
-    entries = [{"seen": m.seen, **{name: getattr(m, name).tolist() for name in TENSORS}} for m in moments]
+    """Write statistics where that is possible; training goes on without."""
     try:
-        with replacing(path) as part:
-            part.write_text(json.dumps({"version": VERSION, "moments": entries}))
-        others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
-        for old in others[:-KEPT]:
-            old.unlink(missing_ok=True)
+        _write(path, moments)
     except (ResourceError, OSError) as error:
         warnings.warn(f"statistics are not kept for the next run: {error}")
+
+
+def _write(path: Path, moments: Sequence[Moments]) -> None:
+    """Write statistics; of those in the folder the newest stay."""
+    entries = [{"seen": m.seen, **{name: getattr(m, name).tolist() for name in TENSORS}} for m in moments]
+    with replacing(path) as part:
+        part.write_text(json.dumps({"version": VERSION, "moments": entries}))
+    others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
+    for old in others[:-KEPT]:
+        old.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Moments, Moments] | None:

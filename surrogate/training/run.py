@@ -37,7 +37,7 @@ from surrogate.training.settings import Experiment
 from surrogate.training.steps import build_method
 from surrogate.training.tensorboard import to_tensorboard
 
-__all__ = ["RunFolder", "choose_device", "evaluation_stream", "split_datasets", "train"]
+__all__ = ["RunFolder", "choose_device", "evaluation_stream", "split_datasets", "train", "with_absolute_path"]
 
 
 def train(
@@ -85,7 +85,7 @@ def _train(
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
     files = find_files(experiment.data.path)
-    experiment = _with_absolute_path(experiment)
+    experiment = with_absolute_path(experiment)
     datasets = split_datasets(_staged(experiment, staging))
     if "validation" not in datasets:
         raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
@@ -150,7 +150,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _with_absolute_path(experiment: Experiment) -> Experiment:
+def with_absolute_path(experiment: Experiment) -> Experiment:
     """The same data wherever the run folder is read from later."""
     path = str(Path(experiment.data.path).expanduser().absolute())
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": path})})
