@@ -244,6 +244,11 @@ def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, 
 
 def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
     """Normalisation by the training data; several ranks each read their share, one alone keeps what it found."""
+    if experiment.data.normalize == "none":
+        inputs, targets = (
+            Normalizer.identity(len(names)) for names in (unshuffled.input_names, unshuffled.target_names)
+        )
+        return inputs, targets
     per_pixel = experiment.data.normalize == "pixel"
     if ranks.world == 1:
         return cached_normalizers(unshuffled, statistics_folder(Path(experiment.data.path)), per_pixel=per_pixel)
