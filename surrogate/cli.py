@@ -204,12 +204,15 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train` or `surrogate run`.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    rollout: Annotated[
+        int | None, typer.Option(min=0, help="Steps of the roll-outs; as many as the data have unless given.")
+    ] = None,
 ) -> None:
-    """Score a trained model on data it has not seen."""
+    """Score a trained model on data it has not seen; roll a time stepper out from the first step of each simulation."""
     from surrogate.pipelines import cases_of, evaluate_run
 
     for case in cases_of(run):
-        evaluate_run(case, typer.echo, part=split)
+        evaluate_run(case, typer.echo, part=split, rollout_steps=rollout)
 
 
 @app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")
