@@ -41,7 +41,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a value: key.subkey=value. May be repeated.")
 ]
 LayoutName = Annotated[
-    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench or the_well; without it, auto.")
+    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench, the_well or idx; without it, auto.")
 ]
 LayoutFrom = Annotated[Path | None, typer.Option("--config", help="A configuration that declares data.layout.")]
 ClusterFile = Annotated[Path | None, typer.Option("--cluster", help="Your copy of pipelines/slurm/cluster.yaml.")]

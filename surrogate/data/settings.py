@@ -76,8 +76,8 @@ class DataSettings(Settings):
 
     Arguments:
         path: File, folder or glob.
-        layout: Name of a layout (`auto`, `shards`, `netcdf`, `pdebench`, `the_well`) or a declared mapping; None is
-            `auto`.
+        layout: Name of a layout (`auto`, `shards`, `netcdf`, `pdebench`, `the_well`, `idx`) or a declared mapping; None
+            is `auto`.
         inputs: Names of the input variables: fields or parameters.
         targets: Names of the target variables.
         window: Steps of a sample; only where there is a time axis.
