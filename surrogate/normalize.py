@@ -120,6 +120,11 @@ class Normalizer(nn.Module):
             warnings.warn(f"channel '{names[index]}' is constant ({value:g}): it is shifted, not scaled")
         return cls(moments.mean, torch.where(constant, torch.ones_like(std), std))
 
+    @classmethod
+    def identity(cls, channels: int) -> Self:
+        """What leaves values as they are."""
+        return cls(torch.zeros(channels), torch.ones(channels))
+
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values of the shape given, (B, C, *S)."""
         return (values - self._like(self.mean, values)).div_(self._like(self.scale, values))

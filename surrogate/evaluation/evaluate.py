@@ -46,6 +46,7 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     maps: ErrorMaps | None = None,
+    also: Callable[[Batch, Tensor], None] | None = None,
     variables: Sequence[str],
     **labels: Any,
 ) -> xr.Dataset:
@@ -55,6 +56,7 @@ def evaluate(
         predict: Inputs (B, C, *S) to targets (B, M, *S), both in physical units.
         batches: The samples, in any order and any grouping; the result does not depend on it.
         maps: Errors per grid point, to which every batch is added.
+        also: Called with every batch and its checked prediction, in float64 on the host: what else one pass can tell.
         variables: Names of the M target variables.
         labels: `units`, `times`, `simulations`, `given` and `scored`, as `Labels` explains them.
 
@@ -78,6 +80,8 @@ def evaluate(
         size, shape = points(batch.targets), tuple(batch.targets.shape[2:])
         if maps is not None:
             maps.add(prediction.numpy(), batch.targets.detach().cpu().double().numpy())
+        if also is not None:
+            also(batch, prediction)
     dims, coords = _axes(shape, variables)
     result = grid(collect(parts), dims, coords)
     for name in dims:
@@ -103,7 +107,12 @@ def predict_batch(predict: Predict, batch: Batch, variables: Sequence[str]) -> T
         DataError: It has another shape than the targets, or the targets are not finite.
     """
     with torch.no_grad():
-        prediction = predict(batch.inputs).detach().to("cpu", torch.float64)
+        return checked_prediction(predict(batch.inputs), batch, variables)
+
+
+def checked_prediction(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> Tensor:
+    """A prediction in float64 on the host, refused as by `predict_batch`."""
+    prediction = prediction.detach().to("cpu", torch.float64)
     check_shape(prediction, batch, variables)
     refuse_non_finite_targets(batch, variables)
     remedy = "train longer, with a smaller learning rate, or on data that cover this case"

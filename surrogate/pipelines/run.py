@@ -16,7 +16,7 @@ from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
-from surrogate.evaluation import labels_of, write_evaluation
+from surrogate.evaluation import SampleSource, labels_of, write_evaluation, write_rollout
 from surrogate.files import claim_output, replacing
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
@@ -172,10 +172,17 @@ def simulate(experiment: Experiment, output: Path, say: Say) -> None:
     generate(recipe, experiment.simulate.size, output, resume=True)
 
 
-def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
+def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: int | None = None) -> xr.Dataset:
     """Score the best checkpoint of a run on one part of the split and write the metrics beside it.
 
-    The test goes into `evaluation/`, which a report reads; another part into a folder of its own.
+    The test goes into `evaluation/`, which a report reads; another part into a folder of its own. A time stepper is
+    rolled out too.
+
+    Arguments:
+        folder: The run folder.
+        say: Called with a line for the user.
+        part: Part of the split.
+        rollout_steps: Network steps of the roll-outs; None is what the configuration says.
 
     Raises:
         ConfigError: The folder is no run, has no checkpoint yet, or its split has no such part.
@@ -191,17 +198,29 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
     stream = evaluation_stream(experiment, datasets[part])
     surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
-    metrics = write_evaluation(
-        surrogate,
-        stream,
-        datasets[part],
-        run.evaluation if part == "test" else folder / f"evaluation-{part}",
-        labels=labels_of(stream, datasets[part], by=experiment.data.by),
-        facts={"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
-    )
+    source = SampleSource(stream, datasets[part], experiment.data)
+    target = run.evaluation if part == "test" else folder / f"evaluation-{part}"
+    stated: dict[str, Any] = {
+        "labels": labels_of(stream, datasets[part], by=experiment.data.by),
+        "facts": {"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
+    }
+    metrics = write_evaluation(surrogate, source, target, **stated)
+    settings = experiment.evaluation
+    steps = settings.rollout_steps if rollout_steps is None else rollout_steps
+    rolled = write_rollout(surrogate, source, target, **stated, steps=steps, threshold=settings.threshold)
     unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
     say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
+    if rolled is not None:
+        say(f"{folder.name}: {_growth_in_words(rolled)}")
     return metrics
+
+
+def _growth_in_words(scores: xr.Dataset) -> str:
+    errors = scores["relative_l2"].mean("variable").median(("sample", "time")).values
+    return (
+        f"rolled out over {scores.attrs['steps']} steps from the first of {scores.sizes['sample']} simulations, "
+        f"median relative L2 {errors[0]:.4f} after one and {errors[-1]:.4f} at the end"
+    )
 
 
 def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]:

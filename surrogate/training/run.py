@@ -244,8 +244,11 @@ def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, 
 
 def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
     """Normalisation by the training data, of which every rank reads its share."""
-    per_pixel, folder = experiment.data.normalize == "pixel", statistics_folder(Path(experiment.data.path))
-    return cached_normalizers(unshuffled, folder, per_pixel=per_pixel, peers=ranks)
+    names, kind = (unshuffled.input_names, unshuffled.target_names), experiment.data.normalize
+    if kind == "none":
+        return Normalizer.identity(len(names[0])), Normalizer.identity(len(names[1]))
+    folder = statistics_folder(Path(experiment.data.path))
+    return cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
 
 
 def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:

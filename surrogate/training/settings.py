@@ -10,6 +10,7 @@ from pydantic import Field, create_model, model_validator
 from surrogate.checks import ConfigError, did_you_mean
 from surrogate.config import Settings, Source, assign, validate
 from surrogate.data import DataSettings
+from surrogate.evaluation.settings import EvaluationSettings
 from surrogate.models.registry import settings_union
 from surrogate.training.optimizers import OptimizerSettings
 
@@ -122,6 +123,7 @@ class Experiment(Settings):
     model: Any
     optimizer: OptimizerSettings
     training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _no_idle_options(self) -> Self:

@@ -61,6 +61,13 @@ def test_a_second_run_reads_the_statistics_of_the_first(tmp_path: Path, monkeypa
     assert kept.exists()
 
 
+def test_data_that_are_not_normalised_are_seen_as_they_are(tmp_path: Path) -> None:
+    surrogate = surrogate_of(run(write(tmp_path / "data.nc"), tmp_path / "run", normalize="none"))
+    x = torch.randn(3, 1, 8)
+    assert torch.equal(surrogate(x), surrogate.network(x))
+    assert not [*tmp_path.glob(".statistics-*.json")]  # there is nothing to count
+
+
 def test_read_only_data_are_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     data = write(tmp_path / "data" / "data.nc")
