@@ -191,3 +191,23 @@ def test_a_report_of_fields_with_gaps_has_no_spectra(tmp_path: Path) -> None:
         assert metrics[name].isnull().all()
     page = report_runs([found.path], tmp_path / "report.html", command="").read_text()
     assert "Power by wave number" not in page
+
+
+def test_a_roll_out_on_fields_with_gaps_is_scored_beside_persistence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    u = (rng.normal(size=(24, 1, 8)) * np.linspace(1, 0.5, 5)[:, None]).astype("f4")
+    u[..., 2] = np.nan
+    fields = {"u": (("sample", "time", "x"), u)}
+    xr.Dataset(fields, {"time": np.arange(5.0)}).to_netcdf(tmp_path / "data.nc", engine="h5netcdf")
+    text = CONFIG.format(path=tmp_path / "data.nc", optimizer="slimtrain", refit="none")
+    text = text.replace("[a, p]", "[u]").replace("  nonfinite", "  window: {steps_out: 1}\n  nonfinite")
+    text = text.replace("refit: none", "rollout: 2")
+    with pytest.warns(UserWarning, match="0.12 of the values of .* are NaN or Inf"):
+        found = train(read_experiment(parse_yaml(text, "s.yaml")), tmp_path / "run", command="", quiet=True)
+    evaluate_run(found.path, lambda _: None)
+    with xr.open_dataset(found.evaluation / "rollout.nc") as scores:
+        assert scores.sizes["lead"] == 4
+        assert np.isfinite(scores["relative_l2"]).all()
+        scale = np.linspace(1, 0.5, 5)[1:]  # a state shrinks by a known factor, so persistence errs by a known share
+        expected = np.broadcast_to((1 - scale) / scale, (4, 4))
+        np.testing.assert_allclose(scores["persistence_relative_l2"].values.reshape(4, 4), expected, rtol=1e-4)
