@@ -267,6 +267,6 @@ class Reader:
             origin = f" of {self.origin.values[place['sample']]}"
         what = f"holds {value}" if not np.isfinite(value) else f"holds {value:g}, too large for float32,"
         more = f" and {count - 1} more in this block" if count > 1 else ""
-        leave = "mend the file, or leave that simulation out (data.nonfinite: drop), or such values (mask)"
+        leave = "mend the file or leave that simulation out (data.nonfinite: drop), or such values (mask)"
         remedy = "rescale it" if np.isfinite(value) else leave
         return f"variable '{name}'{origin} {what} at [{shown}]{more}; {remedy}"
