@@ -87,6 +87,8 @@ def compat_table(metrics: xr.Dataset, *, batch_size: int = PDEBENCH_BATCH) -> li
     true["max_error"] = float(metrics["max_error"].max("sample").mean())
     batches = int(np.ceil(metrics.sizes["sample"] / batch_size))
     note = f"{batches} batches of {batch_size} added up and divided by {batches - 1}"
+    if batches == 1:
+        note = f"no number: one batch of at most {batch_size} is divided by zero there; see the mean"
     eps = "1e-7 added to what is divided by; constant and zero targets count"
     pdebench = pdebench_compat(metrics, batch_size=batch_size)
     return [Compat("pdebench", name, value, true[name], note) for name, value in pdebench.items()] + [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -17,7 +16,7 @@ from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
 from surrogate.evaluation import SampleSource, labels_of, write_evaluation, write_rollout
-from surrogate.files import claim_output, replacing
+from surrogate.files import claim_output
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
 from surrogate.prediction import signature_of
@@ -38,14 +37,7 @@ __all__ = [
     "simulate",
     "train_case",
     "with_own_data",
-    "write_starter",
 ]
-
-STARTER = """\
-model: {family: convnet, width: 32, depth: 4}
-optimizer: {name: slimtrain, learning_rate: 1e-3}
-training: {epochs: 20, batch_size: 16, seed: 0, schedule: cosine}
-"""
 
 Say = Callable[[str], None]
 
@@ -68,19 +60,6 @@ def find_pipeline(name: str) -> Path:
     if name in known:
         return known[name]
     raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
-
-
-def write_starter(path: Path, name: str, data: str) -> None:
-    """Write a configuration to start from: the data section that `inspect` proposes, and plain settings of the rest.
-
-    Raises:
-        ConfigError: The file exists.
-    """
-    if path.exists():
-        raise ConfigError(f"{path} exists already; choose another name for --write-config")
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-") or "mine"
-    with replacing(path) as part:
-        part.write_text(f"name: {name}\n{data.rstrip()}\n{STARTER}", encoding="utf-8")
 
 
 def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> dict[str, Experiment]:

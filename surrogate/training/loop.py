@@ -6,6 +6,7 @@ import hashlib
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ from surrogate.batch import Batch
 from surrogate.checks import Interrupted, NumericalError
 from surrogate.data import Stream
 from surrogate.models.surrogate import Surrogate
+from surrogate.training.average import MeanWeights
 from surrogate.training.checkpoint import CheckpointFolder, load_state
 from surrogate.training.clock import Clock
 from surrogate.training.log import Reporter, RunLog
@@ -99,6 +101,7 @@ class Trainer:
     callbacks: Sequence[Callback] = ()
     progressed: Progressed = field(default_factory=Progressed)
     stop: StopRequest = field(default_factory=StopRequest)
+    mean: MeanWeights | None = None  # with `settings.average`
     agreed: int | None = None  # the signal that all ranks know of since the last reduction
 
     def fit(self, reporter: Reporter) -> Progressed:
@@ -108,6 +111,8 @@ class Trainer:
             Interrupted: A signal came; a checkpoint is written.
             NumericalError: Too many steps in a row were not finite.
         """
+        if self.settings.average is not None and self.mean is None:
+            self.mean = MeanWeights(self.surrogate.network, self.settings.average)
         with self.stop.listening(), reporter:
             while not self._finished:
                 self._epoch(reporter)
@@ -122,6 +127,9 @@ class Trainer:
         if folder is None:
             return False
         state = load_state(folder, self.surrogate)
+        if self.settings.average is not None:  # the checkpoint's model is the mean
+            self.mean = MeanWeights(self.surrogate.network, self.settings.average, state["averaged"])
+            self.surrogate.network.load_state_dict(state["weights"])
         self.method.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.train.load_state_dict(state["stream"])
@@ -163,7 +171,8 @@ class Trainer:
                 self._leave_on_signal()
             if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
                 self.save(best=False)
-        loss = validation_loss(self.surrogate, self.validation, self.objective, self.device, self.ranks)
+        with self._mean_weights():
+            loss = validation_loss(self.surrogate, self.validation, self.objective, self.device, self.ranks)
         self.progressed.seconds = clock.seconds
         self._close_epoch(loss, clock, reporter)
 
@@ -186,6 +195,8 @@ class Trainer:
         progressed.step += 1
         if math.isfinite(loss):
             self.method.update(self.surrogate.network, batches)
+            if self.mean is not None:
+                self.mean.update(self.surrogate.network)
             self.scheduler.step()
             progressed.failures = 0
             progressed.loss_sum += loss * samples
@@ -301,7 +312,14 @@ class Trainer:
             "progressed": vars(self.progressed),
             "log_bytes": self.log.size,
         }
-        self.ranks.alone(lambda: self.checkpoints.save(self.progressed.step, self.surrogate, state, best=best))
+        if self.mean is not None:
+            state |= self.mean.state(self.surrogate.network)
+        with self._mean_weights():
+            self.ranks.alone(lambda: self.checkpoints.save(self.progressed.step, self.surrogate, state, best=best))
+
+    def _mean_weights(self) -> AbstractContextManager[None]:
+        """Inside it the surrogate has the mean weights, where there is a mean."""
+        return nullcontext() if self.mean is None else self.mean.in_use(self.surrogate)
 
 
 Callback = Callable[[Trainer, dict[str, Any]], None]

@@ -52,6 +52,8 @@ class TrainingSettings(Settings):
         rollout_loss: Whether the loss is on `all` unrolled steps, or on the `last` alone, where nothing ties the first
             to the data (a network that flips every sign twice is right); the gradient goes through one step.
         clip_norm: Largest norm of the gradient; a larger one is scaled down.
+        average: Decay of a running mean of the weights over the steps, such as 0.99. The mean is what is validated,
+            kept and used; training goes on from the weights themselves.
         schedule: Learning rate over the steps: constant, half a cosine, or a straight line.
         warmup: Steps over which the learning rate rises to its value.
         decay_to: Where the schedule ends, as a multiple of the learning rate.
@@ -79,6 +81,7 @@ class TrainingSettings(Settings):
     rollout: int = Field(1, ge=1)
     rollout_loss: Literal["all", "last"] = "all"
     clip_norm: float | None = Field(None, gt=0)
+    average: float | None = Field(None, gt=0, lt=1)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup: int = Field(0, ge=0)
     decay_to: float = Field(0.0, ge=0, le=1)
