@@ -85,8 +85,8 @@ class DataSettings(Settings):
         by: Coordinate that names the simulation where several samples belong to one; None makes each its own.
         normalize: Mean and deviation by which the network sees the data: of each `channel`, of each `pixel`, or
             `none`: it sees them in their own units.
-        nonfinite: What NaN and Inf are: an `error`, a reason to `drop` their simulation, or values to `mask`, which
-            become the mean of their variable while `<name>_valid` tells where they were.
+        nonfinite: What NaN and Inf are: an `error`, a reason to `drop` their simulation, or values to `mask`:
+            targets that count for nothing, inputs that become the mean, while `<name>_valid` tells where values are.
     """
 
     path: str = Field(min_length=1)

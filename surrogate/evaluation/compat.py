@@ -74,7 +74,7 @@ def well_compat(metrics: xr.Dataset) -> dict[str, float]:
     Source: The Well, the_well/benchmark/metrics/spatial.py.
     """
     square = metrics["rmse"] ** 2
-    nrmse = (square / (metrics["squared_target"] / metrics.attrs["points"] + WELL_EPSILON)) ** 0.5
+    nrmse = (square / (metrics["squared_target"] / metrics["scored_points"] + WELL_EPSILON)) ** 0.5
     vrmse = (square / (metrics["target_variance"] + WELL_EPSILON)) ** 0.5
     return {"nrmse": float(nrmse.mean()), "vrmse": float(vrmse.mean()), "vrmse_median": float(vrmse.median())}
 

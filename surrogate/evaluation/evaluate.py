@@ -32,6 +32,7 @@ DESCRIPTIONS = {
     "squared_target": "sum over space of the squared target",
     "brmse": "root mean square error over the boundary cells",
     "target_variance": "variance of the target over space",
+    "scored_points": "number of grid points that have a target",
     "frmse": "root mean square Fourier coefficient of the error, by band of the wave number",
     "spectral_error": "power of the error, by band of the wave number",
     "spectral_target": "power of the target, by band of the wave number",
@@ -129,8 +130,9 @@ def check_shape(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> N
 
 
 def refuse_non_finite_targets(batch: Batch, variables: Sequence[str]) -> None:
-    """Refuse targets that are not finite, with their place."""
-    _refuse_non_finite(batch.targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
+    """Refuse targets that are not finite, with their place; of a masked batch they may be NaN."""
+    targets = batch.targets.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf) if batch.masked else batch.targets
+    _refuse_non_finite(targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
 
 
 def relative_l2_of(metrics: xr.Dataset, dims: Sequence[str]) -> xr.DataArray:
@@ -168,7 +170,8 @@ def _score(prediction: Tensor, batch: Batch) -> Columns:
     columns = {name: metric(prediction, targets).numpy() for name, metric in measures.items()}
     if targets.ndim > 2:
         edges = log_edges(targets.shape[2:])
-        spectra = (prediction - targets, targets, prediction)
+        whole = torch.where(targets.isnan(), torch.nan, prediction)  # a field with gaps has no spectrum
+        spectra = (prediction - targets, targets, whole)
         columns |= {name: band_power(f, edges).numpy() for name, f in zip(SPECTRA, spectra, strict=True)}
         columns["frmse"] = frmse(prediction, targets).numpy()
     return columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from surrogate.prediction import signature_of
 from surrogate.report import write_report
 from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
+from surrogate.training.statistics import keep_statistics
 
 __all__ = [
     "cases_of",
     "evaluate_run",
     "find_pipeline",
+    "keep_case_statistics",
     "load_surrogate",
     "read_cases",
     "report_runs",
@@ -112,6 +115,12 @@ def train_case(
     staging: Path | None = None,
 ) -> Path:
     """Train one case of a configuration; `case` may be left out where there is only one."""
+    name, experiment = _one_case(path, overrides, case)
+    folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{name}")
+    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
+
+
+def _one_case(path: Path, overrides: list[str], case: str | None) -> tuple[str, Experiment]:
     experiments = read_cases(path, overrides)
     if case is None and len(experiments) > 1:
         raise ConfigError(
@@ -120,9 +129,14 @@ def train_case(
     name = case or next(iter(experiments))
     if name not in experiments:
         raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
-    experiment = experiments[name]
-    folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{case}")
-    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
+    return name, experiments[name]
+
+
+def keep_case_statistics(path: Path, overrides: list[str], case: str | None, executor: Executor | None) -> list[Path]:
+    """Keep the statistics of the training data of one case, or of every case with data of its own."""
+    experiments = read_cases(path, overrides) if case is None else dict([_one_case(path, overrides, case)])
+    own = {experiment.data.model_dump_json(): experiment for experiment in experiments.values()}
+    return [keep_statistics(experiment, executor) for experiment in own.values()]
 
 
 def run_pipeline(

@@ -117,6 +117,9 @@ def _spectra(case: Case) -> Figure | None:
     metrics = case.metrics
     if "spectral_error" not in metrics or metrics.sizes["wave_number"] < 3:
         return None
+    metrics = metrics.isel(variable=metrics["spectral_error"].notnull().any(("sample", "time", "wave_number")).values)
+    if not metrics.sizes["variable"]:
+        return None
     shown = _shown(metrics)
     figure, axes = new_figure(1, len(shown), width=max(5.4, 3.6 * len(shown)))
     for ax, index in zip(axes[0], shown, strict=True):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
@@ -134,6 +137,18 @@ class Trainer:
         stale = patience is not None and self.progressed.stale >= patience
         return stale or self.progressed.step >= self.total
 
+    @cached_property
+    def _parameters(self) -> list[nn.Parameter]:
+        return list(self.surrogate.network.parameters())  # walking through the modules takes longer than one may think
+
+    @cached_property
+    def _owners(self) -> list[nn.Module]:
+        return [module for module in self.surrogate.network.modules() if any(True for _ in module.buffers(False))]
+
+    @property
+    def _buffers(self) -> list[Tensor]:
+        return [buffer for module in self._owners for buffer in module.buffers(recurse=False)]
+
     def _epoch(self, reporter: Reporter) -> None:
         clock = Clock(self.progressed.seconds)
         self.surrogate.train()
@@ -180,16 +195,17 @@ class Trainer:
 
     def _seed(self) -> None:
         """Let the random numbers of a step be a function of seed, step and rank alone, so that none need be kept."""
-        numbers = np.random.SeedSequence([self.settings.seed, self.progressed.step, self.ranks.rank]).generate_state(2)
-        torch.default_generator.manual_seed(int(numbers[0]) << 32 | int(numbers[1]))
-        np.random.seed(numbers)
+        place = f"{self.settings.seed} {self.progressed.step} {self.ranks.rank}"
+        number = int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest())  # quicker than a SeedSequence
+        torch.default_generator.manual_seed(number)
+        np.random.seed(number % 2**32)
         if self.device.type == "cuda":
-            torch.cuda.manual_seed(int(numbers[0]) << 32 | int(numbers[1]))
+            torch.cuda.manual_seed(number)
 
     def _backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
         """Loss and samples of a step over all ranks, with gradients on the parameters; NaN when any is not finite."""
-        network = self.surrogate.network
-        buffers = [buffer.clone() for buffer in network.buffers()]  # BatchNorm averages even a batch that is skipped
+        network, buffers = self.surrogate.network, self._buffers
+        before = [buffer.clone() for buffer in buffers]  # BatchNorm averages even a batch that is skipped
         try:
             loss = float(self.method.backward(network, batches))
             cause = ""
@@ -199,8 +215,8 @@ class Trainer:
         if not cause and not math.isfinite(loss + self._gradient_norm()):
             cause = "loss or gradient not finite"
         if cause:
-            for buffer, before in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
             self._skipped(cause)
             return math.nan, samples
         return loss, samples
@@ -224,10 +240,10 @@ class Trainer:
 
     def _gradient_norm(self) -> float:
         """Norm of the gradient, which is scaled down to `clip_norm`."""
-        gradients = [p.grad for p in self.surrogate.network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         if not gradients:
             return 0.0
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
         if self.settings.clip_norm is not None and norm > self.settings.clip_norm:
             torch._foreach_mul_(gradients, self.settings.clip_norm / norm)
         return norm
