@@ -43,7 +43,7 @@ def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15, fig
     leading = [str(dim) for dim in fields["truth"].dims[1:-2]]
     fields = fields.isel({dim: fields.sizes[dim] // 2 for dim in leading}).drop_vars(leading, errors="ignore")
     images = [Image.fromarray(pixels) for pixels in _frames(fields, figure)]
-    palette = _palette() if fields["truth"].ndim > 2 else images[-1].quantize(256, method=Image.Quantize.MEDIANCUT)
+    palette = _palette() if fields["truth"].ndim > 2 else images[-1].quantize(256, method=Image.Quantize.MAXCOVERAGE)
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     with replacing(path) as part:
         frames[0].save(
