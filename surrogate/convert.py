@@ -203,8 +203,10 @@ class _Run:
         futures = {self.executor.submit(_write_elsewhere, task.anywhere()): task for task in tasks}
         try:
             for future in as_completed(futures):
-                yield futures[future].file, future.result()
-                self.advance(self._bytes_of(part, futures[future].first))
+                task = futures.pop(future)  # what dask still holds it computes again when the worker that did it dies
+                yield task.file, future.result()
+                self.advance(self._bytes_of(part, task.first))
+                del future
         finally:
             for future in futures:
                 future.cancel()

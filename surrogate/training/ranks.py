@@ -103,7 +103,7 @@ class Ranks:
         return int(found)
 
     def average(self, tensors: Sequence[Tensor], weight: float, extra: Sequence[float]) -> list[float]:
-        """Means of tensors over the ranks, in place, and sums of further numbers, in one reduction.
+        """Means of tensors over the ranks, in place, and sums of further numbers, in one round.
 
         Arguments:
             tensors: Floating-point tensors, alike on every rank.
@@ -113,11 +113,14 @@ class Ranks:
         if self.world == 1:
             return list(extra)
         numbers = torch.tensor([weight, *extra], dtype=torch.float64, device=self.device)
-        distributed.all_reduce(numbers)
-        total, *sums = numbers.tolist()
-        if tensors:
-            flat = torch.cat([tensor.detach().flatten() for tensor in tensors]) * (weight / total)
+        under_way = distributed.all_reduce(numbers, async_op=True)  # beside that of the tensors
+        flat = torch.cat([tensor.detach().flatten() for tensor in tensors]) * weight if tensors else None
+        if flat is not None:
             self.sum(flat)
+        under_way.wait()
+        total, *sums = numbers.tolist()
+        if flat is not None:
+            flat /= total
             for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(part.view_as(tensor))
         return sums
