@@ -187,11 +187,13 @@ class _Run:
 
     def serve(self, tasks: Sequence[_Task], executor: Executor) -> None:
         """Make shards side by side; they are noted as they come."""
-        futures = [executor.submit(_make_shard, task) for task in tasks]
+        futures = {executor.submit(_make_shard, task) for task in tasks}
         try:
             for future in as_completed(futures):
+                futures.discard(future)  # dask computes what is still held again when the worker that did it dies
                 self._record(future.result())
                 self.progress(self.done, self.ensemble.size.simulations)
+                del future
         finally:
             for future in futures:
                 future.cancel()
