@@ -89,7 +89,7 @@ def reductions(folder: Path) -> dict[str, float]:
 
 def sizes() -> dict[str, int]:
     """Parameters of the quickstart autoencoder, and the columns of its head's design."""
-    network = build(AutoencoderSettings(width=16, latent=16, levels=2), Shapes(1, 1, (32, 32), (32, 32)))
+    network = build(AutoencoderSettings(width=16, latent=16, levels=2), Shapes(inputs=1, outputs=1, grid=(32, 32)))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return {"parameters": parameters, "columns": network.head.shape[0]}
 
