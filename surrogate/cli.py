@@ -43,7 +43,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a value: key.subkey=value. May be repeated.")
 ]
 LayoutName = Annotated[
-    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench or the_well; without it, auto.")
+    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench, the_well or idx; without it, auto.")
 ]
 LayoutFrom = Annotated[Path | None, typer.Option("--config", help="A configuration that declares data.layout.")]
 ClusterFile = Annotated[Path | None, typer.Option("--cluster", help="Your copy of pipelines/slurm/cluster.yaml.")]
@@ -232,12 +232,15 @@ def statistics(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train` or `surrogate run`.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    rollout: Annotated[
+        int | None, typer.Option(min=0, help="Steps of the roll-outs; as many as the data have unless given.")
+    ] = None,
 ) -> None:
-    """Score a trained model on data it has not seen."""
+    """Score a trained model on data it has not seen; roll a time stepper out from the first step of each simulation."""
     from surrogate.pipelines import cases_of, evaluate_run
 
     for case in cases_of(run):
-        evaluate_run(case, typer.echo, part=split)
+        evaluate_run(case, typer.echo, part=split, rollout_steps=rollout)
 
 
 @app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")

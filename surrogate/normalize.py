@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -29,7 +29,8 @@ __all__ = [
     "stream_moments",
 ]
 
-VERSION = 1  # of the files of cached statistics
+VERSION = 2  # of the files of cached statistics
+TENSORS = ("count", "mean", "m2")
 PREFIX = ".statistics-"
 KEPT = 64  # files of statistics in a folder
 CONSTANT = 1e-7  # relative deviation below which a float32 channel is constant but for rounding
@@ -44,12 +45,14 @@ class Moments:
         mean = mean_a + d n_b / n,    M2 = M2_a + M2_b + d^2 n_a n_b / n
 
     Arguments:
-        count: Values per channel or pixel.
-        mean: Means, with shape (C,) or (C, *S).
-        m2: Sums of squared deviations from the mean, with the shape of `mean`.
+        seen: Values per channel or pixel, those included that are NaN, which stands for not being there.
+        count: Values that are there, with shape (C,) or (C, *S).
+        mean: Means, with the shape of `count`; zero where there is no value.
+        m2: Sums of squared deviations from the mean, with the shape of `count`.
     """
 
-    count: int
+    seen: int
+    count: Tensor
     mean: Tensor
     m2: Tensor
 
@@ -59,24 +62,25 @@ class Moments:
         values = values.detach().double()
         rows = values.flatten(1).T if per_pixel else values.transpose(0, 1).flatten(1)
         shape = values.shape[1:] if per_pixel else values.shape[1:2]
-        if rows.shape[1] == 0:
-            return cls(0, rows.new_zeros(shape), rows.new_zeros(shape))
-        mean = rows.mean(dim=1)
-        return cls(rows.shape[1], mean.view(shape), (rows - mean[:, None]).square().sum(dim=1).view(shape))
+        total = rows.sum(dim=1)
+        count = torch.full_like(total, rows.shape[1])
+        if total.isnan().any():
+            count, total = (~rows.isnan()).double().sum(dim=1), rows.nansum(dim=1)
+        mean = total / count.clamp_min(1)
+        m2 = (rows - mean[:, None]).square_().nansum(dim=1)
+        return cls(rows.shape[1], count.view(shape), mean.view(shape), m2.view(shape))
 
     def __add__(self, other: Moments) -> Moments:
         count = self.count + other.count
-        if count == 0:
-            return self
+        share = other.count / count.clamp_min(1)
         shift = other.mean - self.mean
-        mean = self.mean + shift * (other.count / count)
-        m2 = self.m2 + other.m2 + shift.square() * (self.count * other.count / count)
-        return Moments(count, mean, m2)
+        m2 = self.m2 + other.m2 + shift.square() * (self.count * share)
+        return Moments(self.seen + other.seen, count, self.mean + shift * share, m2)
 
     @property
     def std(self) -> Tensor:
         """Standard deviations (of the population), with the shape of the means."""
-        return (self.m2 / max(self.count, 1)).sqrt()
+        return (self.m2 / self.count.clamp_min(1)).sqrt()
 
 
 class Normalizer(nn.Module):
@@ -103,7 +107,12 @@ class Normalizer(nn.Module):
 
     @classmethod
     def from_moments(cls, moments: Moments, names: Sequence[str]) -> Self:
-        """Normalise by mean and standard deviation; what is constant keeps scale 1, a constant channel is named."""
+        """Normalise by mean and standard deviation; what is constant keeps scale 1, a constant channel is named.
+
+        Raises:
+            DataError: A channel has no value.
+        """
+        _tell_of_holes(moments, names)
         std = moments.std
         constant = std <= CONSTANT * moments.mean.abs()
         for index in constant.reshape(len(std), -1).all(dim=1).nonzero().flatten().tolist():
@@ -111,9 +120,14 @@ class Normalizer(nn.Module):
             warnings.warn(f"channel '{names[index]}' is constant ({value:g}): it is shifted, not scaled")
         return cls(moments.mean, torch.where(constant, torch.ones_like(std), std))
 
+    @classmethod
+    def identity(cls, channels: int) -> Self:
+        """What leaves values as they are."""
+        return cls(torch.zeros(channels), torch.ones(channels))
+
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values of the shape given, (B, C, *S)."""
-        return (values - self._like(self.mean, values)) / self._like(self.scale, values)
+        return (values - self._like(self.mean, values)).div_(self._like(self.scale, values))
 
     def inverse(self, values: Tensor) -> Tensor:
         """Physical values of normalised ones, (B, C, *S)."""
@@ -142,7 +156,6 @@ def fit_normalizers(
     target_names: Sequence[str],
     *,
     per_pixel: bool = False,
-    merge: Callable[[Moments], Moments] | None = None,
 ) -> tuple[Normalizer, Normalizer]:
     """Normalizers of inputs and targets from one pass over batches.
 
@@ -151,15 +164,26 @@ def fit_normalizers(
         input_names: Names of the input channels, for warnings.
         target_names: Names of the target channels.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
-        merge: Merges moments with those of other processes, which have other shares of the data.
 
     Raises:
-        DataError: There is no sample.
+        DataError: There is no sample, or a channel has no value.
     """
     inputs, targets = stream_moments(batches, per_pixel=per_pixel)
-    if merge is not None:
-        inputs, targets = merge(inputs), merge(targets)
     return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
+
+
+def _tell_of_holes(moments: Moments, names: Sequence[str]) -> None:
+    """Warn of channels of which values are not there, refuse one that has none."""
+    if moments.seen == 0:
+        raise DataError("no sample to normalise by; the training set is empty")
+    for name, count in zip(names, moments.count.flatten(1) if moments.count.ndim > 1 else moments.count, strict=True):
+        share = 1 - float(count.mean()) / moments.seen
+        if share == 1:
+            raise DataError(f"variable '{name}' has no finite value in the training data; leave it out")
+        if share:
+            warnings.warn(
+                f"{share:.2g} of the values of '{name}' are NaN or Inf and left out; <variable>_valid tells where"
+            )
 
 
 def stream_moments(batches: Iterable[Batch], *, per_pixel: bool = False) -> tuple[Moments, Moments]:
@@ -176,9 +200,26 @@ def stream_moments(batches: Iterable[Batch], *, per_pixel: bool = False) -> tupl
         new_targets = new_inputs if same else Moments.of(batch.targets, per_pixel=per_pixel)
         inputs = new_inputs if inputs is None else inputs + new_inputs
         targets = new_targets if targets is None else targets + new_targets
-    if inputs is None or targets is None or inputs.count == 0:
+    if inputs is None or targets is None:
         raise DataError("no sample to normalise by; the training set is empty")
     return inputs, targets
+
+
+class Peers(Protocol):
+    """The processes among which the data are shared."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        ...
+
+    def all(self, found: bool) -> bool:
+        """Whether it is so on all of them."""
+        ...
+
+    def merged(self, moments: Moments) -> Moments:
+        """Moments of the data of all."""
+        ...
 
 
 class Described(Protocol):
@@ -199,7 +240,7 @@ class Described(Protocol):
 
 
 def cached_normalizers(
-    stream: Described, folder: Path | None, *, per_pixel: bool = False
+    stream: Described, folder: Path | None, *, per_pixel: bool = False, peers: Peers | None = None
 ) -> tuple[Normalizer, Normalizer]:
     """`fit_normalizers`, read from a file of an earlier pass over the same data where there is one.
 
@@ -207,19 +248,23 @@ def cached_normalizers(
         stream: The training data.
         folder: Where `.statistics-<content>.json` is kept; they are not kept where it is None or cannot be written.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
+        peers: The processes of which each has a share of the training data; None where this is the only one.
 
     Raises:
-        DataError: There is no sample.
+        DataError: There is no sample, or a channel has no value.
     """
     path = None if folder is None else _place(stream, folder, per_pixel)
     moments = None if path is None else _read(path)
+    if peers is not None and not peers.all(moments is not None):  # a file system may show it to some of them only
+        moments = None
     if moments is None:
-        moments = stream_moments(stream, per_pixel=per_pixel)
-        if path is not None:
+        inputs, targets = stream_moments(stream, per_pixel=per_pixel)
+        moments = (inputs, targets) if peers is None else (peers.merged(inputs), peers.merged(targets))
+        if path is not None and (peers is None or peers.first):
             _keep(path, moments)
     names = stream.input_names, stream.target_names
-    inputs, targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
-    return inputs, targets
+    of_inputs, of_targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
+    return of_inputs, of_targets
 
 
 def keep_moments(stream: Described, folder: Path, moments: Sequence[Moments], *, per_pixel: bool = False) -> Path:
@@ -257,7 +302,7 @@ def _keep(path: Path, moments: Sequence[Moments]) -> None:
 
 def _write(path: Path, moments: Sequence[Moments]) -> None:
     """Write statistics; of those in the folder the newest stay."""
-    entries = [{"count": m.count, "mean": m.mean.tolist(), "m2": m.m2.tolist()} for m in moments]
+    entries = [{"seen": m.seen, **{name: getattr(m, name).tolist() for name in TENSORS}} for m in moments]
     with replacing(path) as part:
         part.write_text(json.dumps({"version": VERSION, "moments": entries}))
     others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
@@ -278,7 +323,8 @@ def _read(path: Path) -> tuple[Moments, Moments] | None:
 
 
 def _moments_of(entry: dict[str, Any]) -> Moments:
-    mean, m2 = (torch.tensor(entry[name], dtype=torch.float64) for name in ("mean", "m2"))
-    if mean.shape != m2.shape or mean.ndim == 0 or not isinstance(entry["count"], int) or entry["count"] < 1:
+    count, mean, m2 = (torch.tensor(entry[name], dtype=torch.float64) for name in TENSORS)
+    alike = count.shape == mean.shape == m2.shape and mean.ndim > 0
+    if not alike or not isinstance(entry["seen"], int) or entry["seen"] < 1:
         raise ValueError("not moments")
-    return Moments(entry["count"], mean, m2)
+    return Moments(entry["seen"], count, mean, m2)

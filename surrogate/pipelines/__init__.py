@@ -9,8 +9,8 @@ from surrogate.pipelines.run import (
     read_cases,
     run_pipeline,
     train_case,
-    write_starter,
 )
+from surrogate.pipelines.starter import write_starter
 from surrogate.pipelines.study import Spread, read_part, report_folders, run_file
 
 __all__ = [

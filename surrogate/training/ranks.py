@@ -82,13 +82,17 @@ class Ranks:
         """Moments over the data of all ranks, merged in their order."""
         if self.world == 1:
             return moments
-        flat = torch.stack([moments.mean, moments.m2]).to(self.device)
+        flat = torch.stack([moments.count, moments.mean, moments.m2]).to(self.device)
         everyone = [torch.empty_like(flat) for _ in range(self.world)]
         distributed.all_gather(everyone, flat)
-        counts = torch.zeros(self.world, dtype=torch.float64)
-        counts[self.rank] = moments.count
-        parts = zip(self.sum(counts).tolist(), everyone, strict=True)
-        return reduce(Moments.__add__, (Moments(int(count), *part.cpu().unbind()) for count, part in parts))
+        seen = torch.zeros(self.world, dtype=torch.float64)
+        seen[self.rank] = moments.seen
+        parts = zip(self.sum(seen).tolist(), everyone, strict=True)
+        return reduce(Moments.__add__, (Moments(int(number), *part.cpu().unbind()) for number, part in parts))
+
+    def all(self, found: bool) -> bool:
+        """Whether it is so on every rank."""
+        return self.largest(int(not found)) == 0
 
     def largest(self, value: int) -> int:
         """The largest value over the ranks."""

@@ -24,6 +24,14 @@ def scored(prediction: torch.Tensor, target: torch.Tensor) -> xr.Dataset:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_one_batch_says_why_there_is_no_number_and_keeps_the_true_mean():
+    rows = [row for row in compat_table(scored(*fields()), batch_size=SAMPLES) if row.protocol == "pdebench"]
+    assert all(np.isnan(row.value) and np.isfinite(row.mean) for row in rows)
+    assert {row.note for row in rows} == {
+        f"no number: one batch of at most {SAMPLES} is divided by zero there; see the mean"
+    }
+
+
 def test_pdebench_is_the_sum_over_batches_by_their_number_less_one(batch_size: int) -> None:
     prediction, target = (values.numpy() for values in fields())
     totals, batches = np.zeros(4), 0
