@@ -17,6 +17,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
+from slimtrain import fields as convolution
 from stream_files import SNAPSHOT, fields
 
 from surrogate.data import MappedVariable, Mapping, Stream, open_snapshots
@@ -25,7 +27,7 @@ from surrogate.models import AutoencoderSettings, Shapes, build
 SNAPSHOTS = 2048
 BUFFER = 64_000_000  # a quarter of the file, as little of it as can be had with few samples
 PER_RANK = 16
-SIZES = (87_204, 133_128, 4_000_000, 40_000_000)  # bytes
+SIZES = (12_000, 170_000, 4_000_000, 40_000_000)  # bytes
 REDUCE = """
 import os, sys, time, statistics, torch
 from torch import distributed
@@ -87,11 +89,23 @@ def reductions(folder: Path) -> dict[str, float]:
     return {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
 
 
-def sizes() -> dict[str, int]:
-    """Parameters of the quickstart autoencoder, and the columns of its head's design."""
-    network = build(AutoencoderSettings(width=16, latent=16, levels=2), Shapes(1, 1, (32, 32), (32, 32)))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return {"parameters": parameters, "columns": network.head.shape[0]}
+def sizes() -> dict[str, dict[str, int]]:
+    """Bytes that a step reduces: gradients in float32, and the sums of slimTrain's solve in float64."""
+    autoencoder = build(AutoencoderSettings(width=16, latent=16, levels=2), Shapes(inputs=1, outputs=1, grid=(32, 32)))
+    found = {}
+    for name, network, shape in (
+        ("quickstart autoencoder", autoencoder, (2, 1, 32, 32)),
+        ("conv 16-2 on 256x256", convolution(), (2, 2, 256, 256)),
+    ):
+        values = torch.randn(shape)
+        sums = network.head.statistics(network.features(values).detach(), values).arranged(network.head.blocks)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        found[name] = {
+            "parameters": parameters,
+            "gradient_bytes": 4 * parameters,
+            "sum_bytes": 8 * (sums.packed.numel() + sums.cross.numel() + 3),
+        }
+    return found
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from surrogate.checks import ConfigError, NumericalError, ResourceError
 from surrogate.config import digest
 from surrogate.data.store import Manifest, read_manifest, verify
 from surrogate.executors import _client, dask_executor
-from surrogate.generate import PROGRESS, Recipe, generate, load_recipe, simulate_members
+from surrogate.generate import PROGRESS, Recipe, generate, is_made, load_recipe, simulate_members
 from surrogate.simulate import EQUATIONS, Grid, Numerics, Stepper
 from surrogate.simulate.progress import Watch
 
@@ -268,6 +269,16 @@ def test_a_killed_worker_costs_its_task_alone(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert checksums(killed) == checksums(generate(recipe, "tiny", tmp_path / "calm"))
     assert not list(killed.rglob("*.part"))
+
+
+def test_data_are_known_to_be_made_without_being_read(made: Path, tmp_path: Path) -> None:
+    assert is_made(small(), "tiny", made)
+    assert not is_made(small("sizes.tiny.simulations=12"), "tiny", made)
+    assert not is_made(small(), "tiny", tmp_path / "absent")
+    copy = shutil.copytree(made, tmp_path / "copy")
+    shard = next(copy.glob("*.h5"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert not is_made(small(), "tiny", copy)
 
 
 def test_cluster_messages() -> None:
