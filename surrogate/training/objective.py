@@ -44,7 +44,7 @@ class Objective:
         """The objective of the settings for a surrogate on its device."""
         offset = surrogate.targets.mean / surrogate.targets.scale
         masked = any(surrogate.signature.may_miss(surrogate.signature.targets))
-        every = settings.rollout_loss == "all"
+        every = settings.rollout_loss != "last"
         return cls(settings.loss, offset, settings.precision, settings.rollout, every, masked)
 
     def batch(self, surrogate: Surrogate, batch: Batch) -> Batch:

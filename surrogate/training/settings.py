@@ -49,8 +49,8 @@ class TrainingSettings(Settings):
         loss: Mean squared error of normalised targets, or mean over samples of the relative L2 error. slimTrain's head
             always solves least squares; the loss is then what the features descend.
         rollout: Network steps that are unrolled in time; each from the prediction before.
-        rollout_loss: Whether the loss is on `all` unrolled steps, or on the `last` alone, where nothing ties the first
-            to the data (a network that flips every sign twice is right); the gradient goes through one step.
+        rollout_loss: Whether the loss is on `all` unrolled steps, as without it, or on the `last` alone, where nothing
+            ties the first to the data (a network that flips every sign twice is right); the gradient is through one step.
         clip_norm: Largest norm of the gradient; a larger one is scaled down.
         average: Decay of a running mean of the weights over the steps, such as 0.99. The mean is what is validated,
             kept and used; training goes on from the weights themselves.
@@ -79,7 +79,7 @@ class TrainingSettings(Settings):
     deterministic: bool = False
     loss: Literal["mse", "relative_l2"] = "mse"
     rollout: int = Field(1, ge=1)
-    rollout_loss: Literal["all", "last"] = "all"
+    rollout_loss: Literal["all", "last"] | None = None
     clip_norm: float | None = Field(None, gt=0)
     average: float | None = Field(None, gt=0, lt=1)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
@@ -107,8 +107,8 @@ class TrainingSettings(Settings):
             raise ValueError(f"epochs: {self.epochs} and steps: {self.steps} both say how long to train; give one")
         if self.decay_to and self.schedule == "constant":
             raise ValueError("decay_to needs schedule: cosine or linear")
-        if self.rollout == 1 and self.rollout_loss == "last":
-            raise ValueError("rollout_loss: last needs rollout: 2 or more")
+        if self.rollout == 1 and self.rollout_loss == "all":
+            raise ValueError("rollout_loss: all needs rollout: 2 or more")
         return self
 
     @property
