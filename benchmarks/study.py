@@ -21,11 +21,13 @@ import xarray as xr
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.pipelines import Spread, find_pipeline, run_file
 
+METHODS = "cases={slimtrain: {}, adam: {optimizer: {name: adam, learning_rate: 2e-3}}}"
+
 
 def run(folder: Path, data: Path, workers: int, arguments: argparse.Namespace) -> float:
     """Seconds that a study takes, the start of the cluster and the report included."""
     seeds = list(range(arguments.seeds))
-    overrides = [f"data.path={data}", f"study.seeds={seeds}", f"training.epochs={arguments.epochs}"]
+    overrides = [f"data.path={data}", f"study.seeds={seeds}", f"training.epochs={arguments.epochs}", METHODS]
     started = time.perf_counter()
     run_file(
         find_pipeline("scarce"),
