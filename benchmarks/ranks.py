@@ -24,6 +24,7 @@ def surrogate(folder: Path, ranks: int, arguments: list[str]) -> None:
     if ranks > 1:
         start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment["PET_LOG_DIR"] = str(folder / "torchrun")  # else it leaves a temporary folder
     subprocess.run([*start, "surrogate", *arguments], cwd=folder, env=environment, check=True, capture_output=True)
 
 
@@ -50,7 +51,7 @@ def main() -> None:
             pairs = [
                 [rate(Path(name), case, ranks, number, options.epochs) for ranks in (1, 2)]
                 for number in range(options.repeats)
-            ]
+            ]  # in turns, since the machine is not the same from minute to minute
             ratios = [two / one for one, two in pairs]
             results[case] = {"samples_per_second": pairs, "ratios": ratios, "median": statistics.median(ratios)}
             print(f"{case:10} {pairs[0][0]:7.0f} -> {pairs[0][1]:7.0f} samples/s  ratio {results[case]['median']:.2f}")

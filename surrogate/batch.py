@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,20 +19,20 @@ class Batch:
         targets: Targets, with shape (B, M, *S) or (B, M).
         sample: Position of each sample's simulation in the data set of the stream, with shape (B,).
         time: Position of each sample's first input step, with shape (B,); zero where there is no time axis.
+        masked: Whether targets are NaN where there is none.
     """
 
     inputs: Tensor
     targets: Tensor
     sample: Tensor
     time: Tensor
+    masked: bool = False
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch with inputs and targets on `device`; the two position vectors stay on the host."""
-        return replace(
-            self,
-            inputs=self.inputs.to(device, non_blocking=non_blocking),
-            targets=self.targets.to(device, non_blocking=non_blocking),
-        )
+        inputs = self.inputs.to(device, non_blocking=non_blocking)
+        targets = self.targets.to(device, non_blocking=non_blocking)
+        return Batch(inputs, targets, self.sample, self.time, self.masked)

@@ -7,6 +7,8 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,10 +43,12 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a value: key.subkey=value. May be repeated.")
 ]
 LayoutName = Annotated[
-    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench or the_well; without it, auto.")
+    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench, the_well or idx; without it, auto.")
 ]
 LayoutFrom = Annotated[Path | None, typer.Option("--config", help="A configuration that declares data.layout.")]
 ClusterFile = Annotated[Path | None, typer.Option("--cluster", help="Your copy of pipelines/slurm/cluster.yaml.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes of a dask cluster on this machine.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a running dask scheduler.")]
 Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped pipeline.")]
 
 
@@ -68,13 +72,11 @@ def simulate(
     resume: Resume = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(help="Simulations that are stepped together.")] = 16,
-    workers: Annotated[int, typer.Option(min=0, help="Processes of a dask cluster on this machine.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a running dask scheduler.")] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     card: Annotated[Path | None, typer.Option(help="Write the data set's card into this folder instead.")] = None,
 ) -> None:
     """Simulate an ensemble into HDF5 shards."""
-    from contextlib import ExitStack
-
     from surrogate.generate import find_recipe, generate, load_recipe
     from surrogate.simulate.progress import Watch
 
@@ -85,14 +87,8 @@ def simulate(
         typer.echo(f"{write_card(loaded, size, card)}")
         return
     folder = output or Path("data") / loaded.name
-    with ExitStack() as stack:
-        executor = None
-        if workers or scheduler is not None:
-            from surrogate.executors import dask_executor
-
-            remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
-            executor = stack.enter_context(dask_executor(workers, scheduler, remedy=remedy))
-        watch = stack.enter_context(Watch())
+    remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
+    with _executor(workers, scheduler, remedy) as executor, Watch() as watch:
         generate(
             loaded,
             size,
@@ -141,11 +137,14 @@ def convert(
     file_size: Annotated[str, typer.Option(help="Size of a file.")] = "1GB",
     overwrite: Overwrite = False,
     resume: Resume = False,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
 ) -> None:
     """Write data of any layout as training shards, or in the layout of The Well or PDEBench."""
     from surrogate.convert import convert, progress_bar, read_size
 
-    with progress_bar("converting") as progress:
+    remedy = "lower --memory, which each of them takes"
+    with progress_bar("converting") as progress, _executor(workers, scheduler, remedy) as executor:
         folder = convert(
             source,
             output,
@@ -156,8 +155,21 @@ def convert(
             overwrite=overwrite,
             resume=resume,
             progress=progress,
+            executor=executor,
         )
     typer.echo(f"{folder}")
+
+
+@contextmanager
+def _executor(workers: int, scheduler: str | None, remedy: str) -> Iterator[Any]:
+    """A dask cluster where one is asked for, else None."""
+    if not workers and scheduler is None:
+        yield None
+        return
+    from surrogate.executors import dask_executor
+
+    with dask_executor(workers, scheduler, remedy=remedy) as executor:
+        yield executor
 
 
 def _layout(name: str | None, config: Path | None) -> Any:
@@ -200,16 +212,35 @@ def train(
     typer.echo(f"{run}")
 
 
+@app.command(epilog="Example: surrogate statistics my.yaml --workers 4")
+def statistics(
+    config: Config,
+    case: Annotated[str | None, typer.Option(help="One of the file's cases; without it, all of them.")] = None,
+    overrides: Overrides = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
+) -> None:
+    """Compute means and deviations of the training data once, beside the data, where trainings find them."""
+    from surrogate.pipelines import find_pipeline, keep_case_statistics
+
+    with _executor(workers, scheduler, "lower training.buffer_mb") as executor:
+        for path in keep_case_statistics(find_pipeline(config), overrides or [], case, executor):
+            typer.echo(f"{path}")
+
+
 @app.command(epilog="Example: surrogate evaluate runs/my")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train` or `surrogate run`.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    rollout: Annotated[
+        int | None, typer.Option(min=0, help="Steps of the roll-outs; as many as the data have unless given.")
+    ] = None,
 ) -> None:
-    """Score a trained model on data it has not seen."""
+    """Score a trained model on data it has not seen; roll a time stepper out from the first step of each simulation."""
     from surrogate.pipelines import cases_of, evaluate_run
 
     for case in cases_of(run):
-        evaluate_run(case, typer.echo, part=split)
+        evaluate_run(case, typer.echo, part=split, rollout_steps=rollout)
 
 
 @app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")

@@ -8,11 +8,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
-import numpy as np
+import dask
 import xarray as xr
 import yaml
 from rich.console import Console
@@ -21,17 +23,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from surrogate.checks import ConfigError, DataError, ResourceError, did_you_mean
 from surrogate.config import Settings, Source, read_yaml, validate
 from surrogate.data.fingerprint import fingerprint
-from surrogate.data.formats.text import encode_text
-from surrogate.data.formats.write_pdebench import choose_family, write_pdebench
-from surrogate.data.formats.write_well import by_split, field_statistics, fields_of, write_well
+from surrogate.data.formats.target import TARGETS, Target, folders_of, plain_name, samples_per_file
+from surrogate.data.formats.write_well import FieldMeans, field_means, field_statistics
 from surrogate.data.layouts import Paths, find_files, open_snapshots
 from surrogate.data.mapping import Layout, Mapping
-from surrogate.data.store import MANIFEST, Manifest, Shard, check_shard, read_manifest, write_manifest, write_shard
+from surrogate.data.store import MANIFEST, Manifest, Shard, check_shard, read_manifest, write_manifest
 from surrogate.files import claim_output, locked, replacing
 
 __all__ = ["TARGETS", "convert", "progress_bar", "read_layout", "read_size"]
 
-TARGETS = ("shards", "the_well", "pdebench")
 PROGRESS = "progress.json"
 STATISTICS = "stats.yaml"
 MEMORY_BYTES = 512_000_000
@@ -51,6 +51,7 @@ def convert(
     overwrite: bool = False,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
 ) -> Path:
     """Write data of any layout again, as training shards or in the layout of The Well or PDEBench.
 
@@ -62,11 +63,12 @@ def convert(
         output: Folder of the new files.
         to: `shards`, `the_well` or `pdebench`, whose family follows from the variables.
         layout: Layout of the source; None recognises it.
-        memory_bytes: Bound of the values in memory.
+        memory_bytes: Bound of the values in memory; of every worker, with an executor.
         file_bytes: Size of a file, to within a chunk of the source.
         overwrite: Replace what an earlier run wrote to the folder.
         resume: Keep the whole files that an interrupted run left in the folder.
-        progress: Called with the bytes done and their total.
+        progress: Called with the bytes done and their total; with an executor after every file.
+        executor: Writes files at the same time, for instance on a dask cluster; the files are the same.
 
     Returns:
         The folder.
@@ -78,80 +80,151 @@ def convert(
     """
     if to not in TARGETS:
         raise ConfigError(f"cannot convert to '{to}'; {did_you_mean(to, TARGETS)}")
-    files = find_files(paths)
-    ds = open_snapshots(files, layout).drop_vars("origin")
-    folders = _folders(ds, output, to)
-    job = _Job(to, memory_bytes // COPIES, _samples_per_file(ds, to, memory_bytes // COPIES, file_bytes))
-    job.digest = _digest(files, layout, job)
+    source = _Source(find_files(paths), layout)
+    ds = source.open()
+    folders = folders_of(ds, output, to)
+    block_bytes = memory_bytes // COPIES
+    target = Target(to, block_bytes, samples_per_file(ds, to, block_bytes, file_bytes))
     _check_chunks(ds, memory_bytes)
-    if any(file.resolve().is_relative_to(output.resolve()) for file in files):
+    if any(file.resolve().is_relative_to(output.resolve()) for file in source.files):
         raise ConfigError(f"output {output} holds the source itself; choose another folder")
     claim_output(output, overwrite=overwrite, resume=resume)
     with locked(output):
-        job.total = sum(part.nbytes for part in folders.values())
-        job.report = progress or _silent
+        run = _Run(source, target, output, sum(part.nbytes for part in folders.values()), progress or _silent, executor)
         for folder, part in folders.items():
-            _fill(folder, part, job, output.name)
+            run.fill(folder, part)
         if to == "the_well":
-            _write_statistics(output)
-        job.report(job.total, job.total)
+            run.write_statistics(folders)
+        run.progress(run.total, run.total)
     return output
 
 
-def _silent(done: int, total: int) -> None:
+def _silent(*_: int) -> None:
     """Progress that nobody watches."""
 
 
-@dataclass
-class _Job:
-    """What is written, how much at a time, and how far it has come."""
+@dataclass(frozen=True)
+class _Source:
+    """What is converted; any process can open it."""
 
-    to: str
-    block_bytes: int
-    samples: int
-    digest: str = ""
-    total: int = 0
+    files: list[Path]
+    layout: Layout | None
+
+    def open(self) -> xr.Dataset:
+        return open_snapshots(self.files, self.layout).drop_vars("origin")
+
+    def digest(self, target: Target) -> str:
+        """A name for the source and the way of writing, so that another job is not taken for this one."""
+        shown = self.layout.model_dump(mode="json") if isinstance(self.layout, Mapping) else self.layout
+        text = json.dumps([fingerprint(self.files), shown, target.to, target.samples])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One file to write."""
+
+    source: _Source
+    target: Target
+    output: Path
+    folder: Path
+    file: str
+    first: int
+
+    def anywhere(self) -> _Task:
+        """The same task for a process with another working directory."""
+        source = _Source([file.absolute() for file in self.source.files], self.source.layout)
+        return replace(self, source=source, output=self.output.absolute(), folder=self.folder.absolute())
+
+    def write(self, part: xr.Dataset, done: Callable[[int], None]) -> Shard:
+        """Write it from the data of its folder."""
+        piece = part.isel(sample=slice(self.first, self.first + self.target.samples))
+        return self.target.write(self.folder / self.file, piece, self.first, done)
+
+
+def _write_elsewhere(task: _Task) -> Shard:
+    """Write a file in another process, which opens the source for itself."""
+    with dask.config.set(scheduler="threads"):  # a worker would send its reading to its scheduler
+        return task.write(folders_of(task.source.open(), task.output, task.target.to)[task.folder], _silent)
+
+
+def _means_of(path: Path) -> FieldMeans:
+    with dask.config.set(scheduler="threads"):
+        return field_means(open_snapshots([path], "the_well"))
+
+
+@dataclass
+class _Run:
+    """One conversion: what is written, where, and how far it has come."""
+
+    source: _Source
+    target: Target
+    output: Path
+    total: int
+    progress: Callable[[int, int], None]
+    executor: Executor | None
     done: int = 0
-    report: Callable[[int, int], None] = field(default=_silent)
 
     def advance(self, count: int) -> None:
         self.done += count
-        self.report(min(self.done, self.total), self.total)
+        self.progress(min(self.done, self.total), self.total)
 
-    @property
-    def suffix(self) -> str:
-        return "h5" if self.to == "shards" else "hdf5"
+    def fill(self, folder: Path, part: xr.Dataset) -> None:
+        """Write all files of a folder but the whole ones of an earlier run, then the manifest."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.part"):
+            left.unlink()
+        digest = self.source.digest(self.target)
+        known, whole, tasks = _earlier(folder, digest), {}, []
+        for index, first in enumerate(range(0, part.sizes["sample"], self.target.samples)):
+            file = self.target.file_name(self.output.name, index)
+            if file in known and _is_whole(folder, known[file]):
+                whole[file] = known[file]
+                self.advance(self._bytes_of(part, first))
+            else:
+                tasks.append(_Task(self.source, self.target, self.output, folder, file, first))
+        manifest = Manifest(name=plain_name(self.output.name), digest=digest, samples=0, shards=[])
+        for file, shard in self._written(tasks, part):
+            whole[file] = shard
+            manifest = _with_shards(manifest, whole)
+            write_manifest(folder, manifest, PROGRESS)
+        write_manifest(folder, _with_shards(manifest, whole))
+        (folder / PROGRESS).unlink(missing_ok=True)
 
-    def write(self, path: Path, ds: xr.Dataset, first: int) -> Shard:
-        """One file of the simulations in `ds`, the first of which has the number `first` among all."""
-        if self.to == "shards":
-            return write_shard(path, _storable(ds), block_bytes=self.block_bytes, reread=True, done=self.advance)
-        if self.to == "the_well":
-            return write_well(path, ds, block_bytes=self.block_bytes, done=self.advance, name=path.stem)
-        if choose_family(ds) == "per seed" and ds.nbytes <= self.block_bytes:
-            ds = ds.load()  # seeds are written one after another, while the chunks of the source hold many
-        return write_pdebench(path, ds, first=first, block_bytes=self.block_bytes, done=self.advance)
+    def _bytes_of(self, part: xr.Dataset, first: int) -> int:
+        return int(part.isel(sample=slice(first, first + self.target.samples)).nbytes)
+
+    def _written(self, tasks: Sequence[_Task], part: xr.Dataset) -> Iterator[tuple[str, Shard]]:
+        """Names and shards of files as they are written, here or on workers."""
+        if self.executor is None:
+            for task in tasks:
+                yield task.file, task.write(part, self.advance)
+            return
+        futures = {self.executor.submit(_write_elsewhere, task.anywhere()): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                task = futures.pop(future)  # what dask still holds it computes again when the worker that did it dies
+                yield task.file, future.result()
+                self.advance(self._bytes_of(part, task.first))
+                del future
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def write_statistics(self, folders: Iterable[Path]) -> None:
+        """`stats.yaml` of the training data, or of all where there are none; file by file."""
+        train = [folder for folder in folders if folder.name == "train"]
+        files = [file for folder in train or folders for file in sorted(folder.absolute().glob("*.hdf5"))]
+        spread = self.executor.map if self.executor is not None else map
+        statistics = field_statistics(reduce(FieldMeans.__add__, spread(_means_of, files)))
+        with replacing(self.output / STATISTICS) as part:
+            part.write_text(yaml.safe_dump(statistics, sort_keys=False), encoding="utf-8")
 
 
-def _folders(ds: xr.Dataset, output: Path, to: str) -> dict[Path, xr.Dataset]:
-    """The simulations that belong into each folder; refuses what the target cannot hold before anything is written."""
-    if to == "the_well":
-        fields_of(ds)
-        return {output / "data" / split: part for split, part in by_split(ds).items()}
-    if to == "pdebench":
-        choose_family(ds)
-    return {output: ds}
-
-
-def _samples_per_file(ds: xr.Dataset, to: str, block_bytes: int, file_bytes: int) -> int:
-    """Simulations of a file: whole chunks of the source, as many as the size of a file allows."""
-    if to == "pdebench" and choose_family(ds) == "per seed":
-        file_bytes = min(file_bytes, block_bytes)
-    largest = max(ds.variables.values(), key=lambda variable: ("sample" in variable.dims, variable.nbytes))
-    chunk = max(largest.chunks[largest.dims.index("sample")]) if largest.chunks and "sample" in largest.dims else 1
-    each = max(1, ds.nbytes // max(1, ds.sizes["sample"]))
-    count = max(1, file_bytes // each)
-    return count // chunk * chunk if count >= chunk else count
+def _with_shards(manifest: Manifest, whole: dict[str, Shard]) -> Manifest:
+    """The manifest of so many files, in the order of their names."""
+    shards = [whole[file] for file in sorted(whole)]
+    return manifest.model_copy(update={"shards": shards, "samples": sum(shard.samples for shard in shards)})
 
 
 def _check_chunks(ds: xr.Dataset, memory_bytes: int) -> None:
@@ -162,36 +235,6 @@ def _check_chunks(ds: xr.Dataset, memory_bytes: int) -> None:
                 f"'{name}' comes in blocks of {size / 1e6:,.0f} MB (whole chunks, whole snapshots), which does not fit "
                 f"into --memory {memory_bytes / 1e6:,.0f}MB; give at least --memory {math.ceil(size * COPIES / 1e6)}MB"
             )
-
-
-def _digest(files: list[Path], layout: Layout | None, job: _Job) -> str:
-    """A name for the source and the way of writing, so that another job is not taken for this one."""
-    shown = layout.model_dump(mode="json") if isinstance(layout, Mapping) else layout
-    text = json.dumps([fingerprint(files), shown, job.to, job.samples])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fill(folder: Path, ds: xr.Dataset, job: _Job, name: str) -> None:
-    """Write all files of a folder but the whole ones of an earlier run, then the manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in folder.glob(".*.part"):
-        part.unlink()
-    known = _earlier(folder, job.digest)
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "data"
-    manifest = Manifest(name=name, digest=job.digest, samples=0, shards=[])
-    for index, first in enumerate(range(0, ds.sizes["sample"], job.samples)):
-        piece = ds.isel(sample=slice(first, first + job.samples))
-        file = f"{name}-{index:05d}.{job.suffix}"
-        if file in known and _is_whole(folder, known[file]):
-            shard = known[file]
-            job.advance(piece.nbytes)
-        else:
-            shard = job.write(folder / file, piece, first)
-        shards = [*manifest.shards, shard]
-        manifest = manifest.model_copy(update={"shards": shards, "samples": sum(entry.samples for entry in shards)})
-        write_manifest(folder, manifest, PROGRESS)
-    write_manifest(folder, manifest)
-    (folder / PROGRESS).unlink(missing_ok=True)
 
 
 def _earlier(folder: Path, digest: str) -> dict[str, Shard]:
@@ -213,22 +256,6 @@ def _is_whole(folder: Path, shard: Shard) -> bool:
     except DataError:
         return False
     return True
-
-
-def _storable(ds: xr.Dataset) -> xr.Dataset:
-    """The data set as numbers alone: text as bytes, truth values as 0 and 1."""
-    ds = encode_text(ds)
-    flags = [name for name, variable in ds.variables.items() if variable.dtype.kind == "b"]
-    return ds.assign({name: ds[name].astype(np.uint8) for name in flags})
-
-
-def _write_statistics(output: Path) -> None:
-    """`stats.yaml` of the training data, or of all where there are none."""
-    ds = open_snapshots(output, "the_well")
-    splits = by_split(ds)
-    statistics = field_statistics(splits.get("train", ds))
-    with replacing(output / STATISTICS) as part:
-        part.write_text(yaml.safe_dump(statistics, sort_keys=False), encoding="utf-8")
 
 
 # --- for the command line ---------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from surrogate.simulate import (
     simulate_members,
 )
 
-__all__ = ["Recipe", "find_recipe", "generate", "load_recipe", "simulate_members"]
+__all__ = ["Recipe", "find_recipe", "generate", "is_made", "load_recipe", "simulate_members"]
 
 RECIPE = "recipe.yaml"
 PROGRESS = "progress.json"
@@ -87,6 +87,18 @@ def generate(
         write_manifest(output, run.manifest)
         (output / PROGRESS).unlink(missing_ok=True)
     return output
+
+
+def is_made(recipe: Recipe, size: str, output: Path) -> bool:
+    """Whether a folder holds the finished data set of a recipe; its bytes are not read, only the sizes of its files."""
+    try:
+        manifest = read_manifest(output)
+        sizes = [(output / shard.file).stat().st_size for shard in manifest.shards]
+    except (DataError, OSError):
+        return False
+    ensemble = Ensemble(recipe, size, "cpu")
+    chosen = ensemble.recipe.model_copy(update={"sizes": {size: ensemble.size}})
+    return manifest.digest == digest(chosen) and sizes == [shard.bytes for shard in manifest.shards]
 
 
 def _silent(done: int, total: int) -> None:
@@ -187,11 +199,13 @@ class _Run:
 
     def serve(self, tasks: Sequence[_Task], executor: Executor) -> None:
         """Make shards side by side; they are noted as they come."""
-        futures = [executor.submit(_make_shard, task) for task in tasks]
+        futures = {executor.submit(_make_shard, task) for task in tasks}
         try:
             for future in as_completed(futures):
+                futures.discard(future)  # dask computes what is still held again when the worker that did it dies
                 self._record(future.result())
                 self.progress(self.done, self.ensemble.size.simulations)
+                del future
         finally:
             for future in futures:
                 future.cancel()

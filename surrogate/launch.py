@@ -3,7 +3,7 @@
 Slurm signals every process of a job step: this one, `torchrun` and the ranks. `torchrun` dies of SIGUSR1 and orphans
 its ranks, passes SIGTERM on a second time, and takes a rank that ends with 75 for a failure to be repaired. So here it
 ignores these signals; the first one is written into a file that the ranks look at; a rank that was stopped leaves a
-note and ends with 0. After the command has ended, nothing that it started goes on.
+note and ends with 0. After the command has ended, nothing that it started goes on or lies about (`scratch.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,16 +21,14 @@ from types import FrameType
 
 from surrogate.checks import ConfigError, Interrupted, ResourceError
 from surrogate.machine import THREADS, THREADS_GIVEN
+from surrogate.scratch import FOLDER, GRACE_SECONDS, POLL_SECONDS, SIGNALS, end_all, scratch
 
 __all__ = ["Launch", "Requests", "interruptible", "launch", "requeue"]
 
-FOLDER = "SURROGATE_LAUNCH"  # the variable that ranks inherit
 STOP, STOPPED = "stop", "stopped"
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-GRACE_SECONDS = 5.0
 ECHO_SECONDS = 1.0
-POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1
+LOGS = "PET_LOG_DIR"  # where torchrun leaves files, else in a temporary folder that it does not remove
 TORCHRUN = {"PET_SIGNALS_TO_HANDLE": "SIGHUP", "PET_SHUTDOWN_TIMEOUT": "5"}  # before it kills ranks to start them again
 
 
@@ -105,22 +102,22 @@ def launch(command: Sequence[str]) -> int:
     Raises:
         ConfigError: There is no such command.
     """
-    with tempfile.TemporaryDirectory(prefix="surrogate-launch-") as name:
-        watch = _Watch(Path(name))
+    with scratch() as folder:
+        watch = _Watch(folder)
         before = {number: signal.signal(number, watch.note) for number in SIGNALS}
         try:
-            given = {FOLDER: name, THREADS_GIVEN: os.environ.get(THREADS, "")}
-            child = _start(command, {**os.environ, **TORCHRUN, **given})
+            given = {FOLDER: str(folder), THREADS_GIVEN: os.environ.get(THREADS, "")}
+            child = _start(command, {LOGS: str(folder / "torchrun"), **os.environ, **TORCHRUN, **given})
             while child.poll() is None and not watch.at_once:
                 time.sleep(POLL_SECONDS)
-            _end_all(name, GRACE_SECONDS * (not watch.at_once))
+            end_all(folder, GRACE_SECONDS * (not watch.at_once))
             code = child.wait()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if watch.at_once:
             return 128 + watch.at_once
-        if code == 0 and (Path(name) / STOPPED).exists():
+        if code == 0 and (folder / STOPPED).exists():
             return Interrupted.exit_code
         return code if code >= 0 else 128 - code
 
@@ -159,35 +156,6 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
         raise ConfigError(f"cannot start {command[0]}: {error.strerror}; is the environment activated?") from error
 
 
-def _end_all(folder: str, grace: float) -> None:
-    """End what still runs of this launch: by SIGHUP, and after a time of grace by SIGKILL."""
-    left, deadline = _processes(folder), time.monotonic() + grace
-    _send(left, signal.SIGHUP)
-    while left and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-        left = _processes(folder)
-    while left:
-        _send(left, signal.SIGKILL)
-        time.sleep(POLL_SECONDS)
-        left = _processes(folder)
-
-
-def _send(processes: Sequence[int], number: signal.Signals) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, number)
-
-
-def _processes(folder: str) -> list[int]:
-    """Running processes with the variable of this launch; none where the system has no /proc."""
-    mark, found = f"{FOLDER}={folder}".encode(), []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
-
-
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Let SIGTERM, SIGINT and SIGUSR1 end the block with one line and exit code 75; training listens for itself.
@@ -204,7 +172,7 @@ def interruptible() -> Iterator[None]:
         name = signal.Signals(number).name
         raise Interrupted(f"stopped by {name}; what is finished is kept: go on with --resume")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -19,9 +19,18 @@ from surrogate.batch import Batch
 from surrogate.checks import DataError, ResourceError
 from surrogate.files import replacing
 
-__all__ = ["Moments", "Normalizer", "cached_normalizers", "fit_normalizers", "statistics_folder"]
+__all__ = [
+    "Moments",
+    "Normalizer",
+    "cached_normalizers",
+    "fit_normalizers",
+    "keep_moments",
+    "statistics_folder",
+    "stream_moments",
+]
 
-VERSION = 1  # of the files of cached statistics
+VERSION = 2  # of the files of cached statistics
+TENSORS = ("count", "mean", "m2")
 PREFIX = ".statistics-"
 KEPT = 64  # files of statistics in a folder
 CONSTANT = 1e-7  # relative deviation below which a float32 channel is constant but for rounding
@@ -36,12 +45,14 @@ class Moments:
         mean = mean_a + d n_b / n,    M2 = M2_a + M2_b + d^2 n_a n_b / n
 
     Arguments:
-        count: Values per channel or pixel.
-        mean: Means, with shape (C,) or (C, *S).
-        m2: Sums of squared deviations from the mean, with the shape of `mean`.
+        seen: Values per channel or pixel, those included that are NaN, which stands for not being there.
+        count: Values that are there, with shape (C,) or (C, *S).
+        mean: Means, with the shape of `count`; zero where there is no value.
+        m2: Sums of squared deviations from the mean, with the shape of `count`.
     """
 
-    count: int
+    seen: int
+    count: Tensor
     mean: Tensor
     m2: Tensor
 
@@ -51,24 +62,25 @@ class Moments:
         values = values.detach().double()
         rows = values.flatten(1).T if per_pixel else values.transpose(0, 1).flatten(1)
         shape = values.shape[1:] if per_pixel else values.shape[1:2]
-        if rows.shape[1] == 0:
-            return cls(0, rows.new_zeros(shape), rows.new_zeros(shape))
-        mean = rows.mean(dim=1)
-        return cls(rows.shape[1], mean.view(shape), (rows - mean[:, None]).square().sum(dim=1).view(shape))
+        total = rows.sum(dim=1)
+        count = torch.full_like(total, rows.shape[1])
+        if total.isnan().any():
+            count, total = (~rows.isnan()).double().sum(dim=1), rows.nansum(dim=1)
+        mean = total / count.clamp_min(1)
+        m2 = (rows - mean[:, None]).square_().nansum(dim=1)
+        return cls(rows.shape[1], count.view(shape), mean.view(shape), m2.view(shape))
 
     def __add__(self, other: Moments) -> Moments:
         count = self.count + other.count
-        if count == 0:
-            return self
+        share = other.count / count.clamp_min(1)
         shift = other.mean - self.mean
-        mean = self.mean + shift * (other.count / count)
-        m2 = self.m2 + other.m2 + shift.square() * (self.count * other.count / count)
-        return Moments(count, mean, m2)
+        m2 = self.m2 + other.m2 + shift.square() * (self.count * share)
+        return Moments(self.seen + other.seen, count, self.mean + shift * share, m2)
 
     @property
     def std(self) -> Tensor:
         """Standard deviations (of the population), with the shape of the means."""
-        return (self.m2 / max(self.count, 1)).sqrt()
+        return (self.m2 / self.count.clamp_min(1)).sqrt()
 
 
 class Normalizer(nn.Module):
@@ -95,7 +107,12 @@ class Normalizer(nn.Module):
 
     @classmethod
     def from_moments(cls, moments: Moments, names: Sequence[str]) -> Self:
-        """Normalise by mean and standard deviation; what is constant keeps scale 1, a constant channel is named."""
+        """Normalise by mean and standard deviation; what is constant keeps scale 1, a constant channel is named.
+
+        Raises:
+            DataError: A channel has no value.
+        """
+        _tell_of_holes(moments, names)
         std = moments.std
         constant = std <= CONSTANT * moments.mean.abs()
         for index in constant.reshape(len(std), -1).all(dim=1).nonzero().flatten().tolist():
@@ -103,9 +120,14 @@ class Normalizer(nn.Module):
             warnings.warn(f"channel '{names[index]}' is constant ({value:g}): it is shifted, not scaled")
         return cls(moments.mean, torch.where(constant, torch.ones_like(std), std))
 
+    @classmethod
+    def identity(cls, channels: int) -> Self:
+        """What leaves values as they are."""
+        return cls(torch.zeros(channels), torch.ones(channels))
+
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values of the shape given, (B, C, *S)."""
-        return (values - self._like(self.mean, values)) / self._like(self.scale, values)
+        return (values - self._like(self.mean, values)).div_(self._like(self.scale, values))
 
     def inverse(self, values: Tensor) -> Tensor:
         """Physical values of normalised ones, (B, C, *S)."""
@@ -134,7 +156,6 @@ def fit_normalizers(
     target_names: Sequence[str],
     *,
     per_pixel: bool = False,
-    merge: Callable[[Moments], Moments] | None = None,
 ) -> tuple[Normalizer, Normalizer]:
     """Normalizers of inputs and targets from one pass over batches.
 
@@ -143,19 +164,34 @@ def fit_normalizers(
         input_names: Names of the input channels, for warnings.
         target_names: Names of the target channels.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
-        merge: Merges moments with those of other processes, which have other shares of the data.
+
+    Raises:
+        DataError: There is no sample, or a channel has no value.
+    """
+    inputs, targets = stream_moments(batches, per_pixel=per_pixel)
+    return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
+
+
+def _tell_of_holes(moments: Moments, names: Sequence[str]) -> None:
+    """Warn of channels of which values are not there, refuse one that has none."""
+    if moments.seen == 0:
+        raise DataError("no sample to normalise by; the training set is empty")
+    for name, count in zip(names, moments.count.flatten(1) if moments.count.ndim > 1 else moments.count, strict=True):
+        share = 1 - float(count.mean()) / moments.seen
+        if share == 1:
+            raise DataError(f"variable '{name}' has no finite value in the training data; leave it out")
+        if share:
+            warnings.warn(
+                f"{share:.2g} of the values of '{name}' are NaN or Inf and left out; <variable>_valid tells where"
+            )
+
+
+def stream_moments(batches: Iterable[Batch], *, per_pixel: bool = False) -> tuple[Moments, Moments]:
+    """Moments of inputs and targets in one pass over batches, which may be a part of the training data.
 
     Raises:
         DataError: There is no sample.
     """
-    inputs, targets = _moments(batches, per_pixel)
-    if merge is not None:
-        inputs, targets = merge(inputs), merge(targets)
-    return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
-
-
-def _moments(batches: Iterable[Batch], per_pixel: bool) -> tuple[Moments, Moments]:
-    """Moments of inputs and targets."""
     inputs: Moments | None = None
     targets: Moments | None = None
     for batch in batches:
@@ -164,9 +200,26 @@ def _moments(batches: Iterable[Batch], per_pixel: bool) -> tuple[Moments, Moment
         new_targets = new_inputs if same else Moments.of(batch.targets, per_pixel=per_pixel)
         inputs = new_inputs if inputs is None else inputs + new_inputs
         targets = new_targets if targets is None else targets + new_targets
-    if inputs is None or targets is None or inputs.count == 0:
+    if inputs is None or targets is None:
         raise DataError("no sample to normalise by; the training set is empty")
     return inputs, targets
+
+
+class Peers(Protocol):
+    """The processes among which the data are shared."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        ...
+
+    def all(self, found: bool) -> bool:
+        """Whether it is so on all of them."""
+        ...
+
+    def merged(self, moments: Moments) -> Moments:
+        """Moments of the data of all."""
+        ...
 
 
 class Described(Protocol):
@@ -187,7 +240,7 @@ class Described(Protocol):
 
 
 def cached_normalizers(
-    stream: Described, folder: Path | None, *, per_pixel: bool = False
+    stream: Described, folder: Path | None, *, per_pixel: bool = False, peers: Peers | None = None
 ) -> tuple[Normalizer, Normalizer]:
     """`fit_normalizers`, read from a file of an earlier pass over the same data where there is one.
 
@@ -195,19 +248,34 @@ def cached_normalizers(
         stream: The training data.
         folder: Where `.statistics-<content>.json` is kept; they are not kept where it is None or cannot be written.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
+        peers: The processes of which each has a share of the training data; None where this is the only one.
 
     Raises:
-        DataError: There is no sample.
+        DataError: There is no sample, or a channel has no value.
     """
-    path = None if folder is None else folder / f"{PREFIX}{stream.content}{'-pixels' if per_pixel else ''}.json"
+    path = None if folder is None else _place(stream, folder, per_pixel)
     moments = None if path is None else _read(path)
+    if peers is not None and not peers.all(moments is not None):  # a file system may show it to some of them only
+        moments = None
     if moments is None:
-        moments = _moments(stream, per_pixel)
-        if path is not None:
+        inputs, targets = stream_moments(stream, per_pixel=per_pixel)
+        moments = (inputs, targets) if peers is None else (peers.merged(inputs), peers.merged(targets))
+        if path is not None and (peers is None or peers.first):
             _keep(path, moments)
     names = stream.input_names, stream.target_names
-    inputs, targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
-    return inputs, targets
+    of_inputs, of_targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
+    return of_inputs, of_targets
+
+
+def keep_moments(stream: Described, folder: Path, moments: Sequence[Moments], *, per_pixel: bool = False) -> Path:
+    """Keep moments of inputs and targets that were computed elsewhere where `cached_normalizers` finds them."""
+    path = _place(stream, folder, per_pixel)
+    _write(path, moments)
+    return path
+
+
+def _place(stream: Described, folder: Path, per_pixel: bool) -> Path:
+    return folder / f"{PREFIX}{stream.content}{'-pixels' if per_pixel else ''}.json"
 
 
 def statistics_folder(data: Path) -> Path | None:
@@ -225,16 +293,21 @@ def statistics_folder(data: Path) -> Path | None:
 
 
 def _keep(path: Path, moments: Sequence[Moments]) -> None:
-    """Write statistics; of those in the folder the newest stay."""
-    entries = [{"count": m.count, "mean": m.mean.tolist(), "m2": m.m2.tolist()} for m in moments]
+    """Write statistics where that is possible; training goes on without."""
     try:
-        with replacing(path) as part:
-            part.write_text(json.dumps({"version": VERSION, "moments": entries}))
-        others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
-        for old in others[:-KEPT]:
-            old.unlink(missing_ok=True)
+        _write(path, moments)
     except (ResourceError, OSError) as error:
         warnings.warn(f"statistics are not kept for the next run: {error}")
+
+
+def _write(path: Path, moments: Sequence[Moments]) -> None:
+    """Write statistics; of those in the folder the newest stay."""
+    entries = [{"seen": m.seen, **{name: getattr(m, name).tolist() for name in TENSORS}} for m in moments]
+    with replacing(path) as part:
+        part.write_text(json.dumps({"version": VERSION, "moments": entries}))
+    others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
+    for old in others[:-KEPT]:
+        old.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Moments, Moments] | None:
@@ -250,7 +323,8 @@ def _read(path: Path) -> tuple[Moments, Moments] | None:
 
 
 def _moments_of(entry: dict[str, Any]) -> Moments:
-    mean, m2 = (torch.tensor(entry[name], dtype=torch.float64) for name in ("mean", "m2"))
-    if mean.shape != m2.shape or mean.ndim == 0 or not isinstance(entry["count"], int) or entry["count"] < 1:
+    count, mean, m2 = (torch.tensor(entry[name], dtype=torch.float64) for name in TENSORS)
+    alike = count.shape == mean.shape == m2.shape and mean.ndim > 0
+    if not alike or not isinstance(entry["seen"], int) or entry["seen"] < 1:
         raise ValueError("not moments")
-    return Moments(entry["count"], mean, m2)
+    return Moments(entry["seen"], count, mean, m2)

@@ -41,3 +41,29 @@ def test_the_three_lines_of_the_readme_are_those_of_the_example() -> None:
     readme, example = (ROOT / "README.md").read_text(), (ROOT / "examples" / "own_model_own_loop.py").read_text()
     assert len(marked(readme)) == 3
     assert marked(readme) == marked(example)
+
+
+def test_workers_on_slurm_are_jobs_with_the_given_facts(tmp_path: Path) -> None:
+    """The job script that dask-jobqueue makes; a Slurm runs it in tests/cluster."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+    code += "from dask_on_slurm import read_options, slurm_cluster\n"
+    code += "options = read_options(['--slurm', '--interface', 'lo', '--account', 'p01', '--partition', 'cpu'])\n"
+    code += "with slurm_cluster(options, Path('logs')) as found: print(found.scheduler_address, found.job_script())"
+    pytest.importorskip("dask_jobqueue")
+    command = [sys.executable, "-c", code, str(ROOT / "examples")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tcp://127.0.0.1:")
+    for line in ("#SBATCH -A p01", "#SBATCH -p cpu", "#SBATCH -t 00:30:00", "export OMP_NUM_THREADS=1"):
+        assert line in done.stdout.splitlines()
+    worker = done.stdout.strip().splitlines()[-1]
+    assert "--nthreads 1" in worker
+    assert "--interface lo" in worker
+    assert "--no-dashboard" in worker
+
+
+def test_workers_on_slurm_need_an_interface() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "dask_on_slurm.py"), "--slurm"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("error: --slurm needs --interface: the scheduler listens there alone")

@@ -6,6 +6,9 @@ import fcntl
 import io
 import os
 import re
+import shutil
+import signal
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,12 +19,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from distributed import Client
 
 from surrogate.checks import ConfigError, NumericalError, ResourceError
 from surrogate.config import digest
 from surrogate.data.store import Manifest, read_manifest, verify
 from surrogate.executors import _client, dask_executor
-from surrogate.generate import Recipe, generate, load_recipe, simulate_members
+from surrogate.generate import PROGRESS, Recipe, generate, is_made, load_recipe, simulate_members
 from surrogate.simulate import EQUATIONS, Grid, Numerics, Stepper
 from surrogate.simulate.progress import Watch
 
@@ -245,6 +249,44 @@ def test_local_workers_outlive_a_pause_and_keep_freed_memory() -> None:
         assert client.cluster.scheduler.worker_ttl is None
         told = client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_")
         assert [int(value) for value in told.values()] == [2**28]
+
+
+def kill_a_busy_worker(client: Client) -> None:
+    pids = client.run(os.getpid)
+    end = time.monotonic() + 60
+    while not (busy := [address for address, tasks in client.processing().items() if tasks]):
+        assert time.monotonic() < end, "no worker has anything to do"
+    os.kill(pids[busy[0]], signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_task_alone(tmp_path: Path) -> None:
+    """What was noted before it died is left as it is; its task runs again, and the files are those of one process."""
+    kept: dict[Path, int] = {}
+    recipe = small("sizes.tiny.simulations=40", "sizes.tiny.shard=2")
+
+    def watch(done: int, _total: int) -> None:
+        if done >= 8 and not kept:
+            noted = read_manifest(tmp_path / "killed", PROGRESS).shards
+            kept.update({path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / s.file for s in noted)})
+            kill_a_busy_worker(client)
+
+    with _client(2, None) as client:
+        killed = generate(recipe, "tiny", tmp_path / "killed", progress=watch, executor=client.get_executor())
+    assert kept
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert checksums(killed) == checksums(generate(recipe, "tiny", tmp_path / "calm"))
+    assert not list(killed.rglob("*.part"))
+
+
+def test_data_are_known_to_be_made_without_being_read(made: Path, tmp_path: Path) -> None:
+    assert is_made(small(), "tiny", made)
+    assert not is_made(small("sizes.tiny.simulations=12"), "tiny", made)
+    assert not is_made(small(), "tiny", tmp_path / "absent")
+    copy = shutil.copytree(made, tmp_path / "copy")
+    shard = next(copy.glob("*.h5"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert not is_made(small(), "tiny", copy)
 
 
 def test_cluster_messages() -> None:

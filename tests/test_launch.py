@@ -53,7 +53,8 @@ def launched(rank: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes],
     """A launch of two ranks that are ready, and their process ids."""
     command = [sys.executable, "-m", "surrogate", "launch", sys.executable, "-c", AGENT, rank]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
-    process = subprocess.Popen(command, cwd=folder, env={**environment, "PYTHONPATH": str(ROOT)})
+    environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary(folder))}
+    process = subprocess.Popen(command, cwd=folder, env=environment)
     try:
         notes = [folder / f"ready-{number}" for number in range(2)]
         wait(lambda: all(note.exists() and note.read_text() for note in notes))
@@ -61,6 +62,17 @@ def launched(rank: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes],
     finally:
         process.kill()
         process.wait()
+
+
+def temporary(folder: Path) -> Path:
+    """The temporary folder of a test's launches, which each of them leaves empty."""
+    place = folder / "tmp"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+def left_behind(folder: Path) -> list[Path]:
+    return sorted(temporary(folder).iterdir())
 
 
 def wait(condition, seconds: float = 120) -> None:
@@ -77,8 +89,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def child_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+def children_of(pid: int) -> list[int]:
+    """The agent and the guard of a launch."""
+    guard, agent = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [agent, guard]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
@@ -87,21 +101,23 @@ def test_one_signal_stops_every_rank_and_ends_with_75(number: signal.Signals, tm
         process.send_signal(number)
         assert process.wait(120) == 75
         assert not any(map(alive, ranks))
+        assert not left_behind(tmp_path)
 
 
 def test_a_signal_to_every_process_as_slurm_sends_it_is_one_request(tmp_path: Path) -> None:
     with launched(RANK, tmp_path) as (process, ranks):
-        agent = child_of(process.pid)
+        agent, guard = children_of(process.pid)
         process.send_signal(signal.SIGSTOP)  # the others have it first
-        for pid in [agent, *ranks]:
+        for pid in [agent, guard, *ranks]:
             os.kill(pid, signal.SIGUSR1)
             os.kill(pid, signal.SIGTERM)
         time.sleep(0.1)
-        assert all(map(alive, [agent, *ranks]))
+        assert all(map(alive, [agent, guard, *ranks]))
         process.send_signal(signal.SIGUSR1)
         process.send_signal(signal.SIGCONT)
         assert process.wait(120) == 75
-        assert not any(map(alive, [agent, *ranks]))
+        assert not any(map(alive, [agent, guard, *ranks]))
+        assert not left_behind(tmp_path)
 
 
 def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
@@ -112,31 +128,68 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 128 + signal.SIGTERM
         assert not any(map(alive, ranks))
+        assert not left_behind(tmp_path)
 
 
 def test_nothing_goes_on_when_the_agent_is_killed(tmp_path: Path) -> None:
     with launched(RANK, tmp_path) as (process, ranks):
-        os.kill(child_of(process.pid), signal.SIGKILL)
+        agent, _ = children_of(process.pid)
+        os.kill(agent, signal.SIGKILL)
         assert process.wait(120) == 128 + signal.SIGKILL
         assert not any(map(alive, ranks))
+        assert not left_behind(tmp_path)
 
 
-def test_the_agent_ends_when_the_launch_is_killed(tmp_path: Path) -> None:
-    with launched(RANK, tmp_path) as (process, ranks):
-        agent = child_of(process.pid)
+@pytest.mark.parametrize("rank", [RANK, DEAF])
+def test_nothing_stays_when_the_launch_is_killed(rank: str, tmp_path: Path) -> None:
+    with launched(rank, tmp_path) as (process, ranks):
+        below = [*children_of(process.pid), *ranks]
+        assert left_behind(tmp_path)
         process.kill()
-        wait(lambda: not any(map(alive, [agent, *ranks])))
+        wait(lambda: not any(map(alive, below)))
+        assert not left_behind(tmp_path)
+
+
+def test_the_next_launch_removes_what_a_killed_one_and_its_guard_left(tmp_path: Path) -> None:
+    with launched(RANK, tmp_path) as (process, ranks):
+        for pid in [process.pid, *children_of(process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        assert process.wait(120) == -signal.SIGKILL
+        assert all(map(alive, ranks))
+        assert left_behind(tmp_path)
+    assert run_launch(tmp_path, sys.executable, "-c", "").returncode == 0
+    assert not any(map(alive, ranks))
+    assert not left_behind(tmp_path)
+
+
+def test_a_launch_leaves_the_folders_of_others_alone(tmp_path: Path) -> None:
+    foreign = temporary(tmp_path) / "surrogate-launch-elsewhere-abc"
+    foreign.mkdir()
+    with launched(RANK, tmp_path) as (process, ranks):
+        before = left_behind(tmp_path)
+        assert run_launch(tmp_path, sys.executable, "-c", "").returncode == 0
+        assert left_behind(tmp_path) == before
+        assert all(map(alive, ranks))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 75
+    assert left_behind(tmp_path) == [foreign]
+
+
+def run_launch(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary(folder))}
+    start = [sys.executable, "-m", "surrogate", "launch", *command]
+    return subprocess.run(start, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("code", [0, 4])
-def test_the_exit_code_of_the_command_is_kept(code: int) -> None:
-    command = [sys.executable, "-m", "surrogate", "launch", sys.executable, "-c", f"raise SystemExit({code})"]
-    assert subprocess.run(command, cwd=ROOT).returncode == code
+def test_the_exit_code_of_the_command_is_kept(code: int, tmp_path: Path) -> None:
+    assert run_launch(tmp_path, sys.executable, "-c", f"raise SystemExit({code})").returncode == code
+    assert not left_behind(tmp_path)
 
 
-def test_an_absent_command_is_one_line() -> None:
-    command = [sys.executable, "-m", "surrogate", "launch", "torchrunn"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_an_absent_command_is_one_line(tmp_path: Path) -> None:
+    done = run_launch(tmp_path, "torchrunn")
+    assert not left_behind(tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "cannot start torchrunn" in done.stderr

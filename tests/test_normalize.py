@@ -1,6 +1,7 @@
 """Moments merge exactly; normalisation is inverted."""
 
 import errno
+import warnings
 
 import numpy as np
 import pytest
@@ -28,10 +29,46 @@ def test_merged_moments_are_those_of_all_values(sizes, mean, scale):
     for part in parts[1:]:
         merged = merged + Moments.of(part)
     values = torch.cat(parts).transpose(0, 1).flatten(1).numpy()
-    assert merged.count == values.shape[1]
-    if merged.count:
+    assert merged.seen == values.shape[1]
+    assert (merged.count == values.shape[1]).all()
+    if merged.seen:
         np.testing.assert_allclose(merged.mean, values.mean(1), rtol=1e-10, atol=1e-10 * scale)
         np.testing.assert_allclose(merged.std, values.std(1), rtol=1e-8, atol=1e-10 * abs(mean))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.booleans(), st.floats(0, 1))
+def test_values_that_are_not_there_are_left_out_of_merged_moments(sizes, per_pixel, share):
+    generator = torch.Generator().manual_seed(sum(sizes))
+    parts = [5 + torch.randn(size, 2, 3, generator=generator, dtype=torch.float64) for size in sizes]
+    for part in parts:
+        part[torch.rand(part.shape, generator=generator) < share] = torch.nan
+    merged = Moments.of(parts[0], per_pixel=per_pixel)
+    for part in parts[1:]:
+        merged = merged + Moments.of(part, per_pixel=per_pixel)
+    values = torch.cat(parts).numpy()
+    axes = 0 if per_pixel else (0, 2)
+    count = np.isfinite(values).sum(axes)
+    np.testing.assert_array_equal(merged.count, count)
+    some = count > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy warns of means of nothing
+        mean, std = np.nanmean(values, axes), np.nanstd(values, axes)
+    np.testing.assert_allclose(merged.mean[some], mean[some], rtol=1e-10)
+    np.testing.assert_allclose(merged.std[some], std[some], rtol=1e-8, atol=1e-10)
+
+
+class Peers:
+    """This process and one with the same data, whose file system may not show the file of statistics yet."""
+
+    def __init__(self, first, sees):
+        self.first, self.sees = first, sees
+
+    def all(self, found):
+        return found and self.sees
+
+    def merged(self, moments):
+        return moments + moments
 
 
 def test_merging_is_independent_of_the_order():
@@ -169,3 +206,17 @@ def test_where_statistics_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert statistics_folder(tmp_path / "a.h5") == tmp_path / "cache" / "slim-surrogate"
+
+
+def test_of_several_processes_the_first_keeps_what_all_found_and_all_read_it_or_none(tmp_path):
+    data = Counted(torch.randn(12, 2, 3))
+    second = cached_normalizers(data, tmp_path, peers=Peers(first=False, sees=True))
+    assert not list(tmp_path.iterdir())
+    first = cached_normalizers(data, tmp_path, peers=Peers(first=True, sees=True))
+    assert len(list(tmp_path.iterdir())) == 1
+    assert same(first, second)
+    read = data.passes
+    assert same(first, cached_normalizers(data, tmp_path, peers=Peers(first=False, sees=True)))
+    assert data.passes == read
+    cached_normalizers(data, tmp_path, peers=Peers(first=False, sees=False))
+    assert data.passes == read + 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -330,6 +331,28 @@ def test_animations_have_a_frame_per_step_and_one_scale(tmp_path: Path, shape: t
             image.seek(index)
             frames.append(np.asarray(image.convert("RGB"), dtype=int))
     assert all((frames[0] != frame).any() for frame in frames[1:])
+
+
+def test_colours_of_an_animation_are_those_of_the_scale_in_every_frame(tmp_path: Path) -> None:
+    fields = xr.concat([comparison(6, 8) * (i + 1) for i in range(2)], "lead").assign_coords(lead=[0.0, 1.0])
+    plotting.save_animation(fields, tmp_path / "roll.gif")
+    shades = np.linspace(0, 1, 256)
+    scales = [255 * colormaps[name](shades)[:, :3] for name in (plotting.FIELD_COLOURS, plotting.ERROR_COLOURS)]
+    with Image.open(tmp_path / "roll.gif") as image:
+        for index in range(2):
+            image.seek(index)
+            pixels = np.unique(np.asarray(image.convert("RGB"), dtype=float).reshape(-1, 3), axis=0)
+            coloured = pixels[np.ptp(pixels, axis=1) > 60]
+            assert len(coloured) > 50
+            assert np.abs(coloured[:, None] - np.concatenate(scales)).max(-1).min(1).max() < 4
+
+
+def test_an_animation_is_drawn_on_a_given_figure(tmp_path: Path) -> None:
+    fields = xr.concat([comparison(6, 8)] * 2, "lead").assign_coords(lead=[0.0, 1.0])
+    figure = Figure(figsize=(6, 2), dpi=50, layout="constrained")
+    plotting.save_animation(fields, tmp_path / "roll.gif", figure=figure)
+    with Image.open(tmp_path / "roll.gif") as image:
+        assert image.size == (300, 100)
 
 
 def test_long_roll_outs_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

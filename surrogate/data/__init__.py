@@ -8,7 +8,7 @@ files changed; `settings` is the `data:` section.
 
 from surrogate.data.layouts import open_snapshots
 from surrogate.data.mapping import MappedVariable, Mapping
-from surrogate.data.missing import open_data
+from surrogate.data.missing import mask_missing, open_data
 from surrogate.data.settings import DataSettings, NamedGroup, SplitSettings, Window
 from surrogate.data.splits import split, split_ids
 from surrogate.data.streaming.stream import Stream
@@ -21,6 +21,7 @@ __all__ = [
     "SplitSettings",
     "Stream",
     "Window",
+    "mask_missing",
     "open_data",
     "open_snapshots",
     "split",

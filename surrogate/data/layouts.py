@@ -13,6 +13,7 @@ import xarray as xr
 
 from surrogate.checks import DataError
 from surrogate.data.formats.detect import Detection, detect
+from surrogate.data.formats.idx import idx_files, is_idx, pairs_of, read_pair
 from surrogate.data.formats.join import Part, join_parts
 from surrogate.data.formats.lazy import BLOCK_BYTES, assemble, block_shape
 from surrogate.data.formats.pdebench import read_pdebench
@@ -36,14 +37,15 @@ def open_snapshots(paths: Paths, layout: Layout | None = "auto", *, allow_extern
 
     Arguments:
         paths: A file, a folder, a glob or a list of files.
-        layout: `auto` or None recognises the layout of each file; `shards`, `netcdf`, `pdebench` or `the_well`
-            prescribes it; a `Mapping` declares the datasets and axes of any other file.
+        layout: `auto` or None recognises the layout of each file; `shards`, `netcdf`, `pdebench`, `the_well` or
+            `idx` prescribes it; a `Mapping` declares the datasets and axes of any other file.
         allow_external: Follow links and external storage that leave the folder of a file.
 
     Returns:
         Variables with dimensions `sample`, `time`, `channel`, then space by name, in dask chunks that follow the
         chunks of the file; parameters of PDEBench and The Well are coordinates on `sample`. Coordinate `origin`
-        (sample) says where a simulation came from, `group` its declared group or its split in The Well.
+        (sample) says where a simulation came from, `group` its declared group, its split in The Well, or what the names
+        of IDX files begin with.
 
     Raises:
         DataError: A file cannot be used, does not fit its declaration, or differs from the others.
@@ -51,6 +53,9 @@ def open_snapshots(paths: Paths, layout: Layout | None = "auto", *, allow_extern
     files = find_files(paths)
     names = _labels(files)
     parts: list[Part] = []
+    if layout == "idx" or (layout in (None, "auto") and all(map(is_idx, files))):
+        pairs = pairs_of(files)
+        return join_parts([Part(p.split, _with_sample(read_pair(p), p.split, p.split)) for p in pairs])
     for file in files:
         with open_file(file) as handle:
             parts += _read_parts(handle, names[file], layout, allow_external)
@@ -76,6 +81,7 @@ def find_files(paths: Paths) -> list[Path]:
         return [file for folder in splits for file in find_files(folder)]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+        files = files or idx_files(path)
         if not files:
             raise DataError(f"{path}: holds no HDF5 file ({', '.join(SUFFIXES)}); choose another folder or use a glob")
         return files

@@ -13,8 +13,8 @@ from surrogate.config import Settings
 __all__ = ["LAYOUTS", "LEADING", "Layout", "LayoutName", "MappedVariable", "Mapping", "in_order", "is_channel"]
 
 LEADING = ("sample", "time", "channel")  # the axes with a meaning; every other axis is space
-LAYOUTS = ("auto", "shards", "netcdf", "pdebench", "the_well")
-LayoutName = Literal["auto", "shards", "netcdf", "pdebench", "the_well"]
+LAYOUTS = ("auto", "shards", "netcdf", "pdebench", "the_well", "idx")
+LayoutName = Literal["auto", "shards", "netcdf", "pdebench", "the_well", "idx"]
 
 
 def is_channel(axis: object) -> bool:

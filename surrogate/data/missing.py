@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import dask
 import numpy as np
@@ -14,9 +14,9 @@ from surrogate.checks import DataError
 from surrogate.data.formats.ragged import present
 from surrogate.data.layouts import open_snapshots
 from surrogate.data.settings import DataSettings
-from surrogate.data.streaming.columns import pick
+from surrogate.data.streaming.columns import MASKED, pick
 
-__all__ = ["VALID", "drop_incomplete", "fill_missing", "open_data"]
+__all__ = ["VALID", "drop_incomplete", "mask_missing", "open_data"]
 
 VALID = "_valid"  # ending of the variable that tells where values were finite
 SHOWN = 5
@@ -29,14 +29,10 @@ def open_data(settings: DataSettings) -> xr.Dataset:
         DataError: The files cannot be used, or nothing finite is left.
     """
     ds = open_snapshots(settings.path, settings.layout)
-    names = [name for name in dict.fromkeys([*settings.inputs, *settings.targets]) if not _made_here(ds, name)]
+    names = list(dict.fromkeys([*settings.inputs, *settings.targets]))
     if settings.nonfinite == "drop":
         return drop_incomplete(ds, names)
-    return fill_missing(ds, names) if settings.nonfinite == "mask" else ds
-
-
-def _made_here(ds: xr.Dataset, name: str) -> bool:
-    return name not in ds.variables and name.endswith(VALID) and name.removesuffix(VALID) in ds.variables
+    return mask_missing(ds, names) if settings.nonfinite == "mask" else ds
 
 
 def _finite(ds: xr.Dataset, array: xr.DataArray) -> xr.DataArray:
@@ -76,34 +72,22 @@ def drop_incomplete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
     return ds.isel(sample=np.flatnonzero(keep)) if len(lost) else ds
 
 
-def fill_missing(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
-    """Values that are not finite replaced, lazily, by the mean of their variable's finite ones.
+def mask_missing(ds: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
+    """Values that are not finite marked, lazily, as values that are not there.
 
-    Where a variable has such values, `<name>_valid` tells where not: 1 for a value of the file, 0 for a replaced one.
+    A stream hands them out as NaN. Statistics leave them out; among the inputs of a network they become the mean of the
+    training data, among its targets they count for nothing. `<name>_valid` is 1 where a variable has a value, 0
+    elsewhere, for networks that are to know.
 
-    Raises:
-        DataError: A variable has no finite value.
+    Arguments:
+        ds: The data.
+        names: Variables to mark; those the data do not have are left to whoever asks for them.
     """
-    arrays = {name: pick(ds, name) for name in names}
-    finite = {name: _finite(ds, array) for name, array in arrays.items()}
-    for name, array in arrays.items():
-        whole, count, total = _sums(array, finite[name])
-        if whole:
-            continue
-        if count == 0:
-            raise DataError(f"variable '{name}' has no finite value; leave it out")
-        filled = array.where(finite[name], total / count).astype(array.dtype).assign_attrs(array.attrs)
-        warnings.warn(
-            f"'{name}' holds values that are NaN or Inf: they become {total / count:g}, its mean; '{name}{VALID}' "
-            "tells where"
-        )
-        ds = ds.assign({name: filled, f"{name}{VALID}": finite[name].astype(np.float32)})
+    for name in names:
+        if name in ds.variables:
+            array = pick(ds, name)
+            there = _finite(ds, array)
+            ds = ds.assign({f"{name}{VALID}": there.astype(np.float32)})
+            if array.dtype.kind == "f":
+                ds = ds.assign({name: array.where(there).assign_attrs(array.attrs | {MASKED: 1})})
     return ds
-
-
-def _sums(array: xr.DataArray, finite: xr.DataArray) -> tuple[bool, int, float]:
-    """Whether all values are finite, or absent; number and sum of the finite ones."""
-    real = xr.apply_ufunc(np.isfinite, array, dask="allowed")
-    parts = [finite.all().data, real.sum().data, array.where(real, 0).sum(dtype="f8").data]
-    whole, count, total = dask.compute(*parts, scheduler=threaded.get)
-    return bool(whole), int(count), float(total)

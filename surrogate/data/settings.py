@@ -76,16 +76,17 @@ class DataSettings(Settings):
 
     Arguments:
         path: File, folder or glob.
-        layout: Name of a layout (`auto`, `shards`, `netcdf`, `pdebench`, `the_well`) or a declared mapping; None is
-            `auto`.
+        layout: Name of a layout (`auto`, `shards`, `netcdf`, `pdebench`, `the_well`, `idx`) or a declared mapping; None
+            is `auto`.
         inputs: Names of the input variables: fields or parameters.
         targets: Names of the target variables.
         window: Steps of a sample; only where there is a time axis.
         split: Which simulations train, validate and test.
         by: Coordinate that names the simulation where several samples belong to one; None makes each its own.
-        normalize: Mean and deviation by which the network sees the data: of each `channel`, or of each `pixel`.
-        nonfinite: What NaN and Inf are: an `error`, a reason to `drop` their simulation, or values to `mask`, which
-            become the mean of their variable while `<name>_valid` tells where they were.
+        normalize: Mean and deviation by which the network sees the data: of each `channel`, of each `pixel`, or
+            `none`: it sees them in their own units.
+        nonfinite: What NaN and Inf are: an `error`, a reason to `drop` their simulation, or values to `mask`:
+            targets that count for nothing, inputs that become the mean, while `<name>_valid` tells where values are.
     """
 
     path: str = Field(min_length=1)
@@ -95,7 +96,7 @@ class DataSettings(Settings):
     window: Window | None = None
     split: SplitSettings = SplitSettings()
     by: str | None = None
-    normalize: Literal["channel", "pixel"] = "channel"
+    normalize: Literal["channel", "pixel", "none"] = "channel"
     nonfinite: Literal["error", "drop", "mask"] = "error"
 
     @model_validator(mode="after")

@@ -16,20 +16,29 @@ from surrogate.evaluation.rollout import (
     time_to_threshold,
     trajectories,
 )
+from surrogate.evaluation.rollout_summary import growth_table, lead_table, save_rollout
+from surrogate.evaluation.settings import EvaluationSettings
+from surrogate.evaluation.simulations import BASELINE, evaluate_simulations, rolled_out, typical
+from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.statistics import bootstrap_means, interval
+from surrogate.evaluation.stepping import Stepping, plan_stepping
 from surrogate.evaluation.summary import Row, save, save_dataset, save_uncertainty, summary, write_table
 from surrogate.evaluation.table import Labels
 from surrogate.evaluation.uncertainty import calibration, evaluate_uncertainty, merge_uncertainty
-from surrogate.evaluation.write import labels_of, write_evaluation
+from surrogate.evaluation.write import labels_of, write_evaluation, write_rollout
 
 __all__ = [
+    "BASELINE",
     "GRID_METRICS",
     "METRICS",
     "Comparison",
     "Compat",
     "ErrorMaps",
+    "EvaluationSettings",
     "Labels",
     "Row",
+    "SampleSource",
+    "Stepping",
     "Trajectories",
     "bootstrap_means",
     "calibration",
@@ -40,26 +49,34 @@ __all__ = [
     "error_growth",
     "evaluate",
     "evaluate_rollout",
+    "evaluate_simulations",
     "evaluate_uncertainty",
     "growth_factors",
+    "growth_table",
     "holm",
     "interval",
     "labels_of",
     "latent_space",
+    "lead_table",
     "mean_relative_l2",
     "merge",
     "merge_uncertainty",
     "pdebench_compat",
+    "plan_stepping",
     "principal_components",
     "relative_l2_of",
+    "rolled_out",
     "save",
     "save_dataset",
+    "save_rollout",
     "save_uncertainty",
     "select_examples",
     "summary",
     "time_to_threshold",
     "trajectories",
+    "typical",
     "well_compat",
     "write_evaluation",
+    "write_rollout",
     "write_table",
 ]

@@ -74,7 +74,7 @@ def well_compat(metrics: xr.Dataset) -> dict[str, float]:
     Source: The Well, the_well/benchmark/metrics/spatial.py.
     """
     square = metrics["rmse"] ** 2
-    nrmse = (square / (metrics["squared_target"] / metrics.attrs["points"] + WELL_EPSILON)) ** 0.5
+    nrmse = (square / (metrics["squared_target"] / metrics["scored_points"] + WELL_EPSILON)) ** 0.5
     vrmse = (square / (metrics["target_variance"] + WELL_EPSILON)) ** 0.5
     return {"nrmse": float(nrmse.mean()), "vrmse": float(vrmse.mean()), "vrmse_median": float(vrmse.median())}
 
@@ -87,6 +87,8 @@ def compat_table(metrics: xr.Dataset, *, batch_size: int = PDEBENCH_BATCH) -> li
     true["max_error"] = float(metrics["max_error"].max("sample").mean())
     batches = int(np.ceil(metrics.sizes["sample"] / batch_size))
     note = f"{batches} batches of {batch_size} added up and divided by {batches - 1}"
+    if batches == 1:
+        note = f"no number: one batch of at most {batch_size} is divided by zero there; see the mean"
     eps = "1e-7 added to what is divided by; constant and zero targets count"
     pdebench = pdebench_compat(metrics, batch_size=batch_size)
     return [Compat("pdebench", name, value, true[name], note) for name, value in pdebench.items()] + [

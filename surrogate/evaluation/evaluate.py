@@ -32,6 +32,7 @@ DESCRIPTIONS = {
     "squared_target": "sum over space of the squared target",
     "brmse": "root mean square error over the boundary cells",
     "target_variance": "variance of the target over space",
+    "scored_points": "number of grid points that have a target",
     "frmse": "root mean square Fourier coefficient of the error, by band of the wave number",
     "spectral_error": "power of the error, by band of the wave number",
     "spectral_target": "power of the target, by band of the wave number",
@@ -45,6 +46,7 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     maps: ErrorMaps | None = None,
+    also: Callable[[Batch, Tensor], None] | None = None,
     variables: Sequence[str],
     **labels: Any,
 ) -> xr.Dataset:
@@ -54,6 +56,7 @@ def evaluate(
         predict: Inputs (B, C, *S) to targets (B, M, *S), both in physical units.
         batches: The samples, in any order and any grouping; the result does not depend on it.
         maps: Errors per grid point, to which every batch is added.
+        also: Called with every batch and its checked prediction, in float64 on the host: what else one pass can tell.
         variables: Names of the M target variables.
         labels: `units`, `times`, `simulations`, `given` and `scored`, as `Labels` explains them.
 
@@ -77,6 +80,8 @@ def evaluate(
         size, shape = points(batch.targets), tuple(batch.targets.shape[2:])
         if maps is not None:
             maps.add(prediction.numpy(), batch.targets.detach().cpu().double().numpy())
+        if also is not None:
+            also(batch, prediction)
     dims, coords = _axes(shape, variables)
     result = grid(collect(parts), dims, coords)
     for name in dims:
@@ -102,7 +107,12 @@ def predict_batch(predict: Predict, batch: Batch, variables: Sequence[str]) -> T
         DataError: It has another shape than the targets, or the targets are not finite.
     """
     with torch.no_grad():
-        prediction = predict(batch.inputs).detach().to("cpu", torch.float64)
+        return checked_prediction(predict(batch.inputs), batch, variables)
+
+
+def checked_prediction(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> Tensor:
+    """A prediction in float64 on the host, refused as by `predict_batch`."""
+    prediction = prediction.detach().to("cpu", torch.float64)
     check_shape(prediction, batch, variables)
     refuse_non_finite_targets(batch, variables)
     remedy = "train longer, with a smaller learning rate, or on data that cover this case"
@@ -120,8 +130,9 @@ def check_shape(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> N
 
 
 def refuse_non_finite_targets(batch: Batch, variables: Sequence[str]) -> None:
-    """Refuse targets that are not finite, with their place."""
-    _refuse_non_finite(batch.targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
+    """Refuse targets that are not finite, with their place; of a masked batch they may be NaN."""
+    targets = batch.targets.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf) if batch.masked else batch.targets
+    _refuse_non_finite(targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
 
 
 def relative_l2_of(metrics: xr.Dataset, dims: Sequence[str]) -> xr.DataArray:
@@ -159,7 +170,8 @@ def _score(prediction: Tensor, batch: Batch) -> Columns:
     columns = {name: metric(prediction, targets).numpy() for name, metric in measures.items()}
     if targets.ndim > 2:
         edges = log_edges(targets.shape[2:])
-        spectra = (prediction - targets, targets, prediction)
+        whole = torch.where(targets.isnan(), torch.nan, prediction)  # a field with gaps has no spectrum
+        spectra = (prediction - targets, targets, whole)
         columns |= {name: band_power(f, edges).numpy() for name, f in zip(SPECTRA, spectra, strict=True)}
         columns["frmse"] = frmse(prediction, targets).numpy()
     return columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from surrogate.batch import Batch
 from surrogate.evaluation.evaluate import Predict
-from surrogate.evaluation.table import Labels, collect, grid
+from surrogate.evaluation.table import Columns, Labels, collect, grid
 
-__all__ = ["bottleneck", "latent_space", "principal_components"]
+__all__ = ["Codes", "bottleneck", "latent_space", "principal_components"]
 
 
 def bottleneck(network: nn.Module) -> nn.Linear | None:
@@ -43,6 +44,43 @@ def principal_components(codes: np.ndarray, *, count: int = 2) -> tuple[np.ndarr
     return (left * sizes * signs)[:, :count], shares[:count]
 
 
+class Codes:
+    """What a layer gives for every sample, caught while the network that holds it runs.
+
+    Arguments:
+        layer: Its output has shape (B, K).
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._caught: Tensor | None = None
+        self._rows: list[Columns] = []
+        self._handle = layer.register_forward_hook(self._catch)
+
+    def _catch(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._caught = output.detach()
+
+    def add(self, batch: Batch) -> None:
+        """Keep what the layer gave for a batch that the network has just seen."""
+        if self._caught is None:
+            raise ValueError("the layer has not run; run the network on the batch first")
+        codes = self._caught.double().cpu().numpy().reshape(len(batch), -1)
+        self._rows.append({"latent": codes, "sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
+        self._caught = None
+
+    def close(self) -> None:
+        """Leave the layer alone."""
+        self._handle.remove()
+
+    def dataset(self, labels: Labels) -> xr.Dataset:
+        """Principal components of all codes, as `latent_space` returns them."""
+        columns = collect(self._rows)
+        size = columns["latent"].shape[1]
+        columns["latent"], shares = principal_components(columns["latent"])
+        coords = {"variable": list(labels.variables), "component": np.arange(1, len(shares) + 1)}
+        result = labels.put_on(grid(columns, {"latent": ("component",)}, coords))
+        return result.assign(explained=("component", shares)).assign_attrs(latent_size=size)
+
+
 def latent_space(predict: Predict, layer: nn.Module, batches: Iterable[Batch], labels: Labels) -> xr.Dataset:
     """Principal components of what a layer gives for every sample of a stream.
 
@@ -55,21 +93,12 @@ def latent_space(predict: Predict, layer: nn.Module, batches: Iterable[Batch], l
     Returns:
         `latent` with dimensions (sample, time, component), and `explained` (component,), the share of the variance.
     """
-    caught: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: caught.append(output.detach()))
-    rows = []
+    codes = Codes(layer)
     try:
         for batch in batches:
-            caught.clear()
             with torch.no_grad():
                 predict(batch.inputs)
-            codes = caught[-1].double().cpu().numpy().reshape(len(batch), -1)
-            rows.append({"latent": codes, "sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
+            codes.add(batch)
     finally:
-        handle.remove()
-    columns = collect(rows)
-    size = columns["latent"].shape[1]
-    columns["latent"], shares = principal_components(columns["latent"])
-    coords = {"variable": list(labels.variables), "component": np.arange(1, len(shares) + 1)}
-    result = labels.put_on(grid(columns, {"latent": ("component",)}, coords))
-    return result.assign(explained=("component", shares)).assign_attrs(latent_size=size)
+        codes.close()
+    return codes.dataset(labels)

@@ -17,7 +17,8 @@ Axis = np.ndarray | xr.DataArray
 class ErrorMaps:
     """Sums of e, |e| and e^2 over samples and times, e = p - q, with shape (M, *S) each; merging adds them.
 
-    They are added up in the order in which samples come, so another order or grouping agrees to rounding.
+    They are added up in the order in which samples come, so another order or grouping agrees to rounding. A target that
+    is NaN is none and counts nowhere.
     """
 
     def __init__(self) -> None:
@@ -26,8 +27,10 @@ class ErrorMaps:
 
     def add(self, prediction: np.ndarray, target: np.ndarray) -> None:
         """Add a batch of fields with shape (B, M, *S)."""
-        error = prediction - target
-        self._add(len(error), {"bias": error.sum(0), "mean": np.abs(error).sum(0), "square": (error**2).sum(0)})
+        there = ~np.isnan(target)
+        error = np.where(there, prediction - target, 0.0)
+        sums = {"bias": error.sum(0), "mean": np.abs(error).sum(0), "square": (error**2).sum(0), "there": there.sum(0)}
+        self._add(len(error), sums)
 
     def merge(self, other: ErrorMaps) -> None:
         """Add the sums of other samples."""
@@ -49,10 +52,11 @@ class ErrorMaps:
             raise DataError("error maps: no sample was added; evaluate with `maps=` first")
         space = space_of(self.sums["mean"].shape[1:], coordinates)
         dims = ("variable", *space)
+        count = np.where(self.sums["there"] > 0, self.sums["there"], np.nan)
         fields = {
-            "bias": self.sums["bias"] / self.count,
-            "mean_error": self.sums["mean"] / self.count,
-            "rms_error": np.sqrt(self.sums["square"] / self.count),
+            "bias": self.sums["bias"] / count,
+            "mean_error": self.sums["mean"] / count,
+            "rms_error": np.sqrt(self.sums["square"] / count),
         }
         coords = {**space, "variable": list(variables), "units": ("variable", list(units))}
         return xr.Dataset({name: (dims, field) for name, field in fields.items()}, coords, {"count": self.count})

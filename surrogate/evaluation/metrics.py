@@ -2,8 +2,9 @@
 
 Every function takes tensors with shape (B, M, *S) and returns float64 with shape (B, M). Sums over space come from
 numpy, which adds a row the same way however many rows there are: a sample's number does not depend on its batch.
-`squared_error`, `squared_target` and `points` are kept beside the metrics, so that errors over several times,
-variables or samples follow exactly.
+`squared_error`, `squared_target` and `scored_points` are kept beside the metrics, so that errors over several times,
+variables or samples follow exactly. Where a target is NaN there is none: the point is left out, of sums and of counts.
+A sample without any target has no metric.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "points",
     "relative_l2",
     "rmse",
+    "scored_points",
     "squared_error",
     "squared_target",
     "target_variance",
@@ -37,17 +39,22 @@ def points(target: Tensor) -> int:
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Sum over space of (p - q)^2."""
-    return _sum((_double(prediction) - _double(target)) ** 2)
+    return _where_any(_sum(_error(prediction, target) ** 2), target)
 
 
 def squared_target(prediction: Tensor, target: Tensor) -> Tensor:
     """Sum over space of q^2; zero marks a degenerate target, for which no relative error exists."""
-    return _sum(_double(target) ** 2)
+    return _where_any(_sum(_filled(target) ** 2), target)
+
+
+def scored_points(prediction: Tensor, target: Tensor) -> Tensor:
+    """Number of grid points that have a target."""
+    return _sum((~target.isnan()).double())
 
 
 def rmse(prediction: Tensor, target: Tensor) -> Tensor:
     """sqrt(mean (p - q)^2)."""
-    return (squared_error(prediction, target) / points(target)).sqrt()
+    return _mean(squared_error, prediction, target).sqrt()
 
 
 def nrmse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -55,7 +62,7 @@ def nrmse(prediction: Tensor, target: Tensor) -> Tensor:
 
     Source: Takamoto et al., PDEBench, 2022. For one sample, variable and time it equals the relative L2 error.
     """
-    return _ratio(rmse(prediction, target), (squared_target(prediction, target) / points(target)).sqrt())
+    return _ratio(rmse(prediction, target), _mean(squared_target, prediction, target).sqrt())
 
 
 def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
@@ -65,7 +72,7 @@ def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
 
 def max_error(prediction: Tensor, target: Tensor) -> Tensor:
     """max |p - q|."""
-    return _rows((_double(prediction) - _double(target)).abs()).amax(-1)
+    return _where_any(_rows(_error(prediction, target).abs()).amax(-1), target)
 
 
 def vrmse(prediction: Tensor, target: Tensor, *, epsilon: float = 0.0) -> Tensor:
@@ -80,10 +87,12 @@ def vrmse(prediction: Tensor, target: Tensor, *, epsilon: float = 0.0) -> Tensor
 
 def target_variance(prediction: Tensor, target: Tensor) -> Tensor:
     """Unbiased variance of q over space, exactly zero where q is constant; what VRMSE divides by."""
-    rows = _rows(_double(target))
-    centred = rows - _sum(rows)[..., None] / points(target)
-    constant = rows.amax(-1) == rows.amin(-1)  # rounding would leave a tiny variance
-    return torch.where(constant, 0.0, _sum(centred**2) / max(points(target) - 1, 1))
+    rows, count = _rows(_double(target)), scored_points(prediction, target)
+    mean = _sum(_filled(target)) / count.clamp_min(1)
+    deviations = (rows - mean[..., None]).nan_to_num(nan=0.0)
+    lowest, highest = (rows.nan_to_num(nan=end).aminmax(dim=-1) for end in (torch.inf, -torch.inf))
+    constant = lowest.min == highest.max  # rounding would leave a tiny variance
+    return torch.where(constant, 0.0, _where_any(_sum(deviations**2), target) / (count - 1).clamp_min(1))
 
 
 def brmse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -91,17 +100,17 @@ def brmse(prediction: Tensor, target: Tensor) -> Tensor:
 
     Source: Takamoto et al., PDEBench, 2022, whose code sums over faces, so that an edge of the grid counts twice.
     """
-    squares = _rows((_double(prediction) - _double(target)) ** 2)
+    squares = _rows(_error(prediction, target) ** 2)
     inner = torch.zeros(target.shape[2:], dtype=torch.bool)
     if inner.ndim:
         inner[(slice(1, -1),) * inner.ndim] = True
-    edge = squares[..., ~inner.reshape(-1)]
-    return (_sum(edge) / edge.shape[-1]).sqrt()
+    outer = ~inner.reshape(-1)
+    return _ratio(_sum(squares[..., outer]), _sum((~_rows(target)[..., outer].isnan()).double())).sqrt()
 
 
 def conserved_error(prediction: Tensor, target: Tensor) -> Tensor:
     """(sum p - sum q) / n over the n grid points; its root mean square over samples is the cRMSE of PDEBench."""
-    return _sum(_double(prediction) - _double(target)) / points(target)
+    return _ratio(_sum(_error(prediction, target)), scored_points(prediction, target))
 
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -116,11 +125,36 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 # These depend on where the points lie, or on the target alone.
-GRID_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"brmse": brmse, "target_variance": target_variance}
+GRID_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "brmse": brmse,
+    "target_variance": target_variance,
+    "scored_points": scored_points,
+}
 
 
 def _double(values: Tensor) -> Tensor:
     return values.detach().to("cpu", torch.float64)
+
+
+def _error(prediction: Tensor, target: Tensor) -> Tensor:
+    """p - q, zero where there is no target."""
+    q = _double(target)
+    return torch.where(q.isnan(), 0.0, _double(prediction) - q)
+
+
+def _filled(target: Tensor) -> Tensor:
+    q = _double(target)
+    return torch.where(q.isnan(), 0.0, q)
+
+
+def _where_any(values: Tensor, target: Tensor) -> Tensor:
+    """Values (B, M) of samples that have a target, NaN elsewhere."""
+    return torch.where(_rows(target).isnan().all(-1).cpu(), torch.nan, values)
+
+
+def _mean(total: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> Tensor:
+    """A sum over space divided by the number of its terms."""
+    return _ratio(total(prediction, target), scored_points(prediction, target))
 
 
 def _rows(values: Tensor) -> Tensor:

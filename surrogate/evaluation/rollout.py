@@ -24,6 +24,8 @@ __all__ = [
     "error_growth",
     "evaluate_rollout",
     "growth_factors",
+    "rollout_table",
+    "score_steps",
     "time_to_threshold",
     "trajectories",
 ]
@@ -114,18 +116,31 @@ def evaluate_rollout(
     parts: list[Columns] = []
     size = 0
     for start in starts:
-        parts.append(_score(_predict(rollout, start, variables), start))
+        prediction = _predict(rollout, start, variables)
+        columns, _ = score_steps(prediction, start.truth, torch.zeros(len(prediction), dtype=torch.bool))
+        parts.append(columns | {"sample": start.sample.cpu().numpy(), "step": start.time.cpu().numpy()})
         size = points(start.truth[:, 0])
-    dims = dict.fromkeys(METRICS, ("lead", "variable"))
     columns = collect(parts)
     leads = step * np.arange(1, columns["rmse"].shape[1] + 1)
-    units = getattr(labels.get("times"), "attrs", {}).get("units", "")
-    coords = {"variable": list(variables), "lead": ("lead", leads, {"long_name": "lead time", "units": units})}
-    result = Labels(variables, **labels).put_on(grid(columns, dims, coords))
-    for name in METRICS:
+    return rollout_table(columns, leads, Labels(variables, **labels)).assign_attrs(points=size)
+
+
+def rollout_table(columns: Columns, leads: np.ndarray, labels: Labels) -> xr.Dataset:
+    """Scores of `score_steps` over all leads, as `evaluate_rollout` returns them.
+
+    Arguments:
+        columns: Numbers with shape (rows, L, M), beside `sample` and `step` with shape (rows,).
+        leads: The L lead times, in the unit of `labels.times`.
+        labels: What the positions mean.
+    """
+    names = [name for name in columns if name not in ("sample", "step")]
+    units = getattr(labels.times, "attrs", {}).get("units", "")
+    coords = {"variable": list(labels.variables), "lead": ("lead", leads, {"long_name": "lead time", "units": units})}
+    result = labels.put_on(grid(columns, dict.fromkeys(names, ("lead", "variable")), coords))
+    for name in names:
         result[name].attrs["long_name"] = name.replace("_", " ")
     diverged = int(np.isinf(result["rmse"].values).any((2, 3)).sum())
-    return result.assign_attrs(points=size, diverged=diverged, lead_steps=len(leads))
+    return result.assign_attrs(diverged=diverged, lead_steps=len(leads))
 
 
 def growth_factors(metrics: xr.Dataset, *, metric: str = "relative_l2") -> xr.DataArray:
@@ -199,18 +214,25 @@ def _predict(rollout: Rollout, start: Trajectories, variables: Sequence[str]) ->
     return prediction
 
 
-def _score(prediction: Tensor, start: Trajectories) -> Columns:
-    truth = start.truth.to("cpu", torch.float64)
-    lost = ~torch.isfinite(prediction).flatten(2).all(-1)  # (B, L)
-    lost = lost.cumsum(1) > 0  # whatever follows a value that is not finite means nothing
-    clean = torch.where(lost.reshape(*lost.shape, *[1] * (truth.ndim - 2)), truth, prediction)
-    gone = lost[..., None].numpy()
+def score_steps(prediction: Tensor, truth: Tensor, lost: Tensor) -> tuple[Columns, Tensor]:
+    """Every metric of some successive steps with shape (B, k, M), and which roll-outs have diverged by their end.
+
+    Arguments:
+        prediction: With shape (B, k, M, *S).
+        truth: With shape (B, k, M, *S).
+        lost: Roll-outs that had diverged before the first of these steps, with shape (B,).
+    """
+    prediction, truth = prediction.to("cpu", torch.float64), truth.to("cpu", torch.float64)
+    now = ~torch.isfinite(prediction).flatten(2).all(-1)  # (B, k)
+    gone = lost[:, None] | (now.cumsum(1) > 0)  # whatever follows a value that is not finite means nothing
+    clean = torch.where(gone.reshape(*gone.shape, *[1] * (truth.ndim - 2)), truth, prediction)
+    over = gone[..., None].numpy()
     columns: Columns = {}
     for name, metric in METRICS.items():
         values = metric(clean.flatten(0, 1), truth.flatten(0, 1)).reshape(truth.shape[:3]).numpy()
         if name in DIVERGED:
-            values = np.where(gone & np.isfinite(values), np.inf, values)
+            values = np.where(over & np.isfinite(values), np.inf, values)
         elif name == "conserved_error":
-            values = np.where(gone, np.nan, values)
+            values = np.where(over, np.nan, values)
         columns[name] = values
-    return columns | {"sample": start.sample.cpu().numpy(), "step": start.time.cpu().numpy()}
+    return columns, gone[:, -1]

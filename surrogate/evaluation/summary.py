@@ -16,7 +16,7 @@ from surrogate.evaluation.metrics import GRID_METRICS, METRICS
 from surrogate.evaluation.statistics import interval
 from surrogate.files import replacing
 
-__all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_table"]
+__all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_csv", "write_table"]
 
 ALL = "all"
 PER_VARIABLE = ("nrmse", "rmse", "vrmse", "max_error", "brmse")
@@ -125,7 +125,7 @@ def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
     frame = flat.to_dataframe().reset_index()
     frame = frame[frame["squared_target"].notna()].assign(**stated)
     header = [*columns, *STATED]
-    _write_csv(folder / "metrics.csv", header, frame[header].itertuples(index=False))
+    write_csv(folder / "metrics.csv", header, frame[header].itertuples(index=False))
     write_table(folder / "summary.csv", rows, stated)
     write_table(folder / "compat.csv", compat_table(metrics), stated)
     return rows
@@ -176,7 +176,7 @@ def write_table(path: Path, rows: Sequence[Any], stated: Mapping[str, Any] | Non
     """
     stated = stated or {}
     names = [field.name for field in fields(rows[0])] if rows else []
-    _write_csv(path, [*names, *stated], ([*asdict(row).values(), *stated.values()] for row in rows))
+    write_csv(path, [*names, *stated], ([*asdict(row).values(), *stated.values()] for row in rows))
 
 
 def save_dataset(dataset: xr.Dataset, path: Path) -> None:
@@ -186,7 +186,7 @@ def save_dataset(dataset: xr.Dataset, path: Path) -> None:
         part.write_bytes(content)
 
 
-def _write_csv(path: Path, header: Sequence[Hashable], rows: Iterable[Iterable[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[Hashable], rows: Iterable[Iterable[Any]]) -> None:
     with replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

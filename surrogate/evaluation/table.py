@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from surrogate.checks import DataError
 __all__ = ["PAIR", "Columns", "Labels", "collect", "gather", "grid", "join_tables"]
 
 PAIR = ("sample", "time")
+MANY = 8  # steps that are listed one by one
 Columns = dict[str, np.ndarray]
 Axis = Sequence[Any] | np.ndarray | xr.DataArray
 
@@ -167,5 +169,8 @@ def _pick(labels: Axis | None, positions: np.ndarray) -> np.ndarray:
 
 
 def _steps(offsets: Sequence[int], present: int) -> str:
-    """Steps counted from the last one given, as in the names of a stream's channels."""
-    return ", ".join(f"t{offset - present:+d}" for offset in offsets) or "not stated"
+    """Steps counted from the last one given, as in the names of a stream's channels; many at one distance cut short."""
+    names = [f"t{offset - present:+d}" for offset in offsets]
+    if len(names) > MANY and len({b - a for a, b in itertools.pairwise(offsets)}) == 1:
+        names[2:-1] = ["…"]
+    return ", ".join(names) or "not stated"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.checks import DataError, NumericalError
-from surrogate.evaluation.evaluate import predict_batch
+from surrogate.evaluation.evaluate import checked_prediction
 from surrogate.evaluation.metrics import points
 from surrogate.evaluation.statistics import interval
 from surrogate.evaluation.table import Columns, Labels, collect, grid, join_tables
@@ -25,6 +25,7 @@ from surrogate.evaluation.table import Columns, Labels, collect, grid, join_tabl
 __all__ = [
     "LEVELS",
     "PIT_BINS",
+    "UncertaintyScores",
     "calibration",
     "coverage",
     "crps",
@@ -105,22 +106,56 @@ def evaluate_uncertainty(
         NumericalError: A prediction is not finite, or a standard deviation is not finite or negative.
         DataError: Shapes do not fit, a target is not finite, a sample comes twice, or there are none.
     """
-    parts: list[Columns] = []
-    size = 0
+    scores = UncertaintyScores(variables, levels)
     for batch in batches:
-        mean, std = _predict(predict, batch, variables)
-        parts.append(_score(mean, std, batch, levels))
-        size = points(batch.targets)
-    edges = np.linspace(0, 1, PIT_BINS + 1)
-    coords = {
-        "variable": list(variables),
-        "level": list(levels),
-        "pit_bin": ("pit_bin", (edges[:-1] + edges[1:]) / 2, {"long_name": "probability integral transform"}),
-    }
-    result = grid(collect(parts), {name: AXES.get(name, ("variable",)) for name in DESCRIPTIONS}, coords)
-    for name, text in DESCRIPTIONS.items():
-        result[name].attrs["long_name"] = text
-    return _count(Labels(variables, **labels).put_on(result).assign_attrs(points=size))
+        with torch.no_grad():
+            mean, std = predict(batch.inputs)
+        scores.add(batch, checked_prediction(mean, batch, variables), std)
+    return scores.dataset(Labels(variables, **labels))
+
+
+class UncertaintyScores:
+    """Scores of predicted standard deviations, batch by batch.
+
+    Arguments:
+        variables: Names of the M target variables.
+        levels: Probabilities of the central intervals.
+    """
+
+    def __init__(self, variables: Sequence[str], levels: Sequence[float] = LEVELS) -> None:
+        self.variables, self.levels = variables, levels
+        self._parts: list[Columns] = []
+        self._size = 0
+
+    def add(self, batch: Batch, prediction: Tensor, std: Tensor) -> None:
+        """Score a batch.
+
+        Arguments:
+            batch: The batch.
+            prediction: Its checked prediction, with shape (B, M, *S), in float64 on the host.
+            std: Predicted standard deviations, with the same shape.
+
+        Raises:
+            NumericalError: A standard deviation is not finite or negative.
+            DataError: The shapes differ.
+        """
+        spread = _checked(prediction, std, batch, self.variables)
+        self._parts.append(_score(_rows(prediction.numpy()), _rows(spread.numpy()), batch, self.levels))
+        self._size = points(batch.targets)
+
+    def dataset(self, labels: Labels) -> xr.Dataset:
+        """All scores, as `evaluate_uncertainty` returns them."""
+        edges = np.linspace(0, 1, PIT_BINS + 1)
+        coords = {
+            "variable": list(self.variables),
+            "level": list(self.levels),
+            "pit_bin": ("pit_bin", (edges[:-1] + edges[1:]) / 2, {"long_name": "probability integral transform"}),
+        }
+        dims = {name: AXES.get(name, ("variable",)) for name in DESCRIPTIONS}
+        result = grid(collect(self._parts), dims, coords)
+        for name, text in DESCRIPTIONS.items():
+            result[name].attrs["long_name"] = text
+        return _count(labels.put_on(result).assign_attrs(points=self._size))
 
 
 def merge_uncertainty(parts: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -160,13 +195,11 @@ def _standardized(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.n
     return (target - mean) / np.where(std > 0, std, 1.0)
 
 
-def _predict(predict: PredictWithStd, batch: Batch, variables: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    with torch.no_grad():
-        mean, std = predict(batch.inputs)
-    checked = predict_batch(lambda _: mean, batch, variables)
-    if std.shape != mean.shape:
+def _checked(prediction: Tensor, std: Tensor, batch: Batch, variables: Sequence[str]) -> Tensor:
+    """Standard deviations in float64 on the host."""
+    if std.shape != prediction.shape:
         raise DataError(
-            f"uncertainty: standard deviations of shape {tuple(std.shape)}, predictions {tuple(mean.shape)}"
+            f"uncertainty: standard deviations of shape {tuple(std.shape)}, predictions {tuple(prediction.shape)}"
         )
     spread = std.detach().to("cpu", torch.float64)
     bad = ~(torch.isfinite(spread) & (spread >= 0))
@@ -176,7 +209,7 @@ def _predict(predict: PredictWithStd, batch: Batch, variables: Sequence[str]) ->
             f"uncertainty: the standard deviation of '{variables[channel]}' is negative or not finite for sample "
             f"{int(batch.sample[row])} at step {int(batch.time[row])}; train with more regularisation"
         )
-    return _rows(checked.numpy()), _rows(spread.numpy())
+    return spread
 
 
 def _score(mean: np.ndarray, std: np.ndarray, batch: Batch, levels: Sequence[float]) -> Columns:

@@ -6,20 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
+from surrogate.batch import Batch
 from surrogate.data import Stream
 from surrogate.evaluation.evaluate import evaluate
 from surrogate.evaluation.examples import collect_examples, select_examples
-from surrogate.evaluation.latent import bottleneck, latent_space
+from surrogate.evaluation.latent import Codes, bottleneck
 from surrogate.evaluation.maps import ErrorMaps
+from surrogate.evaluation.rollout_summary import save_rollout
+from surrogate.evaluation.simulations import evaluate_simulations, rolled_out, typical
+from surrogate.evaluation.source import SampleSource
+from surrogate.evaluation.stepping import plan_stepping
 from surrogate.evaluation.summary import save, save_dataset, save_uncertainty
 from surrogate.evaluation.table import Labels
-from surrogate.evaluation.uncertainty import evaluate_uncertainty
+from surrogate.evaluation.uncertainty import UncertaintyScores
 from surrogate.models.surrogate import Surrogate
 
-__all__ = ["labels_of", "with_parameters", "write_evaluation"]
+__all__ = ["ROLLOUT_FILES", "labels_of", "with_parameters", "write_evaluation", "write_rollout"]
+
+ROLLOUT_FILES = ("rollout.nc", "rollout.csv", "rollout_summary.csv", "rollout_growth.csv", "rollout_example.nc")
 
 
 def labels_of(stream: Stream, dataset: xr.Dataset, *, by: str | None = None) -> Labels:
@@ -52,15 +60,49 @@ def with_parameters(metrics: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
     return metrics.assign_coords(found)
 
 
+class _Pass:
+    """One pass over a stream: every statistic that needs all samples, from one prediction of each."""
+
+    def __init__(self, surrogate: Surrogate, labels: Labels) -> None:
+        self.surrogate, self.labels = surrogate, labels
+        self.device = next(surrogate.parameters()).device
+        self.maps = ErrorMaps()
+        self.scores = None if surrogate.posterior is None else UncertaintyScores(labels.variables)
+        layer = bottleneck(surrogate.network) if surrogate.settings.family == "autoencoder" else None
+        self.codes = None if layer is None else Codes(layer)
+        self._std = torch.empty(0)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        if self.scores is None:
+            return self.surrogate(inputs.to(self.device))
+        prediction, self._std = self.surrogate.predict_with_std(inputs.to(self.device))
+        return prediction
+
+    def also(self, batch: Batch, prediction: Tensor) -> None:
+        if self.scores is not None:
+            self.scores.add(batch, prediction, self._std)
+        if self.codes is not None:
+            self.codes.add(batch)
+
+    def run(self, stream: Stream) -> xr.Dataset:
+        """The metrics; the rest is kept here."""
+        try:
+            return evaluate(self.predict, stream, maps=self.maps, also=self.also, **vars(self.labels))
+        finally:
+            if self.codes is not None:
+                self.codes.close()
+
+
 def write_evaluation(
-    surrogate: Surrogate, stream: Stream, dataset: xr.Dataset, folder: Path, *, labels: Labels, facts: dict[str, Any]
+    surrogate: Surrogate, source: SampleSource, folder: Path, *, labels: Labels, facts: dict[str, Any]
 ) -> xr.Dataset:
     """Score a surrogate on a stream and write metrics, examples, error maps, and what else the model offers.
 
+    The stream is read once; the examples are chosen from the metrics and read alone.
+
     Arguments:
         surrogate: The model, on its device.
-        stream: The samples, in the order of the data.
-        dataset: What the stream reads.
+        source: The samples.
         folder: Where the files go.
         labels: What the positions of the stream mean.
         facts: Written beside the metrics: the split, whether training had ended.
@@ -68,22 +110,58 @@ def write_evaluation(
     Returns:
         The metrics.
     """
-    device = next(surrogate.parameters()).device
-
-    def predict(inputs: Tensor) -> Tensor:
-        return surrogate(inputs.to(device))
-
-    maps, options = ErrorMaps(), vars(labels)
-    metrics = with_parameters(evaluate(predict, stream, maps=maps, **options), dataset).assign_attrs(facts)
-    coordinates = {name: dataset[name] for name in stream.spatial_dims}
-    examples = collect_examples(predict, stream, select_examples(metrics), coordinates=coordinates)
+    found = _Pass(surrogate, labels)
+    metrics = with_parameters(found.run(source.stream), source.dataset).assign_attrs(facts)
+    coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
+    picks = select_examples(metrics)
+    pairs = zip(picks["sample"].values.tolist(), picks["step"].values.tolist(), strict=True)
+    chosen = (source.windows([sample], step)[0] for sample, step in pairs)
+    examples = collect_examples(lambda x: surrogate(x.to(found.device)), chosen, picks, coordinates=coordinates)
     save(metrics, folder)
     save_dataset(examples, folder / "examples.nc")
-    save_dataset(maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates), folder / "maps.nc")
-    if surrogate.posterior is not None:
-        scores = evaluate_uncertainty(lambda x: surrogate.predict_with_std(x.to(device)), stream, **options)
-        save_uncertainty(scores.assign_attrs(facts), folder)
-    layer = bottleneck(surrogate.network) if surrogate.settings.family == "autoencoder" else None
-    if layer is not None:
-        save_dataset(with_parameters(latent_space(predict, layer, stream, labels), dataset), folder / "latent.nc")
+    maps = found.maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates)
+    save_dataset(maps, folder / "maps.nc")
+    if found.scores is not None:
+        save_uncertainty(found.scores.dataset(labels).assign_attrs(facts), folder)
+    if found.codes is not None:
+        save_dataset(with_parameters(found.codes.dataset(labels), source.dataset), folder / "latent.nc")
     return metrics
+
+
+def write_rollout(
+    surrogate: Surrogate,
+    source: SampleSource,
+    folder: Path,
+    *,
+    labels: Labels,
+    facts: dict[str, Any],
+    steps: int | None = None,
+    threshold: float = 0.5,
+) -> xr.Dataset | None:
+    """Roll a time stepper out from the first step of every simulation and write its errors at every lead time.
+
+    Files of an earlier roll-out go where there is none any more.
+
+    Arguments:
+        surrogate: The model, on its device and in evaluation mode.
+        source: The simulations.
+        folder: Where the files go.
+        labels: What the positions of the stream mean.
+        facts: Written beside the scores.
+        steps: Most network steps; None takes as many as the data have, 0 none.
+        threshold: The relative L2 error up to which a roll-out counts as useful.
+
+    Returns:
+        The scores; None where the surrogate is no time stepper, or nothing was asked for.
+    """
+    stepping = plan_stepping(surrogate, source, steps=steps)
+    if stepping is None:
+        for name in ROLLOUT_FILES:
+            (folder / name).unlink(missing_ok=True)
+        return None
+    scores = with_parameters(evaluate_simulations(stepping, labels), source.dataset)
+    scores = scores.assign_attrs(facts | {"threshold": threshold})
+    save_rollout(scores, folder, threshold=threshold)
+    coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
+    save_dataset(rolled_out(stepping, typical(scores), scores, coordinates), folder / "rollout_example.nc")
+    return scores

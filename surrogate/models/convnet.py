@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from surrogate.models.heads import head_of
-from surrogate.models.layers import Coordinates, Padding, ResidualBlock, convolution
+from surrogate.models.layers import BoundaryPadding, Coordinates, Padding, ResidualBlock, convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 from surrogate.models.symmetry import Symmetry, symmetrized
@@ -79,7 +79,9 @@ def convnet(settings: ConvNetSettings, shapes: Shapes) -> Separable:
                 dropout=settings.dropout,
             )
         )
-    layers.append(nn.GELU())
-    head = conv(settings.width, shapes.outputs, settings.head_kernel, padding=settings.head_kernel // 2)
+    reach = settings.head_kernel // 2
+    padded = reach > 0 and settings.padding != "zeros"  # by a layer of the features: heads pad with zeros alone
+    layers += [nn.GELU(), *([BoundaryPadding(reach, settings.padding)] if padded else [])]
+    head = conv(settings.width, shapes.outputs, settings.head_kernel, padding=0 if padded else reach)
     features = symmetrized(nn.Sequential(*layers), settings.symmetry, shapes.grid)
     return Separable(features, head_of(head))

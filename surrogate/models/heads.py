@@ -38,7 +38,7 @@ __all__ = [
     "refuse_shape",
 ]
 
-BYTE_BUDGET = 2 * 2**20  # about what caches hold: faster than more
+BYTE_BUDGET = 4 * 2**20  # about what caches hold: faster than more
 
 
 class Head(nn.Module):

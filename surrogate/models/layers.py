@@ -12,6 +12,7 @@ from surrogate.checks import ConfigError
 
 __all__ = [
     "Activation",
+    "BoundaryPadding",
     "Coordinates",
     "Padding",
     "ResidualBlock",
@@ -83,6 +84,22 @@ class Coordinates(nn.Module):
     def forward(self, fields: Tensor) -> Tensor:
         points = grid_points(fields.shape[2:], fields)
         return torch.cat([fields, points.expand(fields.shape[0], *points.shape)], dim=1)
+
+
+class BoundaryPadding(nn.Module):
+    """Fields continued beyond the boundary: (B, C, *S) -> (B, C, *(S + 2 reach)).
+
+    Arguments:
+        reach: Points on every side.
+        mode: How, a `mode` of `torch.nn.functional.pad`.
+    """
+
+    def __init__(self, reach: int, mode: str) -> None:
+        super().__init__()
+        self.reach, self.mode = reach, mode
+
+    def forward(self, fields: Tensor) -> Tensor:
+        return nn.functional.pad(fields, [self.reach] * (2 * (fields.ndim - 2)), mode=self.mode)
 
 
 class ResidualBlock(nn.Module):

@@ -134,4 +134,5 @@ def pushed(surrogate: Surrogate, batch: Batch, steps: int, *, every: bool = Fals
         targets.transpose(0, 1).flatten(0, 1),
         batch.sample.repeat(steps),
         batch.time.repeat(steps),
+        batch.masked,
     )

@@ -38,6 +38,7 @@ class Signature(Settings):
         coordinates: Positions along every axis, where known.
         time_step: Time between neighbouring steps of the file, where it is one number.
         times: Times of the targets, where every sample has the same ones.
+        masked: Variables of which some values may not be there, NaN in their stead.
     """
 
     inputs: tuple[str, ...]
@@ -49,6 +50,7 @@ class Signature(Settings):
     coordinates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     time_step: float | None = None
     times: tuple[float, ...] | None = None
+    masked: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -72,6 +74,10 @@ class Signature(Settings):
     def variables(self, channels: Iterable[str]) -> list[str]:
         """Names of the variables of channels, in order, each once."""
         return list(dict.fromkeys(self.component_of(channel)[0] for channel in channels))
+
+    def may_miss(self, channels: Iterable[str]) -> list[bool]:
+        """Which channels may lack values."""
+        return [self.component_of(channel)[0] in self.masked for channel in channels]
 
     def refuse_other(self, data: Signature, *, inputs_only: bool = False) -> None:
         """Check that data fit; what one of the two does not know (units, coordinates, times) is not compared.

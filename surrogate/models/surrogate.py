@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,16 @@ DESCRIPTION_BYTES = 64 * 2**20
 class Surrogate(nn.Module):
     """y = inverse(network(normalize(x))), both sides in physical units.
 
+    Inputs of variables that the signature calls masked may be NaN; they become the mean of the training data.
+
     Arguments:
         settings: Settings of the network's family.
         signature: Names, units and grid of inputs and outputs.
         inputs: Normalisation of the inputs.
         targets: Normalisation of the targets.
     """
+
+    may_miss: Tensor | None  # input channels that may lack values; None where none does
 
     def __init__(self, settings: ModelSettings, signature: Signature, inputs: Normalizer, targets: Normalizer) -> None:
         super().__init__()
@@ -46,12 +49,14 @@ class Surrogate(nn.Module):
         self.network = build(settings, signature.shapes)
         self.inputs = inputs
         self.targets = targets
+        may_miss = signature.may_miss(signature.inputs)
+        self.register_buffer("may_miss", torch.tensor(may_miss) if any(may_miss) else None, persistent=False)
         self.posterior: Posterior | None
         self.register_module("posterior", None)  # of the head's weights; set when it has been fitted
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict targets with shape (B, M, *S) from inputs with shape (B, C, *input_grid)."""
-        return self.targets.inverse(self.network(self.inputs(inputs)))
+        return self.targets.inverse(self.network(self.normalized_inputs(inputs)))
 
     @torch.no_grad()
     def predict_with_std(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,13 +67,22 @@ class Surrogate(nn.Module):
         """
         if self.posterior is None:
             raise ConfigError("this surrogate has no uncertainty; train it with training.uncertainty: true")
-        z = self.network.features(self.inputs(inputs))
+        z = self.network.features(self.normalized_inputs(inputs))
         std = self.network.head.std(self.posterior, z).to(z.dtype)
         return self.targets.inverse(self.network.head(z)), self.targets.deviation(std)
 
+    def normalized_inputs(self, inputs: Tensor) -> Tensor:
+        """Inputs in the units in which the network is trained, the mean where they may and do lack a value."""
+        values = self.inputs(inputs)
+        if self.may_miss is None:
+            return values
+        missing = values.isnan() & self.may_miss.view(-1, *[1] * (values.ndim - 2))
+        return torch.where(missing, 0.0, values)
+
     def normalized(self, batch: Batch) -> Batch:
-        """The batch in the units in which the network is trained."""
-        return replace(batch, inputs=self.inputs(batch.inputs), targets=self.targets(batch.targets))
+        """The batch in the units in which the network is trained; targets that are not there stay NaN."""
+        inputs, targets = self.normalized_inputs(batch.inputs), self.targets(batch.targets)
+        return Batch(inputs, targets, batch.sample, batch.time, batch.masked)
 
     def save(self, folder: Path) -> None:
         """Write `surrogate.json` and `model.safetensors` into an existing folder."""

@@ -4,12 +4,13 @@ from surrogate.pipelines.run import (
     cases_of,
     evaluate_run,
     find_pipeline,
+    keep_case_statistics,
     load_surrogate,
     read_cases,
     run_pipeline,
     train_case,
-    write_starter,
 )
+from surrogate.pipelines.starter import write_starter
 from surrogate.pipelines.study import Spread, read_part, report_folders, run_file
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "cases_of",
     "evaluate_run",
     "find_pipeline",
+    "keep_case_statistics",
     "load_surrogate",
     "read_cases",
     "read_part",

@@ -213,7 +213,7 @@ class _Candidates:
         if surrogate.posterior is None:
             raise DataError(f"{case}: its surrogate has no posterior; remove the folder and resume")
         source = source_of_data(surrogate.signature, self.ensemble.candidates(left), batch_size=BATCH)
-        grams = [grams_of(surrogate.network, surrogate.inputs(inputs)) for _, inputs in source.batches()]
+        grams = [grams_of(surrogate.network, surrogate.normalized_inputs(inputs)) for _, inputs in source.batches()]
         return [left[position] for position in greedy_batch(torch.cat(grams), surrogate.posterior, self.loop.batch)]
 
     @property

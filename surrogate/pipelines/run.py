@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,21 @@ from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
-from surrogate.evaluation import labels_of, write_evaluation
-from surrogate.files import claim_output, replacing
+from surrogate.evaluation import SampleSource, labels_of, write_evaluation, write_rollout
+from surrogate.files import claim_output
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
 from surrogate.prediction import signature_of
 from surrogate.report import write_report
 from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
+from surrogate.training.statistics import keep_statistics
 
 __all__ = [
     "cases_of",
     "evaluate_run",
     "find_pipeline",
+    "keep_case_statistics",
     "load_surrogate",
     "read_cases",
     "report_runs",
@@ -35,14 +37,7 @@ __all__ = [
     "simulate",
     "train_case",
     "with_own_data",
-    "write_starter",
 ]
-
-STARTER = """\
-model: {family: convnet, width: 32, depth: 4}
-optimizer: {name: slimtrain, learning_rate: 1e-3}
-training: {epochs: 20, batch_size: 16, seed: 0, schedule: cosine}
-"""
 
 Say = Callable[[str], None]
 
@@ -65,19 +60,6 @@ def find_pipeline(name: str) -> Path:
     if name in known:
         return known[name]
     raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
-
-
-def write_starter(path: Path, name: str, data: str) -> None:
-    """Write a configuration to start from: the data section that `inspect` proposes, and plain settings of the rest.
-
-    Raises:
-        ConfigError: The file exists.
-    """
-    if path.exists():
-        raise ConfigError(f"{path} exists already; choose another name for --write-config")
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-") or "mine"
-    with replacing(path) as part:
-        part.write_text(f"name: {name}\n{data.rstrip()}\n{STARTER}", encoding="utf-8")
 
 
 def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> dict[str, Experiment]:
@@ -112,6 +94,12 @@ def train_case(
     staging: Path | None = None,
 ) -> Path:
     """Train one case of a configuration; `case` may be left out where there is only one."""
+    name, experiment = _one_case(path, overrides, case)
+    folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{name}")
+    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
+
+
+def _one_case(path: Path, overrides: list[str], case: str | None) -> tuple[str, Experiment]:
     experiments = read_cases(path, overrides)
     if case is None and len(experiments) > 1:
         raise ConfigError(
@@ -120,9 +108,14 @@ def train_case(
     name = case or next(iter(experiments))
     if name not in experiments:
         raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
-    experiment = experiments[name]
-    folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{case}")
-    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
+    return name, experiments[name]
+
+
+def keep_case_statistics(path: Path, overrides: list[str], case: str | None, executor: Executor | None) -> list[Path]:
+    """Keep the statistics of the training data of one case, or of every case with data of its own."""
+    experiments = read_cases(path, overrides) if case is None else dict([_one_case(path, overrides, case)])
+    own = {experiment.data.model_dump_json(): experiment for experiment in experiments.values()}
+    return [keep_statistics(experiment, executor) for experiment in own.values()]
 
 
 def run_pipeline(
@@ -158,10 +151,17 @@ def simulate(experiment: Experiment, output: Path, say: Say) -> None:
     generate(recipe, experiment.simulate.size, output, resume=True)
 
 
-def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
+def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: int | None = None) -> xr.Dataset:
     """Score the best checkpoint of a run on one part of the split and write the metrics beside it.
 
-    The test goes into `evaluation/`, which a report reads; another part into a folder of its own.
+    The test goes into `evaluation/`, which a report reads; another part into a folder of its own. A time stepper is
+    rolled out too.
+
+    Arguments:
+        folder: The run folder.
+        say: Called with a line for the user.
+        part: Part of the split.
+        rollout_steps: Network steps of the roll-outs; None is what the configuration says.
 
     Raises:
         ConfigError: The folder is no run, has no checkpoint yet, or its split has no such part.
@@ -177,17 +177,29 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test") -> xr.Dataset:
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
     stream = evaluation_stream(experiment, datasets[part])
     surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
-    metrics = write_evaluation(
-        surrogate,
-        stream,
-        datasets[part],
-        run.evaluation if part == "test" else folder / f"evaluation-{part}",
-        labels=labels_of(stream, datasets[part], by=experiment.data.by),
-        facts={"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
-    )
+    source = SampleSource(stream, datasets[part], experiment.data)
+    target = run.evaluation if part == "test" else folder / f"evaluation-{part}"
+    stated: dict[str, Any] = {
+        "labels": labels_of(stream, datasets[part], by=experiment.data.by),
+        "facts": {"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
+    }
+    metrics = write_evaluation(surrogate, source, target, **stated)
+    settings = experiment.evaluation
+    steps = settings.rollout_steps if rollout_steps is None else rollout_steps
+    rolled = write_rollout(surrogate, source, target, **stated, steps=steps, threshold=settings.threshold)
     unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
     say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
+    if rolled is not None:
+        say(f"{folder.name}: {_growth_in_words(rolled)}")
     return metrics
+
+
+def _growth_in_words(scores: xr.Dataset) -> str:
+    errors = scores["relative_l2"].mean("variable").median(("sample", "time")).values
+    return (
+        f"rolled out over {scores.attrs['steps']} steps from the first of {scores.sizes['sample']} simulations, "
+        f"median relative L2 {errors[0]:.4f} after one and {errors[-1]:.4f} at the end"
+    )
 
 
 def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]:

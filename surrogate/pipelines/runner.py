@@ -221,6 +221,7 @@ def _as_they_come(futures: dict[Future[list[Outcome]], Work], stopped: Callable[
     while left:
         done, left = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
         for future in done:
+            job = futures.pop(future)  # what dask still holds it computes again when the worker that did it dies
             error = future.exception()
-            yield from [note_failure(case, error) for case in futures[future].open] if error else future.result()
+            yield from [note_failure(case, error) for case in job.open] if error else future.result()
         stopped()

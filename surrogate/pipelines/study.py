@@ -20,7 +20,7 @@ from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.executors import dask_executor
 from surrogate.files import claim_output, locked, replacing
-from surrogate.generate import find_recipe, load_recipe
+from surrogate.generate import find_recipe, is_made, load_recipe
 from surrogate.pipelines.propose import plan_loops
 from surrogate.pipelines.run import report_runs, run_pipeline, simulate, with_own_data
 from surrogate.pipelines.runner import Job, Outcome, Work, run_jobs
@@ -126,13 +126,18 @@ def _run_study(
     claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None)
     own = [base for base in bases.values() if base.data.path == str(output / "data")]
     with locked(output, wait=True):  # of several parts that start together one simulates
-        if own:
+        if own and not _has_data(own[0], output / "data"):  # whole data are not read again by every part
             simulate(own[0], output / "data", say)
     study = _with_sizes(study, next(iter(bases.values())))
     experiments = _experiments(expand(study, methods, {name: _keys(base) for name, base in bases.items()}))
     _refuse_more_than_there_is(experiments)
     plan, jobs = _plan(study, bases, experiments, output, command)
     return _finish(source, plan, jobs, output, say, spread)
+
+
+def _has_data(experiment: Experiment, folder: Path) -> bool:
+    settings = experiment.simulate
+    return settings is not None and is_made(load_recipe(find_recipe(settings.recipe)), settings.size, folder)
 
 
 def _finish(source: Source, plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> Path | None:

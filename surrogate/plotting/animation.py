@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from surrogate.files import replacing
-from surrogate.plotting.canvas import label_of, new_figure
+from surrogate.plotting.canvas import ERROR_COLOURS, FIELD_COLOURS, label_of, new_figure
 from surrogate.plotting.fields import plot_comparison
 
 __all__ = ["save_animation"]
 
-FRAMES = 60  # more make a file that no report can hold
+FRAMES = 40  # more make a file that no report can hold
 FRAME_DPI = 72
+SHADES, GREYS = 112, 32  # of each colour map, and of letters and lines: 256 colours in all
 
 
-def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15) -> None:
+def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15, figure: Figure | None = None) -> None:
     """Write truth, prediction and error over lead time as a GIF that repeats; every frame has the same scales.
+
+    Predictions further from the truth's range than its width have the last colour of the scale.
 
     Arguments:
         fields: `truth` and `prediction` with dimensions (lead, *space), as for `plot_comparison` at one lead time;
-            more than 60 steps are thinned evenly, first and last kept.
+            more than 40 steps are thinned evenly, first and last kept.
         path: The GIF file.
         seconds: How long a frame stays.
+        figure: Where to draw the frames, empty; one of its own unless given.
 
     Raises:
         ResourceError: It cannot be written.
@@ -37,17 +42,22 @@ def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15) -> 
     fields = fields[["truth", "prediction"]].transpose("lead", ...).isel(lead=chosen)
     leading = [str(dim) for dim in fields["truth"].dims[1:-2]]
     fields = fields.isel({dim: fields.sizes[dim] // 2 for dim in leading}).drop_vars(leading, errors="ignore")
-    frames = [_picture(image) for image in _frames(fields)]
+    images = [Image.fromarray(pixels) for pixels in _frames(fields, figure)]
+    palette = _palette() if fields["truth"].ndim > 2 else images[-1].quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     with replacing(path) as part:
         frames[0].save(
             part, format="GIF", save_all=True, append_images=frames[1:], duration=int(1000 * seconds), loop=0
         )
 
 
-def _frames(fields: xr.Dataset) -> list[np.ndarray]:
+def _frames(fields: xr.Dataset, figure: Figure | None) -> list[np.ndarray]:
     """Pixels of every frame; the artists are made once and given new values."""
-    figure, axes = new_figure(1, 3, width=10.5, height=3.4)
-    figure.set_dpi(FRAME_DPI)
+    if figure is None:
+        figure, axes = new_figure(1, 3, width=10.5, height=3.4)
+        figure.set_dpi(FRAME_DPI)
+    else:
+        axes = figure.subplots(1, 3, squeeze=False)
     canvas = FigureCanvasAgg(figure)
     panels = plot_comparison(fields.isel(lead=0), ax=axes[0])
     error = fields["prediction"] - fields["truth"]
@@ -67,6 +77,10 @@ def _frames(fields: xr.Dataset) -> list[np.ndarray]:
 def _share_scales(panels: list[Axes], fields: xr.Dataset, largest: float) -> None:
     both = [fields["truth"], fields["prediction"]]
     low, high = min(float(f.min()) for f in both), max(float(f.max()) for f in both)
+    truth = float(fields["truth"].min()), float(fields["truth"].max())
+    span = truth[1] - truth[0]
+    if span > 0:  # a prediction that explodes would leave no colours for the truth
+        low, high = max(low, truth[0] - span), min(high, truth[1] + span)
     if high == low:
         high = low + 1.0
     margin = 0.05 * (high - low)
@@ -92,5 +106,11 @@ def _caption(lead: xr.DataArray) -> str:
     return f"{name} {float(lead):.3g} {unit.removesuffix(']')}".rstrip()
 
 
-def _picture(pixels: np.ndarray) -> Any:
-    return Image.fromarray(pixels).quantize(colors=128, method=Image.Quantize.MEDIANCUT)
+def _palette() -> Image.Image:
+    """The colours of both colour maps and of letters: the same for every frame, so that a colour means one value."""
+    shades = np.linspace(0, 1, SHADES)
+    maps = [colormaps[name](shades)[:, :3] for name in (FIELD_COLOURS, ERROR_COLOURS)]
+    greys = np.linspace(0, 1, GREYS)[:, None].repeat(3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((255 * np.concatenate([*maps, greys])).round().astype(np.uint8).ravel().tolist())
+    return palette

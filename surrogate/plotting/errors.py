@@ -100,8 +100,8 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
     there = ~np.isnan(values).all(0)
     result = np.full((3, values.shape[1]), np.nan)
     finite = np.where(np.isinf(values[:, there]), np.finfo(float).max, values[:, there])  # inf - inf is no number
-    result[:, there] = np.nanquantile(finite, [0.1, 0.5, 0.9], axis=0, method="nearest")
-    return np.where(result == np.finfo(float).max, np.nan, result)
+    result[:, there] = np.nanquantile(finite, [0.1, 0.5, 0.9], axis=0)
+    return np.where(result < np.sqrt(np.finfo(float).max), result, np.nan)
 
 
 def plot_error_against_parameter(errors: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:

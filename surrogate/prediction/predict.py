@@ -13,7 +13,7 @@ from torch import Tensor
 
 from surrogate import __version__
 from surrogate.checks import ConfigError, NumericalError
-from surrogate.data import open_snapshots
+from surrogate.data import mask_missing, open_snapshots
 from surrogate.data.hdf5.raw import Room
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import filling_shard
@@ -70,7 +70,7 @@ def predict(
         source = source_of_table(signature, Path(inputs), batch_size=batch_size)
     else:
         layout = layout.only(signature.variables(signature.inputs)) if isinstance(layout, Mapping) else layout
-        dataset = open_snapshots(inputs, layout)
+        dataset = mask_missing(open_snapshots(inputs, layout), signature.masked)
         source = source_of_data(signature, dataset, batch_size=batch_size, first_window=rollout_steps > 0)
     predict_into(surrogate, source, output, rollout_steps=rollout_steps, about=about, progress=progress)
     return output

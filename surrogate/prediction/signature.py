@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.data import Stream
-from surrogate.data.streaming.columns import Side, pick
+from surrogate.data.streaming.columns import MASKED, Side, pick
 from surrogate.models.signature import Signature, variable_and_step
 
 __all__ = ["signature_of"]
@@ -30,6 +30,7 @@ def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
         coordinates={axis: tuple(found) for axis in axes if (found := _positions(dataset, axis))},
         time_step=_time_step(stream, dataset),
         times=_times(stream, dataset),
+        masked=tuple(name for name in variables if MASKED in pick(dataset, name).attrs),
     )
 
 

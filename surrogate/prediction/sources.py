@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surrogate.checks import DataError, did_you_mean
 from surrogate.data import Stream, Window
+from surrogate.data.streaming.columns import MASKED
 from surrogate.models.signature import Signature, variable_and_step
 from surrogate.prediction.signature import signature_of
 
@@ -123,26 +124,29 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _variable(signature: Signature, table: pd.DataFrame, name: str, path: Path) -> xr.Variable:
     """One input of every row: a number, or a vector along the one axis of the inputs."""
-    axes = list(signature.input_grid.items())
+    axes, masked = list(signature.input_grid.items()), name in signature.masked
     dims: tuple[str, ...] = ("sample",)
     if name in table.columns or not axes:
-        values = _columns(table, [name], path)[:, 0]
+        values = _columns(table, [name], path, masked)[:, 0]
     elif len(axes) == 1:
         ((axis, length),) = axes
-        values, dims = _columns(table, [f"{name}.{index}" for index in range(length)], path), ("sample", axis)
+        columns = [f"{name}.{index}" for index in range(length)]
+        values, dims = _columns(table, columns, path, masked), ("sample", axis)
     else:
         raise DataError(f"{path}: input '{name}' is a field on the axes {', '.join(signature.input_grid)}, no column")
     units = {"units": signature.units[name]} if name in signature.units else {}
-    return xr.Variable(dims, values, units)
+    return xr.Variable(dims, values, units | ({MASKED: 1} if masked else {}))
 
 
-def _columns(table: pd.DataFrame, names: list[str], path: Path) -> np.ndarray:
+def _columns(table: pd.DataFrame, names: list[str], path: Path, masked: bool) -> np.ndarray:
+    """Numbers of some columns; of masked variables a cell may be empty."""
     for name in names:
         if name not in table.columns:
             raise DataError(f"{path}: no column '{name}'; {did_you_mean(name, map(str, table.columns))}")
     values = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
+    unusable = ~np.isfinite(values) & ~(table[names].isna().to_numpy() & masked)
+    if unusable.any():
+        row, column = np.argwhere(unusable)[0]
         raise DataError(
             f"{path}: column '{names[column]}', line {row + 2}: '{table[names[column]].iloc[row]}' is no finite number"
         )

@@ -18,10 +18,11 @@ from surrogate.plotting import (
     plot_pit,
     plot_reliability,
     plot_spectra,
+    save_animation,
 )
 from surrogate.report.figures import Picture, save_picture
 from surrogate.report.runs import Case
-from surrogate.report.words import number
+from surrogate.report.tables import number
 
 __all__ = ["draw_case"]
 
@@ -51,7 +52,34 @@ def draw_case(case: Case, position: int, folder: Path) -> list[Picture]:
     drawn = [
         save_picture(f, folder / f"{stem}_{name}.png", text) for name, (f, text) in figures.items() if f is not None
     ]
-    return _draw_examples(case, stem, folder) + drawn
+    return _draw_examples(case, stem, folder) + _draw_rollout(case, stem, folder) + drawn
+
+
+def _draw_rollout(case: Case, stem: str, folder: Path) -> list[Picture]:
+    """One roll-out in motion, a picture per variable; none without space."""
+    fields = case.rollout_example
+    if fields is None or fields["truth"].ndim < 3 or fields.sizes["lead"] < 2:
+        return []
+    pictures = []
+    for index, name in enumerate(map(str, fields["variable"].values)):
+        path = folder / f"{stem}_rollout{index + 1}.gif"
+        chosen = fields.isel(variable=index)
+        save_animation(_labelled(chosen, name, str(chosen["units"].item())), path)
+        pictures.append(Picture(path, _rollout_caption(name, fields)))
+    return pictures
+
+
+def _rollout_caption(name: str, fields: xr.Dataset) -> str:
+    place = [f"{axis} = {number(float(fields[axis]))}" for axis in fields.coords if _is_slice(fields, str(axis))]
+    where = f", slice at {', '.join(place)}" if place else ""
+    return (
+        f"Roll-out of {name}{where}: simulation {fields.attrs['simulation']}, that with the median error, from its "
+        f"first step; steps given {fields.attrs['steps_given']}."
+    )
+
+
+def _is_slice(fields: xr.Dataset, axis: str) -> bool:
+    return fields[axis].ndim == 0 and axis not in ("variable", "units")
 
 
 def _draw_examples(case: Case, stem: str, folder: Path) -> list[Picture]:
@@ -88,6 +116,9 @@ def _maps(case: Case) -> Figure | None:
 def _spectra(case: Case) -> Figure | None:
     metrics = case.metrics
     if "spectral_error" not in metrics or metrics.sizes["wave_number"] < 3:
+        return None
+    metrics = metrics.isel(variable=metrics["spectral_error"].notnull().any(("sample", "time", "wave_number")).values)
+    if not metrics.sizes["variable"]:
         return None
     shown = _shown(metrics)
     figure, axes = new_figure(1, len(shown), width=max(5.4, 3.6 * len(shown)))

@@ -10,13 +10,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from surrogate.evaluation import mean_relative_l2
+from surrogate.evaluation import BASELINE, mean_relative_l2
 from surrogate.plotting import (
     new_figure,
     plot_damping,
     plot_effective_dof,
     plot_error_against_parameter,
     plot_error_histogram,
+    plot_error_over_lead,
     plot_error_over_time,
     plot_intervals,
     plot_running_sum,
@@ -32,6 +33,8 @@ CAPTIONS = {
     "intervals": "Mean relative L2 error with its 90 % bootstrap interval over simulations.",
     "error_over_time": "Relative L2 error against the time of the first step given: median over samples, "
     "band from 10 to 90 %.",
+    "error_over_lead": "Relative L2 error of roll-outs from the first step of each simulation against lead time, mean "
+    "over variables: median over simulations, band from 10 to 90 %. Persistence keeps the last state given.",
     "error_histogram": "Relative L2 error of every sample.",
     "training": "Loss per epoch. The training loss is an average over the epoch, while the model still changes.",
     "damping": "Damping λ that slimTrain chose, at each logged step; linear about zero, logarithmic beyond.",
@@ -46,7 +49,7 @@ class Picture:
     """A figure on disk.
 
     Arguments:
-        path: The PNG file.
+        path: The PNG or GIF file.
         caption: What it shows.
     """
 
@@ -59,6 +62,7 @@ def draw_comparison(cases: Sequence[Case], folder: Path) -> list[Picture]:
     figures = {
         "intervals": _intervals(cases),
         "error_over_time": _over_time(cases),
+        "error_over_lead": _over_lead(cases),
         "error_histogram": _histogram(cases),
         "training": _training(cases),
         "damping": _steps(cases, "damping"),
@@ -97,6 +101,22 @@ def _over_time(cases: Sequence[Case]) -> Figure | None:
         return None
     figure, axes = new_figure()
     plot_error_over_time({name: _named(error) for name, error in errors.items()}, ax=axes[0, 0])
+    return figure
+
+
+def _over_lead(cases: Sequence[Case]) -> Figure | None:
+    rolled = {case.name: case.rollout for case in cases if case.rollout is not None}
+    errors = {name: scores["relative_l2"].mean("variable") for name, scores in rolled.items()}
+    errors = {name: error for name, error in errors.items() if error.sizes["lead"] > 1 and error.notnull().any()}
+    if not errors:
+        return None
+    first = rolled[next(iter(errors))]
+    kept = first[f"{BASELINE}relative_l2"].mean("variable")
+    if kept.notnull().any():
+        errors["persistence"] = kept
+    figure, axes = new_figure(height=3.8)
+    named = {name: _named(error) for name, error in errors.items()}
+    plot_error_over_lead(named, threshold=first.attrs.get("threshold"), ax=axes[0, 0])
     return figure
 
 

@@ -14,7 +14,8 @@ from surrogate.report.figures import Picture
 
 __all__ = ["Embedder", "Shown", "write_page"]
 
-IMAGE_BYTES = 6_500_000  # of PNG, which base64 makes a third longer: the page stays below 10 MB
+MOVING_BYTES = 3_000_000  # of animations, so that they leave room for figures
+IMAGE_BYTES = 6_500_000  # of pictures, which base64 makes a third longer: the page stays below 10 MB
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Shown:
     caption: str
     file: str
     content: str | None
+    kind: str
 
 
 class Embedder:
@@ -32,13 +34,17 @@ class Embedder:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.left = IMAGE_BYTES
+        self.moving = MOVING_BYTES
 
     def __call__(self, picture: Picture) -> Shown:
         content, file = picture.path.read_bytes(), picture.path.relative_to(self.output).as_posix()
-        if len(content) > self.left:
-            return Shown(picture.caption, file, None)
+        kind = picture.path.suffix.removeprefix(".")
+        moving = len(content) if kind == "gif" else 0
+        if len(content) > self.left or moving > self.moving:
+            return Shown(picture.caption, file, None, kind)
         self.left -= len(content)
-        return Shown(picture.caption, file, base64.b64encode(content).decode("ascii"))
+        self.moving -= moving
+        return Shown(picture.caption, file, base64.b64encode(content).decode("ascii"), kind)
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:

@@ -12,16 +12,16 @@ from surrogate.report.case_figures import draw_case
 from surrogate.report.figures import draw_comparison
 from surrogate.report.html import Embedder, Shown, write_page
 from surrogate.report.runs import Case, read_case
-from surrogate.report.words import (
+from surrogate.report.tables import (
     Table,
     case_table,
-    compare,
     facts_table,
-    findings,
+    rollout_table,
     scale_table,
     uncertainty_table,
     variable_table,
 )
+from surrogate.report.words import compare, findings
 
 __all__ = ["write_report"]
 
@@ -83,5 +83,11 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
 
 
 def _tables(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[Table]:
-    tables = [case_table(cases, comparison), variable_table(cases), scale_table(cases), uncertainty_table(cases)]
+    tables = [
+        case_table(cases, comparison),
+        variable_table(cases),
+        rollout_table(cases),
+        scale_table(cases),
+        uncertainty_table(cases),
+    ]
     return [table for table in tables if table is not None]

@@ -38,6 +38,10 @@ class Case:
         latent: `latent.nc`, principal components of the latent space.
         uncertainty: `uncertainty.nc`, scores of predicted standard deviations.
         uncertainty_rows: `uncertainty.csv`, by score and variable.
+        rollout: `rollout.nc`, errors of roll-outs at every lead time.
+        rollout_rows: `rollout_summary.csv`, a row per variable and lead time.
+        rollout_growth: `rollout_growth.csv`, a row per variable.
+        rollout_example: `rollout_example.nc`, the fields of one roll-out.
         epochs: The log by epoch.
         steps: The log by step; NaN where the optimizer had nothing to tell.
     """
@@ -54,6 +58,10 @@ class Case:
     latent: xr.Dataset | None
     uncertainty: xr.Dataset | None
     uncertainty_rows: dict[tuple[str, str], dict[str, str]]
+    rollout: xr.Dataset | None
+    rollout_rows: list[dict[str, str]]
+    rollout_growth: list[dict[str, str]]
+    rollout_example: xr.Dataset | None
     epochs: xr.Dataset
     steps: xr.Dataset
 
@@ -65,6 +73,11 @@ class Case:
     def variables(self) -> list[str]:
         """Names of the target variables."""
         return [str(name) for name in self.metrics["variable"].values]
+
+    @property
+    def lead_unit(self) -> str:
+        """Unit of the lead times of roll-outs; "" where unknown."""
+        return "" if self.rollout is None else str(self.rollout["lead"].attrs.get("units", ""))
 
     @property
     def units(self) -> dict[str, str]:
@@ -87,7 +100,6 @@ def read_case(name: str, folder: Path) -> Case:
         if not (evaluation / file).is_file():
             raise ConfigError(f"{evaluation / file} is missing; run `surrogate evaluate {folder}` first")
     records = _read_log(folder / "log.jsonl")
-    scores = evaluation / "uncertainty.csv"
     return Case(
         name=name,
         folder=folder,
@@ -100,7 +112,11 @@ def read_case(name: str, folder: Path) -> Case:
         maps=_read_if_there(evaluation / "maps.nc"),
         latent=_read_if_there(evaluation / "latent.nc"),
         uncertainty=_read_if_there(evaluation / "uncertainty.nc"),
-        uncertainty_rows=_read_summary(scores) if scores.is_file() else {},
+        uncertainty_rows=_read_summary(evaluation / "uncertainty.csv"),
+        rollout=_read_if_there(evaluation / "rollout.nc"),
+        rollout_rows=_read_rows(evaluation / "rollout_summary.csv", {"variable", "lead", "median", "persistence"}),
+        rollout_growth=_read_rows(evaluation / "rollout_growth.csv", {"variable", "threshold", "time", "passed"}),
+        rollout_example=_read_if_there(evaluation / "rollout_example.nc"),
         epochs=_table(records, "epoch", EPOCH_KEYS),
         steps=_table(records, "step", STEP_KEYS),
     )
@@ -136,11 +152,19 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    rows = _read_rows(path, {"metric", "variable", "mean", "low", "high", "simulations"})
+    return {("_".join(filter(None, (row["metric"], row.get("band")))), row["variable"]): row for row in rows}
+
+
+def _read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
+    """Rows of a table that has these columns; none where there is no file."""
+    if not path.is_file():
+        return []
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows or not {"metric", "variable", "mean", "low", "high", "simulations"} <= set(rows[0]):
+    if not rows or not columns <= set(rows[0]):
         raise DataError(f"{path}: no table of metrics; run `surrogate evaluate {path.parents[1]}` again")
-    return {("_".join(filter(None, (row["metric"], row.get("band")))), row["variable"]): row for row in rows}
+    return rows
 
 
 def _read_if_there(path: Path) -> xr.Dataset | None:

@@ -15,7 +15,7 @@ from surrogate.plotting import new_figure, plot_learning_curve, plot_sensitivity
 from surrogate.report.figures import Picture
 from surrogate.report.html import Embedder, write_page
 from surrogate.report.study_words import failure_table, metric_name, short, study_findings, study_tables
-from surrogate.report.words import MISSING, Table
+from surrogate.report.tables import MISSING, Table
 from surrogate.studies import Plan, on_grid
 
 __all__ = ["write_study_report"]

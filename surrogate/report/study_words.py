@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.evaluation import Comparison, compare_cases
-from surrogate.report.words import MISSING, Table, number
+from surrogate.report.tables import MISSING, Table, number
 from surrogate.studies import Plan
 from surrogate.studies.settings import EPOCHS, TRAIN_SIZE
 

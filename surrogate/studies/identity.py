@@ -11,13 +11,19 @@ from typing import Any
 __all__ = ["case_name"]
 
 DIGITS = 12
-WITHOUT_EFFECT = (("training", "device"), ("data", "path"), ("simulate",))  # the data have a fingerprint of their own
+WITHOUT_EFFECT = (
+    ("training", "device"),
+    ("data", "path"),  # the data have a fingerprint of their own
+    ("simulate",),
+    ("evaluation",),  # a finished case can be scored again
+)
 
 
 def case_name(method: str, experiment: Mapping[str, Any], fingerprint: str) -> str:
     """`<method>-<hash>` of a resolved experiment on data with this fingerprint.
 
-    Where the data lie and on which device they are learned does not count; everything else does.
+    Where the data lie, on which device they are learned and how roll-outs are scored does not count; everything else
+    does.
     """
     tree = copy.deepcopy(dict(experiment))
     for *path, last in WITHOUT_EFFECT:

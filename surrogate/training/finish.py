@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from safetensors.torch import load_file
 
@@ -25,14 +26,14 @@ def prepare_network(trainer: Trainer, whole: Stream) -> None:
         whole: The training data in the order of the file, all of them on every rank.
     """
     surrogate = trainer.surrogate
-    prepare(surrogate.settings, surrogate.network, lambda: _normalized(trainer, whole))
+    prepare(surrogate.settings, surrogate.network, lambda: map(_at_the_mean, _normalized(trainer, whole)))
     trainer.ranks.share(surrogate.state_dict().values())
-    trainer.method.prepare(surrogate.network, _normalized(trainer, trainer.unshuffled))
+    trainer.method.prepare(surrogate.network, _whole(trainer, trainer.unshuffled))
 
 
 def refit_start(trainer: Trainer) -> None:
     """Start from the head that is best for the initial features, as variable projection does."""
-    fit = refit(trainer.surrogate.network, _normalized(trainer, trainer.unshuffled))
+    fit = refit(trainer.surrogate.network, _whole(trainer, trainer.unshuffled))
     trainer.tell("refit", step=0, regularization=fit.regularization, residual=fit.residual)
 
 
@@ -45,7 +46,7 @@ def refit_end(trainer: Trainer, reporter: Reporter) -> None:
     surrogate.load_state_dict(load_file(checkpoints.best_of_training() / "model.safetensors"))
     network = surrogate.network
     before = _validation_loss(trainer)
-    statistics, energies = gather(network, _normalized(trainer, trainer.unshuffled))
+    statistics, energies = gather(network, _whole(trainer, trainer.unshuffled))
     if trainer.settings.uncertainty:
         surrogate.posterior = Posterior.of(statistics, energies)
         network.head.assign_(surrogate.posterior.mean)
@@ -68,3 +69,14 @@ def _normalized(trainer: Trainer, stream: Stream) -> Iterator[Batch]:
     """One pass over a stream in the units of the network."""
     for batch in stream:
         yield trainer.surrogate.normalized(batch.to(trainer.device))
+
+
+def _whole(trainer: Trainer, stream: Stream) -> Iterator[Batch]:
+    """The same with no target missing."""
+    network = trainer.surrogate.network
+    return (trainer.objective.whole(network, batch) for batch in _normalized(trainer, stream))
+
+
+def _at_the_mean(batch: Batch) -> Batch:
+    """A batch in the units of the network whose missing targets are at the mean."""
+    return replace(batch, targets=batch.targets.nan_to_num(nan=0.0))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
 from surrogate.checks import Interrupted, NumericalError
 from surrogate.data import Stream
 from surrogate.models.surrogate import Surrogate
+from surrogate.training.average import MeanWeights
 from surrogate.training.checkpoint import CheckpointFolder, load_state
 from surrogate.training.clock import Clock
 from surrogate.training.log import Reporter, RunLog
@@ -96,6 +101,7 @@ class Trainer:
     callbacks: Sequence[Callback] = ()
     progressed: Progressed = field(default_factory=Progressed)
     stop: StopRequest = field(default_factory=StopRequest)
+    mean: MeanWeights | None = None  # with `settings.average`
     agreed: int | None = None  # the signal that all ranks know of since the last reduction
 
     def fit(self, reporter: Reporter) -> Progressed:
@@ -105,6 +111,8 @@ class Trainer:
             Interrupted: A signal came; a checkpoint is written.
             NumericalError: Too many steps in a row were not finite.
         """
+        if self.settings.average is not None and self.mean is None:
+            self.mean = MeanWeights(self.surrogate.network, self.settings.average)
         with self.stop.listening(), reporter:
             while not self._finished:
                 self._epoch(reporter)
@@ -119,6 +127,9 @@ class Trainer:
         if folder is None:
             return False
         state = load_state(folder, self.surrogate)
+        if self.settings.average is not None:  # the checkpoint's model is the mean
+            self.mean = MeanWeights(self.surrogate.network, self.settings.average, state["averaged"])
+            self.surrogate.network.load_state_dict(state["weights"])
         self.method.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.train.load_state_dict(state["stream"])
@@ -134,6 +145,18 @@ class Trainer:
         stale = patience is not None and self.progressed.stale >= patience
         return stale or self.progressed.step >= self.total
 
+    @cached_property
+    def _parameters(self) -> list[nn.Parameter]:
+        return list(self.surrogate.network.parameters())  # walking through the modules takes longer than one may think
+
+    @cached_property
+    def _owners(self) -> list[nn.Module]:
+        return [module for module in self.surrogate.network.modules() if any(True for _ in module.buffers(False))]
+
+    @property
+    def _buffers(self) -> list[Tensor]:
+        return [buffer for module in self._owners for buffer in module.buffers(recurse=False)]
+
     def _epoch(self, reporter: Reporter) -> None:
         clock = Clock(self.progressed.seconds)
         self.surrogate.train()
@@ -148,7 +171,8 @@ class Trainer:
                 self._leave_on_signal()
             if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
                 self.save(best=False)
-        loss = validation_loss(self.surrogate, self.validation, self.objective, self.device, self.ranks)
+        with self._mean_weights():
+            loss = validation_loss(self.surrogate, self.validation, self.objective, self.device, self.ranks)
         self.progressed.seconds = clock.seconds
         self._close_epoch(loss, clock, reporter)
 
@@ -171,6 +195,8 @@ class Trainer:
         progressed.step += 1
         if math.isfinite(loss):
             self.method.update(self.surrogate.network, batches)
+            if self.mean is not None:
+                self.mean.update(self.surrogate.network)
             self.scheduler.step()
             progressed.failures = 0
             progressed.loss_sum += loss * samples
@@ -180,16 +206,17 @@ class Trainer:
 
     def _seed(self) -> None:
         """Let the random numbers of a step be a function of seed, step and rank alone, so that none need be kept."""
-        numbers = np.random.SeedSequence([self.settings.seed, self.progressed.step, self.ranks.rank]).generate_state(2)
-        torch.default_generator.manual_seed(int(numbers[0]) << 32 | int(numbers[1]))
-        np.random.seed(numbers)
+        place = f"{self.settings.seed} {self.progressed.step} {self.ranks.rank}"
+        number = int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest())  # quicker than a SeedSequence
+        torch.default_generator.manual_seed(number)
+        np.random.seed(number % 2**32)
         if self.device.type == "cuda":
-            torch.cuda.manual_seed(int(numbers[0]) << 32 | int(numbers[1]))
+            torch.cuda.manual_seed(number)
 
     def _backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
         """Loss and samples of a step over all ranks, with gradients on the parameters; NaN when any is not finite."""
-        network = self.surrogate.network
-        buffers = [buffer.clone() for buffer in network.buffers()]  # BatchNorm averages even a batch that is skipped
+        network, buffers = self.surrogate.network, self._buffers
+        before = [buffer.clone() for buffer in buffers]  # BatchNorm averages even a batch that is skipped
         try:
             loss = float(self.method.backward(network, batches))
             cause = ""
@@ -199,8 +226,8 @@ class Trainer:
         if not cause and not math.isfinite(loss + self._gradient_norm()):
             cause = "loss or gradient not finite"
         if cause:
-            for buffer, before in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
             self._skipped(cause)
             return math.nan, samples
         return loss, samples
@@ -224,10 +251,10 @@ class Trainer:
 
     def _gradient_norm(self) -> float:
         """Norm of the gradient, which is scaled down to `clip_norm`."""
-        gradients = [p.grad for p in self.surrogate.network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         if not gradients:
             return 0.0
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
         if self.settings.clip_norm is not None and norm > self.settings.clip_norm:
             torch._foreach_mul_(gradients, self.settings.clip_norm / norm)
         return norm
@@ -285,7 +312,14 @@ class Trainer:
             "progressed": vars(self.progressed),
             "log_bytes": self.log.size,
         }
-        self.ranks.alone(lambda: self.checkpoints.save(self.progressed.step, self.surrogate, state, best=best))
+        if self.mean is not None:
+            state |= self.mean.state(self.surrogate.network)
+        with self._mean_weights():
+            self.ranks.alone(lambda: self.checkpoints.save(self.progressed.step, self.surrogate, state, best=best))
+
+    def _mean_weights(self) -> AbstractContextManager[None]:
+        """Inside it the surrogate has the mean weights, where there is a mean."""
+        return nullcontext() if self.mean is None else self.mean.in_use(self.surrogate)
 
 
 Callback = Callable[[Trainer, dict[str, Any]], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class Objective:
         precision: `float32` or `bf16`.
         rollout: Network steps that are unrolled.
         every: Whether the loss is on all of them.
+        masked: Whether targets may be NaN where there is no value.
     """
 
     loss: str
@@ -36,12 +37,15 @@ class Objective:
     precision: str
     rollout: int
     every: bool
+    masked: bool = False
 
     @classmethod
     def of(cls, settings: TrainingSettings, surrogate: Surrogate) -> Objective:
         """The objective of the settings for a surrogate on its device."""
         offset = surrogate.targets.mean / surrogate.targets.scale
-        return cls(settings.loss, offset, settings.precision, settings.rollout, settings.rollout_loss == "all")
+        masked = any(surrogate.signature.may_miss(surrogate.signature.targets))
+        every = settings.rollout_loss == "all"
+        return cls(settings.loss, offset, settings.precision, settings.rollout, every, masked)
 
     def batch(self, surrogate: Surrogate, batch: Batch) -> Batch:
         """The batch in the units of the network, its inputs rolled out where asked for."""
@@ -62,13 +66,29 @@ class Objective:
 
         Mean squared error; or, with differences in units of each channel's deviation s and the targets' mean m added
         back, :math:`\frac1B \sum_b \|y_b - t_b\| / \|t_b + m / s\|`: for one channel the relative error in physical
-        units.
+        units. A target that is not there counts as met, and not at all in the size of its sample.
         """
+        truth, targets = targets, self.completed(output, targets)
         if self.loss == "mse":
             return nn.functional.mse_loss(output, targets)
         offset = self.offset.view(-1, *[1] * (targets.ndim - 2)) if self.offset.ndim == 1 else self.offset
-        size = (targets + offset).flatten(1).norm(dim=1).clamp_min(SMALLEST)
+        size = (truth + offset).nan_to_num(nan=0.0).flatten(1).norm(dim=1).clamp_min(SMALLEST)
         return ((output - targets).flatten(1).norm(dim=1) / size).mean()
+
+    def completed(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Targets with the network's own output, as a constant, where there is none: no step changes it."""
+        return torch.where(targets.isnan(), output.detach(), targets) if self.masked else targets
+
+    def whole(self, network: Separable, batch: Batch) -> Batch:
+        """A batch with completed targets, for what solves for the head.
+
+        The least-squares problem with gaps is not one problem but one for each output; filled in with what the network
+        predicts, it is one step of expectation maximisation towards the same solution, and never away from it.
+        """
+        if not self.masked:
+            return batch
+        with torch.no_grad():
+            return replace(batch, targets=self.completed(network(batch.inputs), batch.targets))
 
     def of_batch(self, network: Separable, batch: Batch) -> Tensor:
         """The loss of the network on a batch."""

@@ -171,7 +171,7 @@ class ExtremeLearningSettings(_Optimizer):
         regularization: alpha of the head's penalty (per sample); None chooses it by generalised cross-validation.
     """
 
-    unused: ClassVar[tuple[str, ...]] = (*Minibatch, *Schedule, "loss", "rollout", "refit")
+    unused: ClassVar[tuple[str, ...]] = (*Minibatch, *Schedule, "loss", "rollout", "refit", "average")
     name: Literal["elm"] = "elm"
     regularization: float | None = Field(None, ge=0)
 

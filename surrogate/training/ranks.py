@@ -82,13 +82,17 @@ class Ranks:
         """Moments over the data of all ranks, merged in their order."""
         if self.world == 1:
             return moments
-        flat = torch.stack([moments.mean, moments.m2]).to(self.device)
+        flat = torch.stack([moments.count, moments.mean, moments.m2]).to(self.device)
         everyone = [torch.empty_like(flat) for _ in range(self.world)]
         distributed.all_gather(everyone, flat)
-        counts = torch.zeros(self.world, dtype=torch.float64)
-        counts[self.rank] = moments.count
-        parts = zip(self.sum(counts).tolist(), everyone, strict=True)
-        return reduce(Moments.__add__, (Moments(int(count), *part.cpu().unbind()) for count, part in parts))
+        seen = torch.zeros(self.world, dtype=torch.float64)
+        seen[self.rank] = moments.seen
+        parts = zip(self.sum(seen).tolist(), everyone, strict=True)
+        return reduce(Moments.__add__, (Moments(int(number), *part.cpu().unbind()) for number, part in parts))
+
+    def all(self, found: bool) -> bool:
+        """Whether it is so on every rank."""
+        return self.largest(int(not found)) == 0
 
     def largest(self, value: int) -> int:
         """The largest value over the ranks."""
@@ -99,7 +103,7 @@ class Ranks:
         return int(found)
 
     def average(self, tensors: Sequence[Tensor], weight: float, extra: Sequence[float]) -> list[float]:
-        """Means of tensors over the ranks, in place, and sums of further numbers, in one reduction.
+        """Means of tensors over the ranks, in place, and sums of further numbers, in one round.
 
         Arguments:
             tensors: Floating-point tensors, alike on every rank.
@@ -109,11 +113,14 @@ class Ranks:
         if self.world == 1:
             return list(extra)
         numbers = torch.tensor([weight, *extra], dtype=torch.float64, device=self.device)
-        distributed.all_reduce(numbers)
-        total, *sums = numbers.tolist()
-        if tensors:
-            flat = torch.cat([tensor.detach().flatten() for tensor in tensors]) * (weight / total)
+        under_way = distributed.all_reduce(numbers, async_op=True)  # beside that of the tensors
+        flat = torch.cat([tensor.detach().flatten() for tensor in tensors]) * weight if tensors else None
+        if flat is not None:
             self.sum(flat)
+        under_way.wait()
+        total, *sums = numbers.tolist()
+        if flat is not None:
+            flat /= total
             for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(part.view_as(tensor))
         return sums

@@ -23,7 +23,7 @@ from surrogate.files import check_output, claim_output, locked
 from surrogate.machine import check_memory, memory_limit
 from surrogate.models.rollout import Feedback
 from surrogate.models.surrogate import Surrogate
-from surrogate.normalize import Normalizer, cached_normalizers, fit_normalizers, statistics_folder
+from surrogate.normalize import Normalizer, cached_normalizers, statistics_folder
 from surrogate.prediction.signature import signature_of
 from surrogate.training.finish import prepare_network, refit_end, refit_start
 from surrogate.training.folder import RunFolder, facts_of, refuse_changes, write_text
@@ -37,7 +37,7 @@ from surrogate.training.settings import Experiment
 from surrogate.training.steps import build_method
 from surrogate.training.tensorboard import to_tensorboard
 
-__all__ = ["RunFolder", "choose_device", "evaluation_stream", "split_datasets", "train"]
+__all__ = ["RunFolder", "choose_device", "evaluation_stream", "split_datasets", "train", "with_absolute_path"]
 
 
 def train(
@@ -85,7 +85,7 @@ def _train(
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
     files = find_files(experiment.data.path)
-    experiment = _with_absolute_path(experiment)
+    experiment = with_absolute_path(experiment)
     datasets = split_datasets(_staged(experiment, staging))
     if "validation" not in datasets:
         raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
@@ -150,7 +150,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _with_absolute_path(experiment: Experiment) -> Experiment:
+def with_absolute_path(experiment: Experiment) -> Experiment:
     """The same data wherever the run folder is read from later."""
     path = str(Path(experiment.data.path).expanduser().absolute())
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": path})})
@@ -243,12 +243,12 @@ def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, 
 
 
 def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
-    """Normalisation by the training data; several ranks each read their share, one alone keeps what it found."""
-    per_pixel = experiment.data.normalize == "pixel"
-    if ranks.world == 1:
-        return cached_normalizers(unshuffled, statistics_folder(Path(experiment.data.path)), per_pixel=per_pixel)
-    names = unshuffled.input_names, unshuffled.target_names
-    return fit_normalizers(unshuffled, *names, per_pixel=per_pixel, merge=ranks.merged)
+    """Normalisation by the training data, of which every rank reads its share."""
+    names, kind = (unshuffled.input_names, unshuffled.target_names), experiment.data.normalize
+    if kind == "none":
+        return Normalizer.identity(len(names[0])), Normalizer.identity(len(names[1]))
+    folder = statistics_folder(Path(experiment.data.path))
+    return cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
 
 
 def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, create_model, model_validator
 from surrogate.checks import ConfigError, did_you_mean
 from surrogate.config import Settings, Source, assign, validate
 from surrogate.data import DataSettings
+from surrogate.evaluation.settings import EvaluationSettings
 from surrogate.models.registry import settings_union
 from surrogate.training.optimizers import OptimizerSettings
 
@@ -47,9 +48,12 @@ class TrainingSettings(Settings):
         deterministic: Refuse operations whose result depends on the order of threads, on GPUs.
         loss: Mean squared error of normalised targets, or mean over samples of the relative L2 error. slimTrain's head
             always solves least squares; the loss is then what the features descend.
-        rollout: Network steps that are unrolled in time; the loss is taken on the last, or on all.
-        rollout_loss: Whether the loss is on the `last` unrolled step or on `all`; the gradient goes through one step.
+        rollout: Network steps that are unrolled in time; each from the prediction before.
+        rollout_loss: Whether the loss is on `all` unrolled steps, or on the `last` alone, where nothing ties the first
+            to the data (a network that flips every sign twice is right); the gradient goes through one step.
         clip_norm: Largest norm of the gradient; a larger one is scaled down.
+        average: Decay of a running mean of the weights over the steps, such as 0.99. The mean is what is validated,
+            kept and used; training goes on from the weights themselves.
         schedule: Learning rate over the steps: constant, half a cosine, or a straight line.
         warmup: Steps over which the learning rate rises to its value.
         decay_to: Where the schedule ends, as a multiple of the learning rate.
@@ -75,8 +79,9 @@ class TrainingSettings(Settings):
     deterministic: bool = False
     loss: Literal["mse", "relative_l2"] = "mse"
     rollout: int = Field(1, ge=1)
-    rollout_loss: Literal["last", "all"] = "last"
+    rollout_loss: Literal["all", "last"] = "all"
     clip_norm: float | None = Field(None, gt=0)
+    average: float | None = Field(None, gt=0, lt=1)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup: int = Field(0, ge=0)
     decay_to: float = Field(0.0, ge=0, le=1)
@@ -102,8 +107,8 @@ class TrainingSettings(Settings):
             raise ValueError(f"epochs: {self.epochs} and steps: {self.steps} both say how long to train; give one")
         if self.decay_to and self.schedule == "constant":
             raise ValueError("decay_to needs schedule: cosine or linear")
-        if self.rollout == 1 and self.rollout_loss == "all":
-            raise ValueError("rollout_loss: all needs rollout: 2 or more")
+        if self.rollout == 1 and self.rollout_loss == "last":
+            raise ValueError("rollout_loss: last needs rollout: 2 or more")
         return self
 
     @property
@@ -121,6 +126,7 @@ class Experiment(Settings):
     model: Any
     optimizer: OptimizerSettings
     training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _no_idle_options(self) -> Self:
@@ -129,6 +135,14 @@ class Experiment(Settings):
         if idle:
             names = ", ".join(f"training.{name}" for name in idle)
             raise ValueError(f"{names} has no effect with optimizer {self.optimizer.name}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_targets(self) -> Self:
+        wanting = "training.uncertainty" if self.training.uncertainty else ""
+        wanting = "optimizer elm" if self.optimizer.name == "elm" else wanting
+        if wanting and self.data.nonfinite == "mask":
+            raise ValueError(f"{wanting} takes every target for measured; choose data.nonfinite: drop, or leave it out")
         return self
 
 

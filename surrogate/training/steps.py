@@ -79,20 +79,21 @@ def build_method(settings: Any, network: Separable, objective: Objective) -> Met
         case LBFGSSettings():
             return _lbfgs(settings, network, objective)
         case GNvproSettings():
-            return _gnvpro(settings, network)
+            return _gnvpro(settings, network, objective)
         case ExtremeLearningSettings():
             return _extreme_learning(settings, network, objective)
     raise TypeError(f"no method for {type(settings).__name__}")
 
 
 def _first_order(name: str, parameters: Iterable[nn.Parameter], settings: Any, momentum: float) -> Optimizer:
-    rate, decay = settings.learning_rate, settings.weight_decay
+    parameters, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
+    fused = all(weight.is_floating_point() and weight.device.type == "cpu" for weight in parameters) or None
     match name:
         case "adam":
-            return torch.optim.Adam(parameters, rate, weight_decay=decay)
+            return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay)
+            return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
+    return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, fused=fused)
 
 
 def _muon(settings: MuonSettings, network: Separable) -> Optimizer:
@@ -123,6 +124,10 @@ def _gradient(optimizer: Optimizer, objective: Objective) -> Method:
 
 def _descended(network: Separable, batches: Batches, objective: Objective) -> Tensor:
     """The mean loss over the samples of some batches, its gradient added to the parameters'."""
+    if len(batches) == 1 and len(batches[0]):
+        loss = objective.of_batch(network, batches[0])
+        loss.backward()
+        return loss.detach()
     samples, total = samples_of(batches), torch.zeros((), device=network.head.weight.device)
     for batch in filter(len, batches):
         loss = objective.of_batch(network, batch)
@@ -150,7 +155,7 @@ def _slimtrain(settings: SlimTrainSettings, network: Separable, objective: Objec
             optimizer.zero_grad()
             return _descended(network, batches, objective)
         z = objective.features(network, batches[0].inputs)
-        optimizer.solve(z.detach(), batches[0].targets)
+        optimizer.solve(z.detach(), _targets(network, z, batches[0], objective))
         loss = objective.value(network.head(z), batches[0].targets)
         optimizer.zero_grad()
         loss.backward()
@@ -160,12 +165,19 @@ def _slimtrain(settings: SlimTrainSettings, network: Separable, objective: Objec
 
 
 @torch.no_grad()
+def _targets(network: Separable, z: Tensor, batch: Batch, objective: Objective) -> Tensor:
+    """What the head is solved for: where there is no target, what it gives already."""
+    return objective.completed(network.head(z), batch.targets) if objective.masked else batch.targets
+
+
+@torch.no_grad()
 def _solve(optimizer: SlimTrain, network: Separable, batches: Batches, objective: Objective) -> None:
     """Solve for the head over several batches, some of them maybe empty; a rank may have no sample at all."""
     none = torch.zeros(0, device=network.head.weight.device)
     with _undisturbed(network):
         for batch in filter(len, batches):
-            optimizer.accumulate(objective.features(network, batch.inputs), batch.targets)
+            z = objective.features(network, batch.inputs)
+            optimizer.accumulate(z, _targets(network, z, batch, objective))
     optimizer.solve(none, none)
 
 
@@ -199,7 +211,7 @@ def _lbfgs(settings: LBFGSSettings, network: Separable, objective: Objective) ->
     return Method(optimizer, backward, update)
 
 
-def _gnvpro(settings: GNvproSettings, network: Separable) -> Method:
+def _gnvpro(settings: GNvproSettings, network: Separable, objective: Objective) -> Method:
     optimizer = GNvpro(
         network.features,
         network.head,
@@ -211,10 +223,13 @@ def _gnvpro(settings: GNvproSettings, network: Separable) -> Method:
 
     def backward(network: Separable, batches: Batches) -> Tensor:
         network.eval()
-        return optimizer.backward([(batch.inputs, batch.targets) for batch in batches])
+        return optimizer.backward(pairs(network, batches))
 
-    def update(_network: Separable, batches: Batches) -> None:
-        optimizer.step([(batch.inputs, batch.targets) for batch in batches])
+    def update(network: Separable, batches: Batches) -> None:
+        optimizer.step(pairs(network, batches))
+
+    def pairs(network: Separable, batches: Batches) -> list[tuple[Tensor, Tensor]]:
+        return [(batch.inputs, objective.whole(network, batch).targets) for batch in batches]
 
     return Method(optimizer, backward, update, lambda: dict(optimizer.diagnostics))
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,7 @@ from surrogate.checks import ConfigError, DataError, ResourceError
 from surrogate.config import read_yaml
 from surrogate.convert import convert, read_layout, read_size
 from surrogate.data import Mapping, open_snapshots, split
+from surrogate.data.formats import target
 from surrogate.data.hdf5.raw import blocks
 from surrogate.data.settings import SplitSettings
 from surrogate.data.store import MANIFEST, Manifest, read_manifest, verify, write_manifest, write_shard
@@ -161,6 +163,28 @@ def test_statistics_of_the_well_are_those_of_numpy(tmp_path: Path) -> None:
     assert "periodic" in open_snapshots(tmp_path / "w").attrs["boundary_conditions"]
 
 
+@pytest.mark.parametrize("to", ["shards", "the_well", "pdebench"])
+def test_side_by_side_the_files_are_the_same(tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from a relative path, and where some files are there already."""
+    monkeypatch.chdir(tmp_path)
+    source, ds = "a", fields(12)
+    shards(tmp_path / source, ds)
+    alone = convert(source, Path("alone/x"), to, file_bytes=ds.nbytes // 5)
+    with ThreadPoolExecutor(3) as executor:
+        together = convert(source, Path("together/x"), to, file_bytes=ds.nbytes // 5, executor=executor)
+        last = sorted(together.rglob("*.h*5"))[-1]
+        last.unlink()
+        then = {path: path.stat().st_mtime_ns for path in together.rglob("*.h*5")}
+        convert(source, together, to, file_bytes=ds.nbytes // 5, executor=executor, resume=True)
+    assert last.exists()
+    assert len(then) > 2
+    assert {path: path.stat().st_mtime_ns for path in then} == then
+    files = [path.relative_to(alone) for path in alone.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert {path.suffix for path in files} >= {".h5" if to == "shards" else ".hdf5", ".json"}
+    for file in files:
+        assert (together / file).read_bytes() == (alone / file).read_bytes()
+
+
 def hostile(path: Path, samples: int = 24) -> np.ndarray:
     values = np.random.default_rng(0).normal(size=(samples, 32, 32)).astype("f4")
     with h5py.File(path, "w") as file:
@@ -178,8 +202,8 @@ def test_hostile_chunks_are_read_once_and_within_the_memory(tmp_path: Path, monk
     assert not (tmp_path / "s").exists()
     largest = []
     monkeypatch.setattr(module, "COPIES", 1)
-    seen = module._Job.advance
-    monkeypatch.setattr(module._Job, "advance", lambda job, count: (largest.append(count), seen(job, count)))
+    seen = module._Run.advance
+    monkeypatch.setattr(module._Run, "advance", lambda job, count: (largest.append(count), seen(job, count)))
     convert(tmp_path / "a.h5", tmp_path / "s", "shards", layout=LAYOUT, memory_bytes=values.nbytes)
     np.testing.assert_array_equal(open_snapshots(tmp_path / "s").u, values)
     assert max(largest) <= values.nbytes
@@ -208,7 +232,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.M
         written.append(path.name)
         return write_shard(path, ds)
 
-    monkeypatch.setattr(module, "write_shard", stop)
+    monkeypatch.setattr(target, "write_shard", stop)
     with pytest.raises(KeyboardInterrupt):
         convert(source, tmp_path / "b", "shards", file_bytes=3 * size)
     assert not (tmp_path / "b" / MANIFEST).exists()
@@ -220,7 +244,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.M
         file.seek(-1, os.SEEK_END)
         file.write(b"?")
     done = []
-    monkeypatch.setattr(module, "write_shard", lambda path, ds, **o: done.append(path.name) or write_shard(path, ds))
+    monkeypatch.setattr(target, "write_shard", lambda path, ds, **o: done.append(path.name) or write_shard(path, ds))
     convert(source, tmp_path / "b", "shards", file_bytes=3 * size, resume=True)
     assert done == ["b-00001.h5", "b-00002.h5", "b-00003.h5"]  # the damaged one and the missing ones
     assert read_manifest(tmp_path / "b").samples == 12
@@ -283,7 +307,7 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path, to: str) -> Non
     ],
 )
 def test_refusals_say_why(tmp_path: Path, change, to: str, text: str) -> None:
-    ds = module.encode_text(change(fields()).drop_vars("time", errors="ignore"))
+    ds = target.encode_text(change(fields()).drop_vars("time", errors="ignore"))
     source = shards(tmp_path / "a", ds, 1)
     with pytest.raises((DataError, ConfigError), match=text):
         convert(source, tmp_path / "b", to)

@@ -251,7 +251,8 @@ def test_layouts_by_name_in_a_configuration():
     tree = {"path": "a", "inputs": ["u"], "targets": ["u"]}
     assert DataSettings.model_validate(tree | {"layout": "pdebench"}).layout == "pdebench"
     assert DataSettings.model_validate(tree).layout is None
-    with pytest.raises(ConfigError, match=r"'auto', 'shards', 'netcdf', 'pdebench' or 'the_well' \(got 'pdebnch'\)"):
+    named = r"'auto', 'shards', 'netcdf', 'pdebench', 'the_well' or 'idx' \(got 'pdebnch'\)"
+    with pytest.raises(ConfigError, match=named):
         validate(Source("a.yaml", tree | {"layout": "pdebnch"}), DataSettings)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from surrogate.checks import DataError
 from surrogate.data import DataSettings, Stream, Window, open_data, split
+from surrogate.normalize import fit_normalizers
 
 AXES = {"u": ["sample", "time", "x"], "k": ["sample"], "shared": ["x"]}
 BAD = {(3, 1, 2): np.nan, (3, 1, 3): np.inf, (6, 0, 0): -np.inf}
@@ -53,19 +54,39 @@ def test_variables_that_nobody_uses_do_not_count(path):
     assert open_data(settings(path, **options)).sizes["sample"] == 8
 
 
-def test_mask_fills_with_the_mean_and_tells_where(path):
-    with pytest.warns(UserWarning, match="'u' holds values that are NaN or Inf: they become .*'u_valid' tells where"):
-        ds = open_data(settings(path, nonfinite="mask", inputs=["u", "u_valid"]))
+def test_a_masked_variable_is_streamed_with_nan_and_tells_where(path):
+    ds = open_data(settings(path, nonfinite="mask", inputs=["u", "u_valid"]))
     with h5py.File(path) as file:
-        raw = file["u"][...].astype("f8")
+        raw = file["u"][...]
     finite = np.isfinite(raw)
-    expected = np.where(finite, raw, raw[finite].mean())
-    np.testing.assert_allclose(ds.u.values, expected, rtol=1e-6)
-    np.testing.assert_array_equal(ds.u_valid.values, finite)
     assert ds.u.dtype == np.float32
     for batch in stream(ds, ["u", "u_valid"]):
+        assert batch.masked
         for row, (sample, time) in enumerate(zip(batch.sample, batch.time, strict=True)):
-            np.testing.assert_array_equal(batch.inputs[row, 1].numpy(), finite[sample, time])
+            there = finite[sample, time]
+            np.testing.assert_array_equal(batch.inputs[row, 1].numpy(), there)
+            np.testing.assert_array_equal(batch.inputs[row, 0].numpy(), np.where(there, raw[sample, time], np.nan))
+
+
+def test_statistics_of_a_masked_variable_are_those_of_its_values(path):
+    found = stream(open_data(settings(path, nonfinite="mask")))
+    with pytest.warns(UserWarning, match=r"0.025 of the values of 'u\[t\+0\]' are NaN or Inf and left out; .*_valid"):
+        inputs, targets = fit_normalizers(found, found.input_names, found.target_names)
+    with h5py.File(path) as file:
+        values = file["u"][...].astype("f8")
+    values = values[np.isfinite(values)]
+    np.testing.assert_allclose([inputs.mean[0], inputs.scale[0]], [values.mean(), values.std()], rtol=1e-6)
+    np.testing.assert_allclose(targets.scale, [values.std()], rtol=1e-6)
+
+
+def test_a_value_too_large_for_float32_is_refused_in_a_masked_variable_too(path):
+    with h5py.File(path, "r+") as file:
+        values = file["u"][...].astype("f8")
+        values[1, 1, 1] = 1e300
+        del file["u"]
+        file["u"] = values
+    with pytest.raises(DataError, match=r"'u' of a.h5\[1\] holds 1e\+300, too large for float32, at .*; rescale it"):
+        list(stream(open_data(settings(path, nonfinite="mask"))))
 
 
 def test_what_is_finite_stays_as_it_is(path):
@@ -73,19 +94,27 @@ def test_what_is_finite_stays_as_it_is(path):
         file["u"][...] = 1
     for choice in ("drop", "mask"):
         ds = open_data(settings(path, nonfinite=choice))
-        assert (ds.sizes["sample"], "u_valid" in ds) == (8, False)
+        assert ds.sizes["sample"] == 8
+        assert (ds.u == 1).all()
 
 
 @pytest.mark.parametrize(
     ("choice", "targets", "place", "text"),
     [
         ("drop", "u", ..., "none of 8 simulations has finite values alone in u, k; mend the files, or choose"),
-        ("mask", "u", ..., "'u' has no finite value; leave it out"),
         ("drop", "shared", 2, "'shared' is shared by all simulations and not finite; mend it, or mask it"),
     ],
 )
-def test_refusals(path, choice, targets, place, text):
+def test_nothing_to_drop_to_is_refused(path, choice, targets, place, text):
     with h5py.File(path, "r+") as file:
         file[targets][place] = np.nan
     with pytest.raises(DataError, match=text):
         open_data(settings(path, nonfinite=choice, targets=[targets]))
+
+
+def test_a_masked_variable_without_any_value_is_refused(path):
+    with h5py.File(path, "r+") as file:
+        file["u"][...] = np.nan
+    found = stream(open_data(settings(path, nonfinite="mask")))
+    with pytest.raises(DataError, match=r"variable 'u\[t\+0\]' has no finite value in the training data; leave it out"):
+        fit_normalizers(found, found.input_names, found.target_names)

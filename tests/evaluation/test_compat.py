@@ -23,6 +23,14 @@ def scored(prediction: torch.Tensor, target: torch.Tensor) -> xr.Dataset:
     return evaluate(lambda inputs: inputs, [batch], variables=("u", "v"))
 
 
+def test_one_batch_says_why_there_is_no_number_and_keeps_the_true_mean() -> None:
+    rows = [row for row in compat_table(scored(*fields()), batch_size=SAMPLES) if row.protocol == "pdebench"]
+    assert all(np.isnan(row.value) and np.isfinite(row.mean) for row in rows)
+    assert {row.note for row in rows} == {
+        f"no number: one batch of at most {SAMPLES} is divided by zero there; see the mean"
+    }
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_pdebench_is_the_sum_over_batches_by_their_number_less_one(batch_size: int) -> None:
     prediction, target = (values.numpy() for values in fields())

@@ -154,3 +154,40 @@ def test_the_wells_epsilon_makes_constant_targets_finite() -> None:
     assert metrics.vrmse(prediction, target).isnan().all()
     expected = (metrics.squared_error(prediction, target) / 50 / 1e-7).sqrt()
     torch.testing.assert_close(metrics.vrmse(prediction, target, epsilon=1e-7), expected)
+
+
+@given(seed=st.integers(0, 50), share=st.floats(0.05, 0.95))
+@settings(max_examples=30, deadline=None)
+def test_points_without_a_target_are_left_out(seed: int, share: float) -> None:
+    """The metric of a field with gaps is that of the points that are left, in a row."""
+    prediction, target = fields(seed, (3, 2, 4, 5))
+    gaps = torch.rand(target.shape, generator=torch.Generator().manual_seed(seed)) < share
+    target[gaps] = torch.nan
+    measures = METRICS | {name: GRID_METRICS[name] for name in ("target_variance", "scored_points")}
+    for name, metric in measures.items():
+        found = metric(prediction, target)
+        for row, channel in np.ndindex(3, 2):
+            kept = ~gaps[row, channel]
+            alone = [values[row, channel][kept][None, None] for values in (prediction, target)]
+            if kept.any():
+                torch.testing.assert_close(
+                    found[row, channel], metric(*alone)[0, 0], rtol=1e-10, atol=1e-12, equal_nan=True
+                )
+            else:
+                assert name == "scored_points" or found[row, channel].isnan()
+
+
+def test_on_the_boundary_too_gaps_are_left_out() -> None:
+    prediction, target = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
+    prediction[0, 0, 0], prediction[0, 0, 1, 1] = 2.0, 50.0
+    target[0, 0, 0, :2] = torch.nan
+    assert metrics.brmse(prediction, target).item() == pytest.approx(math.sqrt(4 / 6))
+    target[0, 0, 1, 1] = torch.nan
+    assert metrics.brmse(prediction, target).item() == pytest.approx(math.sqrt(4 / 6))
+
+
+def test_a_prediction_that_is_nan_is_not_hidden() -> None:
+    prediction, target = fields(0)
+    prediction[0, 0, 1, 1] = torch.nan
+    for name in METRICS.keys() - {"squared_target"}:
+        assert METRICS[name](prediction, target)[0, 0].isnan()

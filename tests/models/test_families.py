@@ -43,6 +43,7 @@ FIELDS = [
     AutoencoderSettings(width=2, latent=5, levels=3, batch_norm=True),
     ConvNetSettings(width=6, depth=2, coordinates=True),
     ConvNetSettings(width=6, depth=1, padding="circular", head_kernel=3),
+    ConvNetSettings(width=6, depth=1, padding="replicate", head_kernel=5),
     ConvNetSettings(width=6, depth=1, dropout=0.2, symmetry="nodes"),
     UNetSettings(width=4, levels=2),
     UNetSettings(width=4, levels=1, blocks=2, padding="circular", coordinates=True),
@@ -186,6 +187,7 @@ def test_a_surrogate_of_it_is_loaded_as_it_was_saved(case: Case, tmp_path: Path)
 def _periodic() -> list[ModelSettings]:
     return [
         ConvNetSettings(width=6, depth=2, padding="circular"),
+        ConvNetSettings(width=6, depth=1, padding="circular", head_kernel=5),
         FnoSettings(width=6, depth=3, modes=4, projection=8),
         UNetSettings(width=6, levels=2, padding="circular"),
     ]

@@ -50,6 +50,42 @@ def test_runge_kutta_has_order_four() -> None:
     assert 12 < coarse / fine < 20  # 2^4
 
 
+def at_nodes(flow: AntisymmetricFlow, weights: Tensor, biases: Tensor) -> AntisymmetricFlow:
+    settings = AntisymmetricSettings(width=6, depth=len(biases) // 2, final_time=0.9, damping=0.1, weights="nodes")
+    result = AntisymmetricFlow(settings).double()
+    result.weights.data, result.biases.data = weights, biases
+    return result
+
+
+@torch.no_grad()
+def test_weights_at_nodes_that_are_constant_over_a_step_are_weights_of_the_step() -> None:
+    flow = antisymmetric(final_time=0.9, damping=0.1, depth=1)
+    z = torch.randn(4, 6, dtype=torch.float64)
+    same = at_nodes(flow, flow.weights.data.repeat(3, 1, 1), flow.biases.data.repeat(3, 1))
+    torch.testing.assert_close(same(z), flow(z), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_weights_that_change_in_time_keep_order_four() -> None:
+    slopes, offsets = torch.randn(2, 6, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
+    z = torch.randn(4, 6, dtype=torch.float64)
+
+    def solved(depth: int) -> Tensor:
+        t = torch.linspace(0, 1, 2 * depth + 1, dtype=torch.float64)
+        weights = slopes[0] + t[:, None, None] * slopes[1]
+        return at_nodes(antisymmetric(), weights, offsets[0] + torch.sin(t)[:, None] * offsets[1])(z)
+
+    exact = solved(256)
+    assert 12 < float((solved(8) - exact).norm() / (solved(16) - exact).norm()) < 20  # 2^4
+
+
+def test_initial_weights_that_are_constant_in_time_have_the_deviation_of_the_source() -> None:
+    settings = AntisymmetricSettings(width=64, depth=4, initial="constant", weights="nodes")
+    weights = AntisymmetricFlow(settings).weights.detach()
+    assert torch.equal(weights, weights[:1].expand(9, 64, 64))
+    assert abs(float(weights.std()) / (2 / 64) ** 0.5 - 1) < 0.05
+
+
 def hamiltonian(depth: int = 3, final_time: float = 2.0) -> HamiltonianFlow:
     flow = HamiltonianFlow(HamiltonianSettings(width=8, depth=depth, final_time=final_time)).double()
     flow.biases.data = torch.randn_like(flow.biases)

@@ -17,6 +17,7 @@ import xarray as xr
 import yaml
 
 from surrogate.checks import ConfigError, DataError, Interrupted, NumericalError
+from surrogate.executors import _client
 from surrogate.files import locked
 from surrogate.pipelines import Spread, read_part, report_folders, run_file, runner
 from surrogate.studies import read_plan
@@ -142,6 +143,29 @@ def test_stopped_and_resumed_it_gives_the_same_table_and_runs_no_case_twice(fold
 def test_two_workers_give_the_same_table_as_one_process(folder: Path, whole: Path) -> None:
     run(spread=Spread(workers=2))
     xr.testing.assert_identical(table(), table(whole))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_case_alone(folder: Path) -> None:
+    """The others keep what they have; the case goes on elsewhere, and the table is that of one process."""
+    tree = changed(seeds=[0, 1, 2]) | {"training": {"epochs": 20, "batch_size": 2}}
+    kept: dict[Path, int] = {}
+
+    def watch(line: str) -> None:
+        if line.startswith("[2/") and not kept:
+            kept.update({path: path.stat().st_mtime_ns for path in folder.glob("killed/cases/*/result.json")})
+            pids, processing = client.run(os.getpid), client.processing()
+            os.kill(pids[next(address for address, tasks in processing.items() if tasks)], signal.SIGKILL)
+
+    run(tree, output="calm")
+    with _client(2, None) as client:
+        spread = Spread(scheduler=client.scheduler_info()["address"])
+        options = {"command": "surrogate run study.yaml", "resume": False, "overwrite": False, "spread": spread}
+        run_file(Path("study.yaml"), [], Path("killed"), watch, **options)
+    assert kept
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(folder.glob("killed/cases/*/result.json"))) == 12
+    xr.testing.assert_identical(table("killed"), table("calm"))
 
 
 def test_parts_cover_a_study(folder: Path, whole: Path) -> None:

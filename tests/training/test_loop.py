@@ -232,3 +232,50 @@ def test_a_kill_before_best_is_named_is_mended_by_resume(data: Path, tmp_path: P
     (tmp_path / "run" / "checkpoints" / "BEST").unlink()
     train(experiment(data), tmp_path / "run", command="", resume=True)
     assert run.checkpoints.best() == best
+
+
+@pytest.mark.parametrize("stop_at", [4, 7])
+def test_a_resumed_run_with_averaged_weights_is_the_undisturbed_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    settings = with_training(experiment(data), average=0.8)
+    whole = train(settings, tmp_path / "whole", command="")
+
+    step = Trainer._step
+
+    def stopping(self: Trainer, *args: object) -> None:
+        step(self, *args)  # type: ignore[arg-type]
+        if self.progressed.step == stop_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stopping)
+        with pytest.raises(Interrupted):
+            train(settings, tmp_path / "halved", command="")
+    halved = train(settings, tmp_path / "halved", command="", resume=True)
+    assert records(halved) == records(whole)
+    for name, value in final_weights(whole).items():
+        assert torch.equal(value, final_weights(halved)[name]), name
+
+
+def test_what_is_kept_is_the_mean_of_the_weights_over_the_steps(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decay, seen = 0.7, []
+    step = Trainer._step
+
+    def noting(self: Trainer, *args: object) -> None:
+        step(self, *args)  # type: ignore[arg-type]
+        seen.append({name: value.clone() for name, value in self.surrogate.network.state_dict().items()})
+
+    monkeypatch.setattr(Trainer, "_step", noting)
+    run = train(with_training(experiment(data), average=decay), tmp_path / "run", command="")
+    mean = seen[0]
+    for weights in seen[1:]:
+        mean = {name: decay * value + (1 - decay) * weights[name] for name, value in mean.items()}
+    newest = run.checkpoints.latest()
+    assert newest is not None
+    kept = Surrogate.load(newest)
+    for name, value in kept.network.state_dict().items():
+        torch.testing.assert_close(value, mean[name])
+    assert any(not torch.equal(value, seen[-1][name]) for name, value in kept.network.state_dict().items())

@@ -190,3 +190,25 @@ def test_muon_takes_the_matrices_of_the_features_and_its_state_is_kept() -> None
 def step(network: Separable, method: object, x: Tensor, y: Tensor) -> None:
     method.backward(network, [batch(x, y)])
     method.update(network, [batch(x, y)])
+
+
+class Rotated(nn.Module):
+    """Features with a complex weight, which torch's fused optimizers do not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.ones(4, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(x * self.turn).flatten(1)
+
+
+@pytest.mark.parametrize("base", ["adam", "adamw", "sgd"])
+def test_complex_weights_are_trained(base: str) -> None:
+    torch.manual_seed(0)
+    network = Separable(Rotated(), head_of(nn.Linear(8, 1)))
+    x = torch.randn(40, 4)
+    y = (x * torch.tensor([1.0, 0.0, -1.0, 2.0])).sum(dim=1, keepdim=True)
+    settings = SlimTrainSettings(base=base, learning_rate=1e-3)
+    assert descend(settings, network, batch(x, y), 30) < 1e-4
+    assert not torch.equal(network.features.turn, torch.ones(4, dtype=torch.complex64))

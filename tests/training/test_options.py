@@ -192,7 +192,7 @@ def test_tensorboard_has_the_log(data: Path, tmp_path: Path) -> None:
     [
         (None, {"epochs": 3, "steps": 5}, "epochs: 3 and steps: 5 both say how long"),
         (None, {"decay_to": 0.1}, "decay_to needs schedule"),
-        (None, {"rollout_loss": "all"}, "rollout_loss: all needs rollout"),
+        (None, {"rollout_loss": "last"}, "rollout_loss: last needs rollout"),
         ({"name": "elm"}, {"schedule": "cosine"}, "training.schedule has no effect with optimizer elm"),
         ({"name": "gnvpro"}, {"clip_norm": 1.0}, "training.clip_norm has no effect with optimizer gnvpro"),
     ],

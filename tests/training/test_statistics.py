@@ -51,7 +51,7 @@ def test_a_second_run_reads_the_statistics_of_the_first(tmp_path: Path, monkeypa
     first = surrogate_of(run(data, tmp_path / "one"))
     (kept,) = tmp_path.glob(".statistics-*.json")
     with monkeypatch.context() as patch:
-        patch.setattr(normalize, "_moments", None)  # no pass over the data
+        patch.setattr(normalize, "stream_moments", None)  # no pass over the data
         again = surrogate_of(run(data, tmp_path / "two"))
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
@@ -59,6 +59,13 @@ def test_a_second_run_reads_the_statistics_of_the_first(tmp_path: Path, monkeypa
     run(data, tmp_path / "three")
     assert len([*tmp_path.glob(".statistics-*.json")]) == 2
     assert kept.exists()
+
+
+def test_data_that_are_not_normalised_are_seen_as_they_are(tmp_path: Path) -> None:
+    surrogate = surrogate_of(run(write(tmp_path / "data.nc"), tmp_path / "run", normalize="none"))
+    x = torch.randn(3, 1, 8)
+    assert torch.equal(surrogate(x), surrogate.network(x))
+    assert not [*tmp_path.glob(".statistics-*.json")]  # there is nothing to count
 
 
 def test_read_only_data_are_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +92,7 @@ def test_per_pixel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("choice", "count"), [("drop", 23), ("mask", 24)])
 def test_bad_values_are_dropped_or_masked(tmp_path: Path, choice: str, count: int) -> None:
     data = write(tmp_path / "data.nc", bad=True)
-    with pytest.warns(UserWarning, match=r"data.nc\[5\]|a_valid"):
+    with pytest.warns(UserWarning, match=r"data.nc\[5\]|'a' are NaN or Inf"):
         found = run(data, tmp_path / "run", nonfinite=choice)
     facts = found.facts.read_text()
     assert ("data.nc[5]" in facts) == (choice == "mask")

@@ -2,5 +2,5 @@
 
 `detect`: which layout, and why. `pdebench`, `the_well`, and `write_pdebench`, `write_well` for the way back.
 `variables`: datasets whose axes are named or declared. `lazy`: dask arrays of them. `stack`: many datasets as one.
-`text`: text in shards. `join`: many files. `ragged`: simulations with different numbers of time steps.
+`idx`: MNIST's files. `text`: text in shards. `join`: many files. `ragged`: simulations with different numbers of steps.
 """

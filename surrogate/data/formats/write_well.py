@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from surrogate.data.hdf5.raw import reserve, set_attributes, write_file
 from surrogate.data.mapping import is_channel
 from surrogate.data.store import Shard
 
-__all__ = ["by_split", "field_statistics", "fields_of", "write_well"]
+__all__ = ["FieldMeans", "by_split", "field_means", "field_statistics", "fields_of", "write_well"]
 
 OWN = ("sample", "time", "origin", "group", STEPS)
 HEAD = ("dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", BOUNDARIES)
@@ -214,10 +215,31 @@ def _components_last(variable: xr.Variable, space: tuple[str, ...], order: int) 
     return xr.Variable((*leading, *inner), variable.data.reshape(shape), variable.attrs)
 
 
-def field_statistics(ds: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """`mean, std, rms` of every field and of its change in a time step, by statistic and field, as in `stats.yaml`."""
+@dataclass(frozen=True)
+class FieldMeans:
+    """Means over some simulations of every field, its square, its change in a time step and the square of that.
+
+    Arguments:
+        samples: Number of the simulations.
+        of: By field and suffix, which is empty or `_delta`: mean and mean square of every component.
+    """
+
+    samples: int
+    of: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
+
+    def __add__(self, other: FieldMeans) -> FieldMeans:
+        share = other.samples / (self.samples + other.samples)
+        of = {
+            key: tuple(mine + share * (theirs - mine) for mine, theirs in zip(means, other.of[key], strict=True))
+            for key, means in self.of.items()
+        }
+        return FieldMeans(self.samples + other.samples, of)
+
+
+def field_means(ds: xr.Dataset) -> FieldMeans:
+    """The means that `stats.yaml` is made of, over all simulations of a data set."""
     _, orders, _ = fields_of(ds)
-    found: dict[str, dict[str, Any]] = {key: {} for key in STATISTICS}
+    found: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
     for name, variable in [item for fields in orders for item in fields.items()]:
         axes = [dim for dim in variable.dims if not is_channel(dim)]
         values = variable.astype(np.float64)
@@ -226,8 +248,15 @@ def field_statistics(ds: xr.Dataset) -> dict[str, dict[str, Any]]:
             pairs.append(("_delta", values.isel(time=slice(1, None)) - values.isel(time=slice(None, -1))))
         for suffix, of in pairs:
             numbers = xr.Dataset({"mean": of.mean(axes), "square": (of**2).mean(axes)}).compute()
-            mean, square = numbers["mean"].values, numbers["square"].values
-            found[f"mean{suffix}"][name] = mean.tolist()
-            found[f"std{suffix}"][name] = np.sqrt(np.maximum(square - mean**2, 0)).tolist()
-            found[f"rms{suffix}"][name] = np.sqrt(square).tolist()
+            found[name, suffix] = numbers["mean"].values, numbers["square"].values
+    return FieldMeans(ds.sizes["sample"], found)
+
+
+def field_statistics(means: FieldMeans) -> dict[str, dict[str, Any]]:
+    """`mean, std, rms` of every field and of its change in a time step, by statistic and field, as in `stats.yaml`."""
+    found: dict[str, dict[str, Any]] = {key: {} for key in STATISTICS}
+    for (name, suffix), (mean, square) in means.of.items():
+        found[f"mean{suffix}"][name] = mean.tolist()
+        found[f"std{suffix}"][name] = np.sqrt(np.maximum(square - mean**2, 0)).tolist()
+        found[f"rms{suffix}"][name] = np.sqrt(square).tolist()
     return found

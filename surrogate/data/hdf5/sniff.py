@@ -26,6 +26,10 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"GRIB", "GRIB; convert it to NetCDF-4 first"),
     (b"PAR1", "Parquet"),
     (b"version https://git-lfs", "a Git LFS pointer, not the data; run git lfs pull"),
+    (
+        b"\x00\x00\x08",
+        "an IDX file, as those of MNIST; name it as they are (train-images-idx3-ubyte)",
+    ),
     (b"\x80\x02", "a pickle or PyTorch file, which is never opened; write HDF5"),
     (b"\x80\x04", "a pickle file, which is never opened; write HDF5"),
 )

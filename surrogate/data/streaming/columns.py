@@ -11,7 +11,9 @@ import xarray as xr
 from surrogate.checks import DataError, did_you_mean
 from surrogate.data.mapping import LEADING, is_channel
 
-__all__ = ["Column", "Side", "canonical", "make_side", "pick"]
+__all__ = ["MASKED", "Column", "Side", "canonical", "make_side", "pick"]
+
+MASKED = "masked"  # attribute of a variable whose NaN stand for values that are not there
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from surrogate.checks import DataError
 from surrogate.data.mapping import LEADING
-from surrogate.data.streaming.columns import Side, canonical, pick
+from surrogate.data.streaming.columns import MASKED, Side, canonical, pick
 from surrogate.data.streaming.plan import Plan, merge_chunks
 from surrogate.data.streaming.sources import LazySource, Source, make_source
 
@@ -48,8 +48,11 @@ class Buffer:
 
     def take(self, windows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Inputs and targets of windows by their number, copied; one tensor where both have the same channels."""
-        slot = np.searchsorted(self.first, windows, side="right") - 1
-        rows = self.rows[slot] + windows - self.first[slot]
+        if len(self.blocks) == 1:
+            rows = windows - self.first[0]
+        else:
+            slot = np.searchsorted(self.first, windows, side="right") - 1
+            rows = self.rows[slot] + windows - self.first[slot]
         inputs = _gathered(self.inputs, rows)
         return inputs, inputs if self.targets is self.inputs else _gathered(self.targets, rows)
 
@@ -98,6 +101,7 @@ class Reader:
         sample_bytes = sum(array.nbytes for array in self.arrays.values()) // ds.sizes["sample"]
         joined = merge_chunks(chunks, max(1, PORTION_BYTES // max(1, sample_bytes)))
         self._edges = np.cumsum([0, *joined])
+        self.masked = any(MASKED in self.arrays[column.variable].attrs for column in targets.columns)
         self._known_sound: set[tuple[str | int, ...]] = set()
 
     @property
@@ -248,7 +252,8 @@ class Reader:
             values = np.asarray(stored, np.float32)
             if np.isfinite(values.sum()):  # a sum is much cheaper than a test of every value
                 return values
-        bad = np.argwhere(~np.isfinite(values))
+        sound = np.isfinite(values) if MASKED not in self.arrays[name].attrs else ~np.isinf(values)
+        bad = np.argwhere(~sound)
         if len(bad) == 0:
             return values
         index = [int(i) + start.get(str(dim), 0) for i, dim in zip(bad[0], self.arrays[name].dims, strict=True)]
@@ -262,6 +267,6 @@ class Reader:
             origin = f" of {self.origin.values[place['sample']]}"
         what = f"holds {value}" if not np.isfinite(value) else f"holds {value:g}, too large for float32,"
         more = f" and {count - 1} more in this block" if count > 1 else ""
-        leave = "mend the file or leave that simulation out (data.nonfinite: drop)"
+        leave = "mend the file or leave that simulation out (data.nonfinite: drop), or such values (mask)"
         remedy = "rescale it" if np.isfinite(value) else leave
         return f"variable '{name}'{origin} {what} at [{shown}]{more}; {remedy}"

@@ -123,6 +123,12 @@ class Plan:
         """Number of the first window of each block, and of all windows at the end."""
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
+    @cached_property
+    def _one_each(self) -> bool:
+        """Whether windows are numbered as the simulations are: one of each."""
+        first, _, start, end = self.blocks.T
+        return bool((first == self.offsets[:-1]).all() and (start == 0).all() and (end == 1).all())
+
     @property
     def windows(self) -> int:
         return int(self.offsets[-1])
@@ -140,6 +146,8 @@ class Plan:
 
     def locate(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Simulation and first time step of windows by their number."""
+        if self._one_each:
+            return windows, np.zeros_like(windows)
         block = np.searchsorted(self.offsets, windows, side="right") - 1
         first, _, start, end = self.blocks[block].T
         simulation, step = np.divmod(windows - self.offsets[block], end - start)

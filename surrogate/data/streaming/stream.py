@@ -202,7 +202,7 @@ class Stream(IterableDataset[Batch]):
     def _batch(self, buffer: Held, windows: np.ndarray) -> Batch:
         sample, time = self.plan.locate(windows)
         inputs, targets = buffer.take(windows)
-        return Batch(inputs, targets, torch.from_numpy(sample), torch.from_numpy(time))
+        return Batch(inputs, targets, torch.from_numpy(sample), torch.from_numpy(time), self._reader.masked)
 
     def _buffers(self, epoch: int, consumer: Consumer) -> Iterator[tuple[Group, Held, Share]]:
         """Groups of an epoch with what hands out their windows; the next one is read meanwhile."""
@@ -262,6 +262,7 @@ def _join(parts: Sequence[Batch]) -> Batch:
         torch.cat([part.targets for part in parts]),
         torch.cat([part.sample for part in parts]),
         torch.cat([part.time for part in parts]),
+        parts[0].masked,
     )
 
 

@@ -1,0 +1,137 @@
+"""The temporary folder of a launch, and the processes below it: both are gone when it has ended, even by SIGKILL.
+
+A guard, a process of its own, waits for the end of the launch; then it ends what still runs and removes the folder.
+Where the guard was killed too, as Slurm kills all that is left of a step, the next launch does it: nobody holds the
+lock of the folder any more.
+
+The guard runs this file alone, without the rest of the package, so that it starts within milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = ["FOLDER", "GRACE_SECONDS", "POLL_SECONDS", "SIGNALS", "end_all", "scratch"]
+
+FOLDER = "SURROGATE_LAUNCH"  # the variable that all processes below a launch inherit
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # those that ask to stop
+GRACE_SECONDS = 5.0
+POLL_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder for a launch; what runs with its name in `SURROGATE_LAUNCH` does not outlive this process."""
+    place = Path(tempfile.gettempdir())
+    _sweep(place)
+    folder, lock = _make(place)
+    guard = _start_guard(folder, lock)
+    try:
+        yield folder
+    finally:
+        guard.communicate()  # closes the pipe, which ends it
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _prefix() -> str:
+    """How the folders of this machine begin: a temporary folder may be shared by several."""
+    return f"surrogate-launch-{socket.gethostname()}-"
+
+
+def _make(place: Path) -> tuple[Path, int]:
+    """A locked folder that no sweep has taken in the moment before it was locked."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(), dir=place))
+        lock = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a file system without locks: no sweep gets one either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _sweep(place: Path) -> None:
+    """Remove the folders of launches of this user that are dead, with what may still run below them."""
+    for folder in place.glob(f"{_prefix()}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(lock).st_uid == os.geteuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    end_all(folder, GRACE_SECONDS)
+                    shutil.rmtree(folder)
+            finally:
+                os.close(lock)
+
+
+def _start_guard(folder: Path, lock: int) -> subprocess.Popen[bytes]:
+    def prepare() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[lock],  # held for as long as one of the two lives
+        start_new_session=True,
+        preexec_fn=prepare,
+    )
+
+
+def _guard(folder: Path) -> None:
+    """Wait for the end of the launch, which closes our input; end what it left, and remove its folder."""
+    sys.stdin.buffer.read()
+    end_all(folder, GRACE_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_all(folder: Path, grace: float) -> None:
+    """End what still runs of a launch: by SIGHUP, and after a time of grace by SIGKILL.
+
+    Arguments:
+        folder: The folder of the launch, by which its processes are known.
+        grace: Seconds that they have to end by themselves.
+    """
+    left, deadline = _processes(folder), time.monotonic() + grace
+    _send(left, signal.SIGHUP)
+    while left and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        left = _processes(folder)
+    while left:
+        _send(left, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)
+        left = _processes(folder)
+
+
+def _send(processes: Sequence[int], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def _processes(folder: Path) -> list[int]:
+    """Running processes with the variable of this launch; none where the system has no /proc."""
+    mark, found = f"{FOLDER}={folder}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+if __name__ == "__main__":
+    _guard(Path(sys.argv[1]))
