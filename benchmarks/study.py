@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import tempfile
 import time
@@ -21,23 +22,34 @@ import xarray as xr
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.pipelines import Spread, find_pipeline, run_file
 
+METHODS = "cases={slimtrain: {}, adam: {optimizer: {name: adam, learning_rate: 2e-3}}}"
 
-def run(folder: Path, data: Path, workers: int, arguments: argparse.Namespace) -> float:
-    """Seconds that a study takes, the start of the cluster and the report included."""
+
+def run(folder: Path, data: Path, workers: int, arguments: argparse.Namespace) -> tuple[float, float]:
+    """Seconds that a study takes, the start of the cluster and the report included, and, of them, seconds from the end
+    of one case to the end of the next without the training, mean of all with one worker."""
+    moments: list[tuple[float, float]] = []
+
+    def note(line: str) -> None:
+        if found := re.match(r"\[\d+/\d+\].* ([\d.]+) s$", line):
+            moments.append((time.perf_counter(), float(found[1])))
+
     seeds = list(range(arguments.seeds))
-    overrides = [f"data.path={data}", f"study.seeds={seeds}", f"training.epochs={arguments.epochs}"]
+    overrides = [f"data.path={data}", f"study.seeds={seeds}", f"training.epochs={arguments.epochs}", METHODS]
     started = time.perf_counter()
     run_file(
         find_pipeline("scarce"),
         overrides,
         folder,
-        lambda line: None,
+        note,
         command="benchmarks/study.py",
         resume=False,
         overwrite=False,
         spread=Spread(workers=workers),
     )
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    between = moments[-1][0] - moments[0][0] - sum(trained for _, trained in moments[1:])
+    return seconds, between / (len(moments) - 1)
 
 
 def table(folder: Path) -> xr.Dataset:
@@ -59,7 +71,8 @@ def main() -> None:
         data = generate(load_recipe(find_recipe("convection_diffusion")), "tiny", root / "data")
         for repeat in range(arguments.repeats):
             folders = {workers: root / f"{repeat}-{workers}" for workers in (1, 2)}
-            seconds = {workers: run(folder, data, workers, arguments) for workers, folder in folders.items()}
+            measured = {workers: run(folder, data, workers, arguments) for workers, folder in folders.items()}
+            seconds = {workers: whole for workers, (whole, _) in measured.items()}
             trained = xr.load_dataset(folders[1] / "table.nc", engine="h5netcdf")["seconds"]
             rows.append(
                 {
@@ -67,7 +80,9 @@ def main() -> None:
                     "two_workers_s": seconds[2],
                     "ratio": seconds[1] / seconds[2],
                     "cases": trained.size,
-                    "beside_training_s_per_case": (seconds[1] - float(trained.sum())) / trained.size,
+                    "beside_training_s": seconds[1] - float(trained.sum()),
+                    "of_which_per_case_s": measured[1][1],
+                    "report_bytes": (folders[1] / "report.html").stat().st_size,
                     "same_table": table(folders[1]).identical(table(folders[2])),
                 }
             )

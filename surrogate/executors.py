@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
+import dask
 from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 
@@ -14,6 +15,16 @@ from surrogate.checks import ConfigError, ResourceError
 __all__ = ["dask_executor"]
 
 WAIT = "10s"
+LOCAL = {
+    # a machine that sleeps, or a paused job, must not lose its workers: the nanny of each knows whether it lives
+    "distributed.scheduler.worker-ttl": None,
+    # dask's own value (64 KiB) gives memory back after every operation of torch and takes it again page by page
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": 1,
+        "MALLOC_TRIM_THRESHOLD_": 2**28,
+        "MALLOC_MMAP_THRESHOLD_": 2**25,
+    },
+}
 
 
 @contextmanager
@@ -56,13 +67,13 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             yield client
         return
     with (
+        dask.config.set(LOCAL),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=40,
-            env={"OMP_NUM_THREADS": "1"},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

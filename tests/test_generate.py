@@ -243,6 +243,14 @@ def test_a_dask_cluster_makes_the_same_files(made: Path, tmp_path: Path) -> None
             assert checksums(generate(small(), "tiny", tmp_path / "b", executor=executor)) == checksums(made)
 
 
+def test_local_workers_outlive_a_pause_and_keep_freed_memory() -> None:
+    """A scheduler that forgets silent workers leaves a study that was paused waiting for ever."""
+    with _client(1, None) as client:
+        assert client.cluster.scheduler.worker_ttl is None
+        told = client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_")
+        assert [int(value) for value in told.values()] == [2**28]
+
+
 def kill_a_busy_worker(client: Client) -> None:
     pids = client.run(os.getpid)
     end = time.monotonic() + 60

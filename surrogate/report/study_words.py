@@ -99,7 +99,7 @@ def study_findings(plan: Plan, grids: Sequence[xr.Dataset]) -> list[str]:
         if len(plan.methods) > 1:
             paragraphs += _verdicts(places)
         if plan.study.kind == "sensitivity":
-            paragraphs += [text for name in plan.methods if (text := _sensitivity(name, places, list(axes)))]
+            paragraphs += [text for name in plan.methods if (text := _own_sensitivity(plan, name, laid, list(axes)))]
     return [*paragraphs, *_cautions(plan, grids)]
 
 
@@ -139,6 +139,14 @@ def _verdicts(places: Sequence[Place]) -> list[str]:
     if undecided:
         sentences.append(f"At {'; '.join(undecided)} the methods are not told apart.")
     return [" ".join(sentences)] if sentences else []
+
+
+def _own_sensitivity(plan: Plan, method: str, laid: xr.Dataset, axes: Sequence[str]) -> str:
+    """The range of errors over the settings that a method has; along others it is the same."""
+    its = [point.values for point in plan.points if point.method == method]
+    own = [axis for axis in axes if any(values.get(axis) is not None for values in its)]
+    places = list(places_of(laid.isel(dict.fromkeys((axis for axis in axes if axis not in own), 0)), own))
+    return _sensitivity(method, places, own) if own else ""
 
 
 def _sensitivity(method: str, places: Sequence[Place], axes: Sequence[str]) -> str:

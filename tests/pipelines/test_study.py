@@ -245,6 +245,9 @@ def test_a_setting_that_a_method_lacks_leaves_it_as_it_is(folder: Path) -> None:
     run(changed(kind="sensitivity", axes={"optimizer.memory_depth": [0, 5]}))
     assert len(list(Path("out").glob("cases/adam-*"))) == 1
     assert len(list(Path("out").glob("cases/slimtrain-*"))) == 2
+    report = Path("out/report.html").read_text()
+    assert "the median error of slimtrain runs" in report
+    assert "the median error of adam runs" not in report
     with pytest.raises(ConfigError, match=r"no method has a setting optimizer\.memory_dept; did you mean"):
         run(changed(kind="sensitivity", axes={"optimizer.memory_dept": [0]}), output="other")
 
