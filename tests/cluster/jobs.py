@@ -100,6 +100,8 @@ def state(environment: dict[str, str], folder: Path, job: str) -> str:
 
 
 def left_behind(environment: dict[str, str]) -> list[str]:
-    """Temporary files and folders, but torch's one cache of a user."""
-    names = [path.name for path in Path(environment["TMPDIR"]).iterdir()]
+    """Temporary files and folders, but the one cache of torch and the one of dask, which has no worker's files."""
+    place = Path(environment["TMPDIR"])
+    names = [path.name for path in place.iterdir() if path.name != "dask-scratch-space"]
+    names += [path.name for path in (place / "dask-scratch-space").glob("worker-*")]
     return sorted(name for name in names if not name.startswith("torchinductor_"))

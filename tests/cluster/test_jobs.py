@@ -67,7 +67,8 @@ def test_a_killed_launch_leaves_nothing_once_the_job_is_submitted_again(
     os.kill(launch, signal.SIGKILL)
     wait(lambda: ended(environment, folder), 120, folder / "launch" / "slurm")
     assert "JobState=FAILED" in state(environment, folder, ids["train-main"])
-    run(environment, folder, "sbatch", "launch/slurm/train-main.sbatch")
+    again = run(environment, folder, "sbatch", "--parsable", "launch/slurm/train-main.sbatch").strip()
+    run(environment, folder, "sbatch", f"--dependency=afterok:{again}", "launch/slurm/report.sbatch")
     same(environment, folder, "launch", 12)
     assert not left_behind(environment)
 
