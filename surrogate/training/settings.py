@@ -50,7 +50,7 @@ class TrainingSettings(Settings):
             always solves least squares; the loss is then what the features descend.
         rollout: Network steps that are unrolled in time; each from the prediction before.
         rollout_loss: Whether the loss is on `all` unrolled steps, as without it, or on the `last` alone, where nothing
-            ties the first to the data (a network that flips every sign twice is right); the gradient is through one step.
+            ties the first to the data (a network that flips every sign twice is right); the gradient takes one step.
         clip_norm: Largest norm of the gradient; a larger one is scaled down.
         average: Decay of a running mean of the weights over the steps, such as 0.99. The mean is what is validated,
             kept and used; training goes on from the weights themselves.
