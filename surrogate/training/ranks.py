@@ -103,7 +103,7 @@ class Ranks:
         return int(found)
 
     def average(self, tensors: Sequence[Tensor], weight: float, extra: Sequence[float]) -> list[float]:
-        """Means of tensors over the ranks, in place, and sums of further numbers, in one round.
+        """Means of tensors over the ranks, in place, and sums of further numbers, in one reduction.
 
         Arguments:
             tensors: Floating-point tensors, alike on every rank.
@@ -112,17 +112,16 @@ class Ranks:
         """
         if self.world == 1:
             return list(extra)
-        numbers = torch.tensor([weight, *extra], dtype=torch.float64, device=self.device)
-        under_way = distributed.all_reduce(numbers, async_op=True)  # beside that of the tensors
-        flat = torch.cat([tensor.detach().flatten() for tensor in tensors]) * weight if tensors else None
-        if flat is not None:
-            self.sum(flat)
-        under_way.wait()
-        total, *sums = numbers.tolist()
-        if flat is not None:
-            flat /= total
-            for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+        numbers = torch.tensor([weight, *extra], dtype=torch.float64)
+        coarse = numbers.float()
+        fine = (numbers - coarse).float()  # together they keep a number to 48 bits among the tensors' 24
+        device = tensors[0].device if tensors else numbers.device
+        parts = [tensor.detach().flatten() * weight for tensor in tensors]
+        flat = self.sum(torch.cat([*parts, coarse.to(device), fine.to(device)]))
+        *means, coarse, fine = flat.split([*(part.numel() for part in parts), len(numbers), len(numbers)])
+        total, *sums = (coarse.double() + fine.double()).tolist()
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean.view_as(tensor) / total)
         return sums
 
     def alone(self, work: Callable[[], object]) -> None:
