@@ -125,7 +125,7 @@ def _against_seconds(laid: xr.Dataset, axis: str, plan: Plan) -> Figure | None:
         label: dict[str, Any] = {"long_name": "training time", "units": "s"}
         along = xr.DataArray(chosen["error"].transpose(axis, "seed").values, dims=("seconds", "seed"))
         along = along.assign_coords(seconds=("seconds", seconds, label))
-        curves[method] = along.assign_attrs(long_name=metric_name(plan.study.metric))
+        curves[method] = along.assign_attrs(chosen["error"].attrs | {"long_name": metric_name(plan.study.metric)})
     return _lines(curves)
 
 

@@ -18,6 +18,7 @@ from surrogate.studies.settings import Value
 __all__ = ["DONE", "FAILED", "MISSING", "choose", "on_grid", "per_sample", "save_table", "study_table"]
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
+WITH_UNITS = ("rmse", "max_error", "conserved_error")  # those of the targets
 NUMBERS = ("error", "validation_loss", "seconds", "epochs", "steps", "parameters", "train")
 
 
@@ -49,7 +50,7 @@ def study_table(plan: Plan, cases: Path) -> xr.Dataset:
     data["why"] = ("point", why)
     data |= _per_sample(plan, cases, results) | _curves(plan, results)
     table = xr.Dataset(data, {name: ("point", column) for name, column in columns.items()})
-    table["error"].attrs["long_name"] = plan.study.metric
+    table["error"].attrs |= table["sample_error"].attrs | {"long_name": plan.study.metric}
     table["validation_loss"].attrs["units"] = "normalised units"
     table["seconds"].attrs["units"] = "s"
     return table.assign_attrs(study=plan.name, kind=plan.study.kind, metric=plan.study.metric)
@@ -109,15 +110,17 @@ def per_sample(metrics: xr.Dataset, metric: str) -> xr.DataArray:
 
 def _per_sample(plan: Plan, cases: Path, results: dict[str, Result | None]) -> dict[str, Any]:
     """Errors of every sample, for paired comparison."""
-    found = {}
+    found, units = {}, set()
     for case in (case for case, result in results.items() if result):
         metrics = xr.load_dataset(cases / case / "evaluation" / "metrics.nc", engine="h5netcdf", decode_times=False)
         errors = per_sample(metrics, plan.study.metric)
+        units |= set(metrics["units"].values.tolist()) if plan.study.metric in WITH_UNITS else set()
         found[case] = dict(zip(errors["sample"].values.tolist(), errors.values.tolist(), strict=True))
     samples = sorted({sample for errors in found.values() for sample in errors})
     values = [[found.get(point.case, {}).get(sample, np.nan) for sample in samples] for point in plan.points]
     array = np.array(values, float).reshape(len(plan.points), len(samples))
-    return {"sample_error": (("point", "sample"), array), "sample": ("sample", np.array(samples, int))}
+    of_all = {"units": units.pop()} if len(units) == 1 else {}  # variables of different units have a mean of none
+    return {"sample_error": (("point", "sample"), array, of_all), "sample": ("sample", np.array(samples, int))}
 
 
 def _curves(plan: Plan, results: dict[str, Result | None]) -> dict[str, Any]:

@@ -209,6 +209,14 @@ def test_a_study_of_failures_alone_is_an_error(folder: Path) -> None:
         run(tree)
 
 
+@pytest.mark.parametrize(("metric", "units"), [("rmse", "K"), ("relative_l2", None)])
+def test_errors_have_the_units_of_the_targets_where_their_metric_does(folder: Path, metric: str, units: str) -> None:
+    tree = yaml.safe_load(yaml.safe_dump(changed(metric=metric, axes={"data.split.train": [4]})))
+    tree["data"]["layout"]["variables"]["u"]["units"] = "K"
+    run(tree)
+    assert table()["error"].attrs.get("units") == table()["sample_error"].attrs.get("units") == units
+
+
 def test_a_curve_longer_than_the_data_is_refused_before_training(folder: Path) -> None:
     with pytest.raises(DataError, match=r"train = 17, data\.split: train takes 17 simulations, but 16 of 24 are left"):
         run(changed(axes={"data.split.train": [4, 17]}))
