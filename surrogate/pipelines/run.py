@@ -21,6 +21,7 @@ from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
 from surrogate.prediction import signature_of
 from surrogate.report import write_report
+from surrogate.simulate.progress import Watch
 from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
 from surrogate.training.statistics import keep_statistics
@@ -142,13 +143,14 @@ def run_pipeline(
     return report
 
 
-def simulate(experiment: Experiment, output: Path, say: Say) -> None:
-    """Make the data of a configuration that simulates; what an earlier run finished is kept."""
+def simulate(experiment: Experiment, output: Path, say: Say, executor: Executor | None = None) -> None:
+    """Make the data of a configuration that simulates, shards side by side with an executor; finished ones are kept."""
     if experiment.simulate is None:
         return
     recipe = load_recipe(find_recipe(experiment.simulate.recipe))
     say(f"simulating {recipe.name}, size {experiment.simulate.size}")
-    generate(recipe, experiment.simulate.size, output, resume=True)
+    with Watch() as watch:
+        generate(recipe, experiment.simulate.size, output, resume=True, progress=watch, executor=executor)
 
 
 def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: int | None = None) -> xr.Dataset:

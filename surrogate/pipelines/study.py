@@ -6,7 +6,8 @@ import math
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def _run_study(
     own = [base for base in bases.values() if base.data.path == str(output / "data")]
     with locked(output, wait=True):  # of several parts that start together one simulates
         if own and not _has_data(own[0], output / "data"):  # whole data are not read again by every part
-            simulate(own[0], output / "data", say)
+            with _executor(spread) as executor:
+                simulate(own[0], output / "data", say, executor)
     study = _with_sizes(study, next(iter(bases.values())))
     experiments = _experiments(expand(study, methods, {name: _keys(base) for name, base in bases.items()}))
     _refuse_more_than_there_is(experiments)
@@ -244,11 +246,16 @@ def _run(plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Sprea
     stop = StopRequest()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
-        executor = None
-        if left and (spread.workers or spread.scheduler is not None):
-            executor = stack.enter_context(dask_executor(spread.workers, spread.scheduler))
+        executor = stack.enter_context(_executor(spread)) if left else None
         for number, outcome in enumerate(run_jobs(left, executor, lambda: _stopped(stop)), start=1):
             say(f"[{number}/{todo}] {_told(plan, outcome, output)}")
+
+
+def _executor(spread: Spread) -> AbstractContextManager[Executor | None]:
+    """The workers of a study; None where everything runs in this process."""
+    if not spread.workers and spread.scheduler is None:
+        return nullcontext()
+    return dask_executor(spread.workers, spread.scheduler)
 
 
 def _stopped(stop: StopRequest) -> None:
