@@ -60,12 +60,8 @@ def final_weights(run: RunFolder) -> dict[str, torch.Tensor]:
     return Surrogate.load(newest).state_dict()
 
 
-@pytest.mark.parametrize("optimizer", ["slimtrain", "adam", "sgd"])
-@pytest.mark.parametrize("stop_at", [1, 4, 7])
-def test_resumed_run_is_the_undisturbed_run(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, stop_at: int
-) -> None:
-    whole = train(experiment(data, optimizer), tmp_path / "whole", command="")
+def train_until(stop_at: int, settings: Experiment, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until a signal comes in a step."""
     step = Trainer._step
 
     def stopping(self: Trainer, *args: object) -> None:
@@ -76,7 +72,16 @@ def test_resumed_run_is_the_undisturbed_run(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", stopping)
         with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop_at}"):
-            train(experiment(data, optimizer), tmp_path / "halved", command="")
+            train(settings, output, command="")
+
+
+@pytest.mark.parametrize("optimizer", ["slimtrain", "adam", "sgd"])
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_resumed_run_is_the_undisturbed_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, stop_at: int
+) -> None:
+    whole = train(experiment(data, optimizer), tmp_path / "whole", command="")
+    train_until(stop_at, experiment(data, optimizer), tmp_path / "halved", monkeypatch)
     torch.manual_seed(999)
     halved = train(experiment(data, optimizer), tmp_path / "halved", command="", resume=True)
     assert records(halved) == records(whole)
@@ -240,18 +245,7 @@ def test_a_resumed_run_with_averaged_weights_is_the_undisturbed_run(
 ) -> None:
     settings = with_training(experiment(data), average=0.8)
     whole = train(settings, tmp_path / "whole", command="")
-
-    step = Trainer._step
-
-    def stopping(self: Trainer, *args: object) -> None:
-        step(self, *args)  # type: ignore[arg-type]
-        if self.progressed.step == stop_at:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stopping)
-        with pytest.raises(Interrupted):
-            train(settings, tmp_path / "halved", command="")
+    train_until(stop_at, settings, tmp_path / "halved", monkeypatch)
     halved = train(settings, tmp_path / "halved", command="", resume=True)
     assert records(halved) == records(whole)
     for name, value in final_weights(whole).items():
