@@ -73,7 +73,7 @@ def ended(environment: dict[str, str], folder: Path) -> bool:
 
 def same(environment: dict[str, str], folder: Path, name: str, epochs: int) -> None:
     """Parameters and metrics are those of the undisturbed run, to the last bit, and nothing is left behind."""
-    wait(lambda: ended(environment, folder), 400, folder / name / "slurm")
+    wait(lambda: ended(environment, folder), 600, folder / name / "slurm")
     expected, found = undisturbed(environment, folder, epochs), folder / name / "cases" / "main"
     latest = (expected / "checkpoints" / "LATEST").read_text().strip()
     log = "\n".join(path.read_text()[-3000:] for path in (folder / name / "slurm").glob("*.log"))
