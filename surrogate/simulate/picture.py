@@ -72,7 +72,9 @@ def _images(panels: list[tuple[xr.DataArray, str]]) -> Figure:
         field = field.isel({dim: field.sizes[dim] // 2 for dim in field.dims[:-2]})
         up, across = field.dims
         mesh = ax.pcolormesh(field[across], field[up], field, cmap=FIELD_COLOURS, shading="nearest", rasterized=True)
-        figure.colorbar(mesh, ax=ax, shrink=0.7).ax.tick_params(labelsize="x-small")
+        bar = figure.colorbar(mesh, ax=ax, shrink=0.7)
+        bar.ax.tick_params(labelsize="x-small")
+        bar.set_label(_label(field), fontsize="x-small")
         ax.set_aspect("equal")
         ax.set_title(title, fontsize="x-small")
         ax.tick_params(labelsize="x-small")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from surrogate.cli import app
 from surrogate.simulate import load_recipe, simulate_members
-from surrogate.simulate.picture import write_picture
+from surrogate.simulate.picture import draw_dataset, write_picture
 
 CATALOGUE = Path(__file__).resolve().parents[2] / "datasets"
 NAMES = sorted(path.parent.name for path in CATALOGUE.glob("*/recipe.yaml"))
@@ -61,3 +61,11 @@ def test_pictures_of_any_dimension(axes: int, tmp_path: Path) -> None:
     ds: xr.Dataset = simulate_members(recipe, "tiny", [0, 2])
     write_picture(ds, ["u"], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes()[:4] == PNG
+
+
+def test_colour_bars_name_their_field_and_its_unit() -> None:
+    ds = xr.Dataset(
+        {"T": (("sample", "y", "x"), [[[0.0, 1.0], [2.0, 3.0]]], {"units": "K"})}, {"y": [0, 1], "x": [0, 1]}
+    )
+    labels = [ax.get_ylabel() for ax in draw_dataset(ds, ["T"]).axes]
+    assert labels == ["y", "T [K]"]
