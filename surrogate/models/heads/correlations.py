@@ -24,7 +24,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from surrogate.models.plans import Area, Piece, Plan, cheaper_plan, pieces_of, plan_of
+from surrogate.models.heads.plans import Area, Piece, Plan, cheaper_plan, pieces_of, plan_of
 from surrogate.slimtik import Statistics
 
 __all__ = ["cheaper_plan", "correlated", "plan_of"]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from surrogate.models.correlations import cheaper_plan, correlated, plan_of
 from surrogate.models.heads import head_of
+from surrogate.models.heads.correlations import cheaper_plan, correlated, plan_of
 from surrogate.slimtik import Statistics
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache, reduce
 from itertools import product
 from math import prod
 
-from surrogate.models.taps import Box, Layout, Phase, Position
+from surrogate.models.heads.taps import Box, Layout, Phase, Position
 
 __all__ = ["Area", "Piece", "Plan", "cheaper_plan", "pieces_of", "plan_of"]
 

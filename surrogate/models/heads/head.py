@@ -1,42 +1,23 @@
-r"""Heads: last layers that are linear in their weights, around the user's own layer.
-
-A head turns features z into a design A (n, K) with one row per sample and output position, the last column ones when
-the layer has a bias, so that `head(z)` is A W up to the order of axes. slimTrain needs only the sums A'A, A'C and
-||C||^2. They are gathered by phases, sets of output positions that use the same kernel taps: a convolution has one; a
-transposed convolution with stride s has s^d, which use disjoint taps, so that A'A falls into blocks that only the bias
-connects; a dense layer is a convolution over no axes at all.
-"""
+"""What every head has in common: a layer that is linear in its weights, as a design and a matrix."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, reduce
-from itertools import product
 from math import prod
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parameter import is_lazy
 
-from surrogate.checks import ConfigError, DataError
-from surrogate.models.correlations import cheaper_plan, correlated
-from surrogate.models.taps import Layout, Phase, Position, conv_layout, transposed_layout
+from surrogate.checks import DataError
+from surrogate.models.heads.correlations import cheaper_plan, correlated
+from surrogate.models.heads.taps import Layout, Phase, Position
 from surrogate.slimtik import Blocks, Posterior, Statistics, predictive_std
 
-__all__ = [
-    "SUPPORTED",
-    "ConvHead",
-    "DenseHead",
-    "Head",
-    "TransposedConvHead",
-    "head_of",
-    "is_supported",
-    "refuse_shape",
-]
+__all__ = ["BYTE_BUDGET", "Head", "refuse_shape"]
 
 BYTE_BUDGET = 4 * 2**20  # about what caches hold: faster than more
 
@@ -228,102 +209,6 @@ class Head(nn.Module):
         """The phases for features of these sizes."""
 
 
-class DenseHead(Head):
-    """`nn.Linear`, over the last axis of features of shape (B, *, K): A is the features themselves."""
-
-    _channel_axis = -1
-
-    @torch.no_grad()
-    def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:
-        fields, C = self._features(z), self._targets(targets, z, ())
-        positions = max(1, byte_budget // (8 * self.shape[0]))
-        parts = (
-            Statistics.of(A if self.bias is None else functional.pad(A, (0, 1), value=1.0), rows, 0)
-            for A, rows in zip(fields.T.split(positions), C.T.split(positions), strict=True)
-        )
-        return replace(reduce(Statistics.__add__, parts), samples=len(z))
-
-    def _features(self, z: Tensor) -> Tensor:
-        if z.ndim < 2 or z.shape[-1] != self.channels:
-            raise DataError(f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, *, {self.channels})")
-        return z.detach().reshape(-1, z.shape[-1]).T
-
-    def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
-        refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
-        return targets.detach().reshape(-1, self.shape[1]).T
-
-    def _layout(self, sizes: Position) -> Layout:
-        return Layout((), (), (), (Phase(()),))
-
-
-class ConvHead(Head):
-    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`: A holds every patch of the features as a row."""
-
-    def _layout(self, sizes: Position) -> Layout:
-        layer: Any = self.layer
-        layout = conv_layout(
-            sizes, layer.kernel_size, stride=layer.stride, padding=self._padding(), dilation=layer.dilation
-        )
-        _refuse_empty(layout, layer)
-        return layout
-
-    def _padding(self) -> tuple[Position, Position]:
-        """Zeros in front of each axis, and behind it."""
-        layer: Any = self.layer
-        if layer.padding == "same":
-            totals = [d * (taps - 1) for taps, d in zip(layer.kernel_size, layer.dilation, strict=True)]
-            return tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
-        zeros = (0,) * len(layer.kernel_size) if layer.padding == "valid" else layer.padding
-        return zeros, zeros
-
-
-class TransposedConvHead(Head):
-    """`nn.ConvTranspose1d`, `nn.ConvTranspose2d` or `nn.ConvTranspose3d`, by phases of its stride."""
-
-    _out_axis = 1
-    _in_axis = 0
-
-    def _layout(self, sizes: Position) -> Layout:
-        layer: Any = self.layer
-        layout = transposed_layout(
-            sizes,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            output_padding=layer.output_padding,
-            dilation=layer.dilation,
-        )
-        _refuse_empty(layout, layer)
-        return layout
-
-    @property
-    def blocks(self) -> Blocks | None:
-        layer: Any = self.layer
-        return _phase_blocks(
-            self.channels,
-            tuple(layer.kernel_size),
-            stride=layer.stride,
-            dilation=layer.dilation,
-            border=self.bias is not None,
-            device=self.weight.device,
-        )
-
-
-@lru_cache(maxsize=128)
-def _phase_blocks(
-    channels: int, kernel: Position, *, stride: Position, dilation: Position, border: bool, device: torch.device
-) -> Blocks | None:
-    """Columns of taps that reach outputs of the same residues modulo the stride; None where all taps do."""
-    residues: dict[Position, list[int]] = {}
-    for number, tap in enumerate(product(*map(range, kernel))):
-        residue = tuple(d * t % s for d, t, s in zip(dilation, tap, stride, strict=True))
-        residues.setdefault(residue, []).append(number)
-    if len(residues) == 1:
-        return None
-    columns = [[c * prod(kernel) + number for c in range(channels) for number in taps] for taps in residues.values()]
-    return Blocks.of(columns, border=border, device=device)
-
-
 def _padded(fields: Tensor, phases: Sequence[Phase]) -> tuple[Tensor, list[int]]:
     """Features with zeros wherever a tap of any phase reads beyond them, and the number in front of each axis."""
     margins = [[phase.axes[axis].margins(size) for phase in phases] for axis, size in enumerate(fields.shape[2:])]
@@ -341,67 +226,3 @@ def refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -
     """Refuse targets of another shape than the layer makes."""
     if tuple(targets.shape) != expected:
         raise DataError(f"targets have shape {tuple(targets.shape)}, but {layer} makes {expected}")
-
-
-def _refuse_empty(layout: Layout, layer: nn.Module) -> None:
-    if min(layout.outputs) < 1:
-        raise DataError(
-            f"features of size {layout.sizes} are too small for {layer}: its output would be {layout.outputs}"
-        )
-
-
-# Choosing the head of a layer -----------------------------------------------------------------------------------------
-
-_HEADS: dict[type[nn.Module], type[Head]] = {
-    nn.Linear: DenseHead,
-    nn.Conv1d: ConvHead,
-    nn.Conv2d: ConvHead,
-    nn.Conv3d: ConvHead,
-    nn.ConvTranspose1d: TransposedConvHead,
-    nn.ConvTranspose2d: TransposedConvHead,
-    nn.ConvTranspose3d: TransposedConvHead,
-}
-SUPPORTED = tuple(kind.__name__ for kind in _HEADS)
-
-
-def is_supported(layer: nn.Module) -> bool:
-    """Whether a layer is of a kind that can be a head, whatever its settings."""
-    return any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in _HEADS)
-
-
-def head_of(layer: nn.Module) -> Head:
-    """The head around a layer, which keeps its weights.
-
-    Arguments:
-        layer: A linear, convolution or transposed convolution layer of torch, its bias optional.
-
-    Raises:
-        ConfigError: The layer is of another kind, or one of its settings is not supported; the message names it.
-    """
-    name = type(layer).__name__
-    if not is_supported(layer):
-        raise ConfigError(
-            f"{name} cannot be a head: it is not known to be linear in its weights; use {_listed(SUPPORTED)}"
-        )
-    groups, padding_mode = getattr(layer, "groups", 1), getattr(layer, "padding_mode", "zeros")
-    if groups != 1:
-        raise ConfigError(f"groups={groups} of the head {name} is not supported; use groups=1")
-    if padding_mode != "zeros":
-        raise ConfigError(
-            f"padding_mode='{padding_mode}' of the head {name} is not supported; "
-            "pad in the features and use padding=0 in the head"
-        )
-    weight = layer._parameters.get("weight")
-    if weight is None:
-        raise ConfigError(f"the weight of the head {name} is reparametrized; remove the parametrization before")
-    if is_lazy(weight) or not weight.is_floating_point():
-        raise ConfigError(f"the weight of the head {name} is {_kind(weight)}; use an initialised layer of real numbers")
-    return next(head for kind, head in _HEADS.items() if isinstance(layer, kind))(layer)
-
-
-def _kind(weight: Tensor) -> str:
-    return "not initialised yet" if is_lazy(weight) else f"of type {weight.dtype}".replace("torch.", "")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + " or " + names[-1]

@@ -1,0 +1,45 @@
+"""The head around a dense layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from surrogate.checks import DataError
+from surrogate.models.heads.head import BYTE_BUDGET, Head, refuse_shape
+from surrogate.models.heads.taps import Layout, Phase, Position
+from surrogate.slimtik import Statistics
+
+__all__ = ["DenseHead"]
+
+
+class DenseHead(Head):
+    """`nn.Linear`, over the last axis of features of shape (B, *, K): A is the features themselves."""
+
+    _channel_axis = -1
+
+    @torch.no_grad()
+    def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:
+        fields, C = self._features(z), self._targets(targets, z, ())
+        positions = max(1, byte_budget // (8 * self.shape[0]))
+        parts = (
+            Statistics.of(A if self.bias is None else functional.pad(A, (0, 1), value=1.0), rows, 0)
+            for A, rows in zip(fields.T.split(positions), C.T.split(positions), strict=True)
+        )
+        return replace(reduce(Statistics.__add__, parts), samples=len(z))
+
+    def _features(self, z: Tensor) -> Tensor:
+        if z.ndim < 2 or z.shape[-1] != self.channels:
+            raise DataError(f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, *, {self.channels})")
+        return z.detach().reshape(-1, z.shape[-1]).T
+
+    def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
+        refuse_shape(targets, (*z.shape[:-1], self.shape[1]), self.layer)
+        return targets.detach().reshape(-1, self.shape[1]).T
+
+    def _layout(self, sizes: Position) -> Layout:
+        return Layout((), (), (), (Phase(()),))
