@@ -94,7 +94,7 @@ def _entry(case: Case, metric: str, column: str, variable: str) -> str:
 
 def _validation(case: Case) -> str:
     losses = case.epochs["validation_loss"].dropna("epoch")
-    return number(float(losses.min())) if losses.size else MISSING
+    return number(case.facts.get("validation_loss", float(losses.min()) if losses.size else None))
 
 
 def _with_unit(name: str, unit: str) -> str:
