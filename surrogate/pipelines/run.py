@@ -14,7 +14,7 @@ from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
-from surrogate.evaluation import SampleSource, labels_of, write_evaluation, write_rollout
+from surrogate.evaluation import SampleSource, headline, labels_of, write_evaluation, write_rollout
 from surrogate.files import claim_output
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
@@ -191,7 +191,9 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     steps = settings.rollout_steps if rollout_steps is None else rollout_steps
     rolled = write_rollout(surrogate, source, target, **stated, steps=steps, threshold=settings.threshold)
     unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
-    say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
+    known_by = headline(metrics)
+    error = float(metrics[f"{known_by.metric}_sample"].mean())
+    say(f"{folder.name}: mean {known_by.words} on {part} {error:.4f}{unfinished}")
     if rolled is not None:
         say(f"{folder.name}: {_growth_in_words(rolled)}")
     return metrics

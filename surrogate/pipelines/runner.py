@@ -15,7 +15,7 @@ import xarray as xr
 
 from surrogate.checks import Interrupted, InUse, NumericalError, SurrogateError
 from surrogate.config import parse_yaml
-from surrogate.evaluation import METRICS
+from surrogate.evaluation import METRICS, headline
 from surrogate.files import claim_output, locked
 from surrogate.pipelines.run import evaluate_run
 from surrogate.studies import Failure, Result, per_sample, read_failure, read_result, write_json
@@ -152,7 +152,7 @@ def _result(run: RunFolder, metrics: xr.Dataset) -> Result:
     elapsed = np.cumsum([record["seconds"] for record in epochs])
     return Result(
         validation_loss=facts["validation_loss"],
-        test={name: _mean(per_sample(metrics, name)) for name in METRICS if name in metrics},
+        test={name: _mean(per_sample(metrics, name)) for name in (*METRICS, headline(metrics).metric)},
         seconds=facts["train_seconds"],
         epochs=len(epochs),
         steps=facts["steps"],
