@@ -4,6 +4,7 @@ from surrogate.evaluation.comparison import Comparison, compare_cases, holm
 from surrogate.evaluation.compat import Compat, compat_table, pdebench_compat, well_compat
 from surrogate.evaluation.evaluate import evaluate, mean_relative_l2, merge, relative_l2_of
 from surrogate.evaluation.examples import collect_examples, select_examples
+from surrogate.evaluation.headline import NORMALIZED, RELATIVE, Headline, headline
 from surrogate.evaluation.latent import latent_space, principal_components
 from surrogate.evaluation.maps import ErrorMaps
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS
@@ -31,10 +32,13 @@ __all__ = [
     "BASELINE",
     "GRID_METRICS",
     "METRICS",
+    "NORMALIZED",
+    "RELATIVE",
     "Comparison",
     "Compat",
     "ErrorMaps",
     "EvaluationSettings",
+    "Headline",
     "Labels",
     "Row",
     "SampleSource",
@@ -53,6 +57,7 @@ __all__ = [
     "evaluate_uncertainty",
     "growth_factors",
     "growth_table",
+    "headline",
     "holm",
     "interval",
     "labels_of",

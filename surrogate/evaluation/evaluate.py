@@ -12,6 +12,7 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.checks import DataError, NumericalError
+from surrogate.evaluation.headline import normalized_errors
 from surrogate.evaluation.maps import ErrorMaps
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS, points
 from surrogate.evaluation.spectral import BANDS, band_power, coefficients, frmse, log_edges
@@ -64,7 +65,8 @@ def evaluate(
         Dimensions (sample, time, variable), where time is that of the first step given; one variable per metric and the
         sums they derive from. On a grid, `frmse` has a dimension `band` beside these and the spectra `wave_number`.
         `relative_l2_variable` (sample, variable) is the error over all times of a sample, and `relative_l2_sample`
-        (sample,) its mean over the variables, so that no unit weighs more than another.
+        (sample,) its mean over the variables, so that no unit weighs more than another. Where a sample is one number of
+        each variable, `normalized_error_variable` and `normalized_error_sample` are its error in units of all of them.
         NaN marks a metric that does not exist because its target is zero or constant; the attributes count them.
 
     Raises:
@@ -204,6 +206,14 @@ def _complete(result: xr.Dataset) -> xr.Dataset:
     result["relative_l2_sample"] = per_variable.mean("variable").assign_attrs(
         long_name="relative L2 error over all times of a sample, mean over variables"
     )
+    normalized = normalized_errors(result)
+    if normalized is not None:
+        result["normalized_error_variable"] = normalized.assign_attrs(
+            long_name="error over the root mean square of the targets of all samples, by variable"
+        )
+        result["normalized_error_sample"] = normalized.mean("variable").assign_attrs(
+            long_name="error over the root mean square of the targets of all samples, mean over variables"
+        )
     scored = result["squared_target"].notnull()
     size = int(result.attrs["points"])
     return result.assign_attrs(

@@ -10,13 +10,14 @@ import xarray as xr
 from surrogate.batch import Batch
 from surrogate.checks import DataError
 from surrogate.evaluation.evaluate import Predict, mean_relative_l2, predict_batch
+from surrogate.evaluation.headline import RELATIVE, headline
 from surrogate.evaluation.maps import Axis, space_of
 
 __all__ = ["collect_examples", "select_examples"]
 
 
 def select_examples(metrics: xr.Dataset) -> xr.Dataset:
-    """The pairs of sample and time with the worst, the median and the best relative L2 error, mean over variables.
+    """The pairs of sample and time with the worst, the median and the best headline error, mean over variables.
 
     Pairs whose target is zero are ranked by nothing and never chosen; when every target is zero, the squared error
     ranks. Fewer than three pairs give fewer examples.
@@ -28,7 +29,10 @@ def select_examples(metrics: xr.Dataset) -> xr.Dataset:
         The metrics of the chosen pairs, with dimensions (example, variable); `sample`, `step`, `time` and `simulation`
         say which they are.
     """
+    known_by = headline(metrics)
     errors = mean_relative_l2(metrics)
+    if known_by is not RELATIVE:
+        errors = metrics[f"{known_by.metric}_sample"].expand_dims("time")
     if not errors.notnull().any():
         errors = metrics["squared_error"].sum("variable", skipna=False)
     flat = errors.transpose("sample", "time").values.ravel()
@@ -36,10 +40,12 @@ def select_examples(metrics: xr.Dataset) -> xr.Dataset:
     ranks = {(len(order) - 1) // 2: "median", 0: "best", len(order) - 1: "worst"}  # later names win a rank
     chosen = {ranks[rank]: order[rank] for rank in sorted(ranks, reverse=True)}
     sample, time = np.unravel_index(list(chosen.values()), (metrics.sizes["sample"], metrics.sizes["time"]))
-    picks = metrics.drop_vars(["relative_l2_sample", "relative_l2_variable"]).isel(
+    whole = [name for name in metrics.data_vars if str(name).endswith(("_sample", "_variable"))]
+    picks = metrics.drop_vars(whole).isel(
         sample=xr.DataArray(sample, dims="example"), time=xr.DataArray(time, dims="example")
     )
-    return picks.assign_coords(example=list(chosen)).assign(error_of_pair=("example", flat[list(chosen.values())]))
+    error = ("example", flat[list(chosen.values())], {"long_name": known_by.words})
+    return picks.assign_coords(example=list(chosen)).assign(error_of_pair=error)
 
 
 def collect_examples(

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.evaluation.compat import compat_table
+from surrogate.evaluation.headline import RELATIVE, headline
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS
 from surrogate.evaluation.statistics import interval
 from surrogate.files import replacing
@@ -29,7 +30,8 @@ class Row:
     """One metric of one variable over all samples.
 
     Arguments:
-        metric: `relative_l2` is over all times of a sample; every other is averaged over time first.
+        metric: `relative_l2` is over all times of a sample, `normalized_error` of its one number; every other is
+            averaged over time first.
         variable: Name of the variable, or "all" for the mean over variables.
         band: Band of the wave number, for metrics that have one.
         mean: Mean over samples; for `crmse` the root of the mean square.
@@ -57,14 +59,16 @@ class Row:
 
 
 def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
-    """Mean, median and 90 % bootstrap interval over simulations of every headline metric.
+    """Mean, median and 90 % bootstrap interval over simulations of every metric of the tables.
 
     Arguments:
         metrics: The result of `evaluate`.
         seed: Seed of the bootstrap.
     """
-    per_variable = metrics["relative_l2_variable"]
-    rows = [_row("relative_l2", ALL, metrics["relative_l2_sample"], int(per_variable.isnull().sum()), seed)]
+    rows = [
+        _row(name, ALL, metrics[f"{name}_sample"], int(metrics[f"{name}_variable"].isnull().sum()), seed)
+        for name in _of_samples(metrics)
+    ]
     for variable in map(str, metrics["variable"].values):
         rows += _of_variable(metrics.sel(variable=variable), variable, seed)
     return rows
@@ -72,14 +76,21 @@ def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
 
 def _of_variable(metrics: xr.Dataset, variable: str, seed: int) -> list[Row]:
     scored = metrics["squared_target"].notnull()
-    headline = metrics["relative_l2_variable"]
-    rows = [_row("relative_l2", variable, headline, int(headline.isnull().sum()), seed)]
+    rows = []
+    for name in _of_samples(metrics):
+        errors = metrics[f"{name}_variable"]
+        rows.append(_row(name, variable, errors, int(errors.isnull().sum()), seed))
     for name in PER_VARIABLE:
         lost = int((scored & metrics[name].isnull()).sum())
         rows.append(_row(name, variable, metrics[name], lost, seed))
     for band in _bands(metrics):
         rows.append(replace(_row("frmse", variable, metrics["frmse"].sel(band=band), 0, seed), band=band))
     return [*rows, _crmse(variable, metrics["conserved_error"], seed)]
+
+
+def _of_samples(metrics: xr.Dataset) -> list[str]:
+    """Errors with one number per sample: the relative L2 error, and the headline where that is another."""
+    return list(dict.fromkeys([RELATIVE.metric, headline(metrics).metric]))
 
 
 def _row(metric: str, variable: str, values: xr.DataArray, degenerate: int, seed: int) -> Row:

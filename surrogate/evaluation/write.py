@@ -68,7 +68,8 @@ class _Pass:
         self.device = next(surrogate.parameters()).device
         self.maps = ErrorMaps()
         self.scores = None if surrogate.posterior is None else UncertaintyScores(labels.variables)
-        layer = bottleneck(surrogate.network) if surrogate.settings.family == "autoencoder" else None
+        has_codes = surrogate.settings.family == "autoencoder" and surrogate.members == 1  # several have no one space
+        layer = bottleneck(surrogate.network) if has_codes else None
         self.codes = None if layer is None else Codes(layer)
         self._std = torch.empty(0)
 

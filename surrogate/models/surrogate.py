@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -16,16 +17,19 @@ from surrogate.batch import Batch
 from surrogate.checks import ConfigError
 from surrogate.config import Settings
 from surrogate.files import read_pointer
+from surrogate.models.ensemble import ensemble
 from surrogate.models.registry import ModelSettings, build, settings_union
 from surrogate.models.signature import Signature
 from surrogate.normalize import Normalizer
 from surrogate.slimtik import Posterior
 
-__all__ = ["Surrogate", "chosen_checkpoint"]
+__all__ = ["MOST_MEMBERS", "Surrogate", "chosen_checkpoint"]
 
 BEST, FINAL = "BEST", "final"
 DESCRIPTION, WEIGHTS = "surrogate.json", "model.safetensors"
 DESCRIPTION_BYTES = 64 * 2**20
+MOST_MEMBERS = 100
+CLOSE = 1e-5  # of the scale: the sums of several ranks round otherwise than those of one
 
 
 class Surrogate(nn.Module):
@@ -38,21 +42,46 @@ class Surrogate(nn.Module):
         signature: Names, units and grid of inputs and outputs.
         inputs: Normalisation of the inputs.
         targets: Normalisation of the targets.
+        members: Networks of that family whose mean the network is; one is the plain network.
     """
 
     may_miss: Tensor | None  # input channels that may lack values; None where none does
 
-    def __init__(self, settings: ModelSettings, signature: Signature, inputs: Normalizer, targets: Normalizer) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        signature: Signature,
+        inputs: Normalizer,
+        targets: Normalizer,
+        *,
+        members: int = 1,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.signature = signature
-        self.network = build(settings, signature.shapes)
+        self.members = members
+        networks = [build(settings, signature.shapes) for _ in range(members)]
+        self.network = networks[0] if members == 1 else ensemble(networks)
         self.inputs = inputs
         self.targets = targets
         may_miss = signature.may_miss(signature.inputs)
         self.register_buffer("may_miss", torch.tensor(may_miss) if any(may_miss) else None, persistent=False)
         self.posterior: Posterior | None
         self.register_module("posterior", None)  # of the head's weights; set when it has been fitted
+
+    @classmethod
+    def mean_of(cls, surrogates: Sequence[Surrogate]) -> Surrogate:
+        """The surrogate whose predictions are the means of those of others, which were trained on the same data alike.
+
+        Raises:
+            ConfigError: They differ in more than weights.
+        """
+        first = surrogates[0]
+        if not all(_are_alike(first, other) for other in surrogates):
+            raise ConfigError("an ensemble needs single networks of one family, one signature and one normalisation")
+        mean = cls(first.settings, first.signature, first.inputs, first.targets, members=len(surrogates))
+        mean.network = ensemble([surrogate.network for surrogate in surrogates])
+        return mean
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict targets with shape (B, M, *S) from inputs with shape (B, C, *input_grid)."""
@@ -88,6 +117,7 @@ class Surrogate(nn.Module):
         """Write `surrogate.json` and `model.safetensors` into an existing folder."""
         description = {
             "model": self.settings.model_dump(mode="json"),
+            "members": self.members,
             "signature": self.signature.model_dump(mode="json"),
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
@@ -117,6 +147,19 @@ class Surrogate(nn.Module):
         return surrogate.to(device).eval()
 
 
+def _are_alike(first: Surrogate, other: Surrogate) -> bool:
+    """Whether two surrogates of one network each differ in its weights alone."""
+    if (first.settings, first.signature) != (other.settings, other.signature) or first.members + other.members > 2:
+        return False
+    pairs = ((first.inputs, other.inputs), (first.targets, other.targets))
+    return all(
+        a.mean.shape == b.mean.shape
+        and bool(((a.mean - b.mean).abs() <= CLOSE * a.scale).all())
+        and torch.allclose(a.scale, b.scale, rtol=CLOSE)
+        for a, b in pairs
+    )
+
+
 def chosen_checkpoint(checkpoints: Path) -> Path | None:
     """The checkpoint of a run to use: the final model, otherwise the one that `BEST` names, if there is any."""
     if (checkpoints / FINAL).is_dir():
@@ -134,6 +177,7 @@ class _Description(Settings):
     """The content of `surrogate.json`."""
 
     model: Any
+    members: int = Field(1, ge=1, le=MOST_MEMBERS)
     signature: Signature
 
     @staticmethod
@@ -166,7 +210,7 @@ class _Description(Settings):
 
     def _build(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
         inputs, targets = (_normalizer(shapes[f"{side}.mean"]) for side in ("inputs", "targets"))
-        surrogate = Surrogate(self.model, self.signature, inputs, targets)
+        surrogate = Surrogate(self.model, self.signature, inputs, targets, members=self.members)
         if any(name.startswith("posterior.") for name in shapes):
             surrogate.posterior = Posterior(*surrogate.network.head.shape)
         return surrogate

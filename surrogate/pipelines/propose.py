@@ -23,7 +23,7 @@ from surrogate.prediction.sources import source_of_data
 from surrogate.simulate import Ensemble, simulate_members
 from surrogate.studies import GridStudy, Plan, PlannedPoint, case_name, grams_of, greedy_batch, read_result
 from surrogate.studies.settings import TRAIN_SIZE, Proposing
-from surrogate.training.run import RunFolder
+from surrogate.training.folder import RunFolder
 from surrogate.training.settings import CASES, Experiment, SimulateSettings, read_experiment
 
 __all__ = ["LoopJob", "plan_loops", "run_loop"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -15,14 +14,16 @@ from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
-from surrogate.evaluation import SampleSource, labels_of, write_evaluation, write_rollout
+from surrogate.evaluation import SampleSource, headline, labels_of, write_evaluation, write_rollout
 from surrogate.files import claim_output
 from surrogate.generate import find_recipe, generate, load_recipe
 from surrogate.models.surrogate import Surrogate
 from surrogate.prediction import signature_of
 from surrogate.report import write_report
 from surrogate.simulate.progress import Watch
-from surrogate.training.run import RunFolder, choose_device, evaluation_stream, split_datasets, train
+from surrogate.training.build import choose_device, evaluation_stream, split_datasets
+from surrogate.training.folder import RunFolder
+from surrogate.training.run import train
 from surrogate.training.settings import CASES, Experiment, case_sources, read_experiment
 from surrogate.training.statistics import keep_statistics
 
@@ -183,14 +184,16 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     target = run.evaluation if part == "test" else folder / f"evaluation-{part}"
     stated: dict[str, Any] = {
         "labels": labels_of(stream, datasets[part], by=experiment.data.by),
-        "facts": {"split": part, "training_finished": int(_facts(run).get("train_seconds") is not None)},
+        "facts": {"split": part, "training_finished": int(run.begun().get("train_seconds") is not None)},
     }
     metrics = write_evaluation(surrogate, source, target, **stated)
     settings = experiment.evaluation
     steps = settings.rollout_steps if rollout_steps is None else rollout_steps
     rolled = write_rollout(surrogate, source, target, **stated, steps=steps, threshold=settings.threshold)
     unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
-    say(f"{folder.name}: mean relative L2 on {part} {float(metrics['relative_l2_sample'].mean()):.4f}{unfinished}")
+    known_by = headline(metrics)
+    error = float(metrics[f"{known_by.metric}_sample"].mean())
+    say(f"{folder.name}: mean {known_by.words} on {part} {error:.4f}{unfinished}")
     if rolled is not None:
         say(f"{folder.name}: {_growth_in_words(rolled)}")
     return metrics
@@ -224,16 +227,11 @@ def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]
 
 def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
     """With other files the split is another one, and training samples could be scored as unseen."""
-    if fingerprint(find_files(experiment.data.path)) != _facts(run)["data_fingerprint"]:
+    if fingerprint(find_files(experiment.data.path)) != run.begun()["data_fingerprint"]:
         raise DataError(
             f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
             "restore them, or train again"
         )
-
-
-def _facts(run: RunFolder) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(run.facts.read_text(encoding="utf-8"))
-    return facts
 
 
 def cases_of(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -16,12 +15,13 @@ import xarray as xr
 
 from surrogate.checks import Interrupted, InUse, NumericalError, SurrogateError
 from surrogate.config import parse_yaml
-from surrogate.evaluation import METRICS
+from surrogate.evaluation import METRICS, headline
 from surrogate.files import claim_output, locked
 from surrogate.pipelines.run import evaluate_run
 from surrogate.studies import Failure, Result, per_sample, read_failure, read_result, write_json
 from surrogate.studies.plan import FAILED, RESULT
-from surrogate.training.run import RunFolder, train
+from surrogate.training.folder import RunFolder
+from surrogate.training.run import train
 from surrogate.training.settings import read_experiment
 
 __all__ = ["Job", "Outcome", "Work", "note_failure", "run_case", "run_jobs"]
@@ -147,13 +147,12 @@ def note_failure(folder: Path, error: BaseException) -> Outcome:
 
 
 def _result(run: RunFolder, metrics: xr.Dataset) -> Result:
-    facts = json.loads(run.facts.read_text(encoding="utf-8"))
-    records = [json.loads(line) for line in run.log().path.read_text(encoding="utf-8").splitlines()]
-    epochs = [record for record in records if record["event"] == "epoch"]
+    facts = run.begun()
+    epochs = [record for record in run.records() if record["event"] == "epoch"]
     elapsed = np.cumsum([record["seconds"] for record in epochs])
     return Result(
-        validation_loss=_validation_loss(records),
-        test={name: _mean(per_sample(metrics, name)) for name in METRICS if name in metrics},
+        validation_loss=facts["validation_loss"],
+        test={name: _mean(per_sample(metrics, name)) for name in (*METRICS, headline(metrics).metric)},
         seconds=facts["train_seconds"],
         epochs=len(epochs),
         steps=facts["steps"],
@@ -165,19 +164,6 @@ def _result(run: RunFolder, metrics: xr.Dataset) -> Result:
             for record, second in zip(epochs, elapsed, strict=True)
         ],
     )
-
-
-def _validation_loss(records: Sequence[dict[str, object]]) -> float:
-    """The loss of the model that is kept: the best of all epochs, or that after the exact solution of the head."""
-    after = [
-        record.get("validation_loss_after") for record in records if record["event"] == "refit" and record.get("kept")
-    ]
-    best = min(
-        float(str(record["validation_loss"]))
-        for record in records
-        if record["event"] == "epoch" and record["validation_loss"] is not None
-    )
-    return float(str(after[-1])) if after and after[-1] is not None else best
 
 
 def _mean(values: xr.DataArray) -> float | None:

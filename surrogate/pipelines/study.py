@@ -220,7 +220,8 @@ def _plan(
         name = case_name(point.method, experiment.model_dump(mode="json"), prints[experiment.data.path])
         told = {key: getattr(point, key) for key in ("method", "grid", "values", "trial", "seed")}
         points.append(PlannedPoint(**told, case=name))
-        cost = (experiment.training.epochs or math.inf) * (experiment.data.split.train or math.inf)
+        training = experiment.training
+        cost = training.members * (training.epochs or math.inf) * (experiment.data.split.train or math.inf)
         jobs[name] = Job(str((output / CASES / name).absolute()), dump(experiment), command, cost)
     base = {name: {key: _keys(experiment).get(key) for key in study.keys} for name, experiment in bases.items()}
     first = next(iter(bases.values()))

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from surrogate.evaluation import calibration
+from surrogate.evaluation import RELATIVE, calibration
 from surrogate.plotting import (
     new_figure,
     plot_comparison,
@@ -187,7 +187,8 @@ def _caption(name: str, example: xr.Dataset) -> str:
     left_out = f" {SHOWN} of {variables} variables." if example["truth"].ndim > 1 and variables > SHOWN else ""
     error = number(float(example["error_of_pair"]))
     simulation = example["simulation"].item()
-    return f"{name.capitalize()}: simulation {simulation}{_time(example)}, relative L2 error {error}.{left_out}"
+    words = example["error_of_pair"].attrs.get("long_name", RELATIVE.words)
+    return f"{name.capitalize()}: simulation {simulation}{_time(example)}, {words} {error}.{left_out}"
 
 
 def _time(example: xr.Dataset) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from surrogate.evaluation import BASELINE, mean_relative_l2
+from surrogate.evaluation import BASELINE, RELATIVE, Headline, mean_relative_l2
 from surrogate.plotting import (
     new_figure,
     plot_damping,
@@ -25,22 +25,23 @@ from surrogate.plotting import (
     save_figure,
 )
 from surrogate.report.runs import Case
+from surrogate.report.tables import known_by
 
 __all__ = ["Picture", "draw_comparison", "save_picture"]
 
 PARAMETERS = 4  # panels of errors against a parameter
 CAPTIONS = {
-    "intervals": "Mean relative L2 error with its 90 % bootstrap interval over simulations.",
+    "intervals": "Mean {error} with its 90 % bootstrap interval over simulations.",
     "error_over_time": "Relative L2 error against the time of the first step given: median over samples, "
     "band from 10 to 90 %.",
     "error_over_lead": "Relative L2 error of roll-outs from the first step of each simulation against lead time, mean "
     "over variables: median over simulations, band from 10 to 90 %. Persistence keeps the last state given.",
-    "error_histogram": "Relative L2 error of every sample.",
+    "error_histogram": "Number of samples by their {error}.",
     "training": "Loss per epoch. The training loss is an average over the epoch, while the model still changes.",
     "damping": "Damping λ that slimTrain chose, at each logged step; linear about zero, logarithmic beyond.",
     "running_sum": "Running sum Λ of the damping, at each logged step.",
     "effective_dof": "Effective degrees of freedom of the head per output, at each logged step.",
-    "parameters": "Relative L2 error of every simulation against its parameters; lines are medians of neighbours.",
+    "parameters": "The {error} of every simulation against its parameters; lines are medians of neighbours.",
 }
 
 
@@ -70,7 +71,12 @@ def draw_comparison(cases: Sequence[Case], folder: Path) -> list[Picture]:
         "effective_dof": _steps(cases, "effective_dof"),
         "parameters": _parameters(cases),
     }
-    return [save_picture(it, folder / f"{name}.png", CAPTIONS[name]) for name, it in figures.items() if it is not None]
+    error = known_by(cases).words
+    return [
+        save_picture(figure, folder / f"{name}.png", CAPTIONS[name].format(error=error))
+        for name, figure in figures.items()
+        if figure is not None
+    ]
 
 
 def save_picture(figure: Figure, path: Path, caption: str) -> Picture:
@@ -80,17 +86,18 @@ def save_picture(figure: Figure, path: Path, caption: str) -> Picture:
 
 
 def _intervals(cases: Sequence[Case]) -> Figure | None:
-    estimates = {case.name: _estimate(case) for case in cases}
+    error = known_by(cases)
+    estimates = {case.name: _estimate(case, error.metric) for case in cases}
     estimates = {name: estimate for name, estimate in estimates.items() if np.isfinite(estimate[0])}
     if len(estimates) < 2:
         return None
     figure, axes = new_figure(height=1.1 + 0.4 * len(estimates))
-    plot_intervals(estimates, label="relative L2 error", ax=axes[0, 0])
+    plot_intervals(estimates, label=error.words, ax=axes[0, 0])
     return figure
 
 
-def _estimate(case: Case) -> tuple[float, float, float]:
-    mean, low, high = (case.number("relative_l2", key) for key in ("mean", "low", "high"))
+def _estimate(case: Case, metric: str) -> tuple[float, float, float]:
+    mean, low, high = (case.number(metric, key) for key in ("mean", "low", "high"))
     return mean, low, high
 
 
@@ -121,7 +128,8 @@ def _over_lead(cases: Sequence[Case]) -> Figure | None:
 
 
 def _histogram(cases: Sequence[Case]) -> Figure | None:
-    errors = {case.name: _named(case.metrics["relative_l2_sample"]) for case in cases}
+    error = known_by(cases)
+    errors = {case.name: _of_samples(case, error) for case in cases}
     if sum(int(error.notnull().sum()) for error in errors.values()) < 2:
         return None
     figure, axes = new_figure()
@@ -161,17 +169,21 @@ def _parameters(cases: Sequence[Case]) -> Figure | None:
     rows = -(-len(names) // columns)
     figure, axes = new_figure(rows, columns, width=5.2 * columns, height=3.3 * rows)
     for name, ax in zip(names, axes.flat, strict=False):
-        plot_error_against_parameter({case.name: _along(case, name) for case in cases}, ax=ax)
+        plot_error_against_parameter({case.name: _along(case, name, known_by(cases)) for case in cases}, ax=ax)
     for ax in axes.flat[len(names) :]:
         ax.remove()
     return figure
 
 
-def _along(case: Case, name: str) -> xr.DataArray:
+def _along(case: Case, name: str, error: Headline) -> xr.DataArray:
     parameter = case.metrics[name]
-    errors = _named(case.metrics["relative_l2_sample"])
+    errors = _of_samples(case, error)
     return errors.reset_coords(drop=True).assign_coords(sample=("sample", parameter.values, parameter.attrs))
 
 
+def _of_samples(case: Case, error: Headline) -> xr.DataArray:
+    return case.metrics[f"{error.metric}_sample"].assign_attrs(long_name=error.words)
+
+
 def _named(error: xr.DataArray) -> xr.DataArray:
-    return error.assign_attrs(long_name="relative L2 error")
+    return error.assign_attrs(long_name=RELATIVE.words)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from surrogate.evaluation import Comparison, compare_cases
+from surrogate.evaluation import NORMALIZED, RELATIVE, Comparison, compare_cases
 from surrogate.report.tables import MISSING, Table, number
 from surrogate.studies import Plan
 from surrogate.studies.settings import EPOCHS, TRAIN_SIZE
@@ -78,7 +78,8 @@ def short(key: str) -> str:
 
 def metric_name(metric: str) -> str:
     """A metric in words."""
-    return {"relative_l2": "relative L2 error", "max_error": "largest error"}.get(metric, metric.replace("_", " "))
+    names = {each.metric: each.words for each in (RELATIVE, NORMALIZED)} | {"max_error": "largest error"}
+    return names.get(metric, metric.replace("_", " "))
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from surrogate.evaluation import Comparison
+from surrogate.evaluation import RELATIVE, Comparison, Headline, headline
 from surrogate.report.runs import Case
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Table",
     "case_table",
     "facts_table",
+    "known_by",
     "number",
     "ranked",
     "rollout_table",
@@ -26,6 +27,22 @@ __all__ = [
 
 MISSING = "–"
 BAND_NAMES = {"low": "[0, 4)", "middle": "[4, 12)", "high": "[12, …)"}
+VARIABLE_COLUMNS = {  # where the numbers of a column are in `summary.csv`
+    "relative L2": ("relative_l2", "mean"),
+    "nRMSE": ("nrmse", "mean"),
+    "nRMSE, 90 % interval": ("nrmse", "interval"),
+    "RMSE": ("rmse", "mean"),
+    "VRMSE, median": ("vrmse", "median"),
+    "cRMSE": ("crmse", "mean"),
+    "max error": ("max_error", "largest"),
+}
+NUMBER_COLUMNS = {  # where a sample is one number: its root mean square error is its absolute error
+    "normalised error": ("normalized_error", "mean"),
+    "90 % interval": ("normalized_error", "interval"),
+    "mean absolute error": ("rmse", "mean"),
+    "root mean square error": ("crmse", "mean"),
+    "max error": ("max_error", "largest"),
+}
 SHOWN_LEVELS = ("0.5", "0.9", "0.99")
 
 
@@ -51,9 +68,14 @@ def number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def known_by(cases: Sequence[Case]) -> Headline:
+    """The error that a report is about."""
+    return headline(*(case.metrics for case in cases))
+
+
 def ranked(cases: Sequence[Case]) -> list[Case]:
     """Cases by mean error, the lowest first; a case without a number comes last."""
-    means = {case.name: case.number("relative_l2", "mean") for case in cases}
+    means = {case.name: case.number(known_by(cases).metric, "mean") for case in cases}
     return sorted(cases, key=lambda case: (math.isnan(means[case.name]), means[case.name]))
 
 
@@ -64,10 +86,14 @@ def stated(case: Case, key: str) -> str:
 
 def case_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> Table:
     """One row per case, the lowest error first."""
+    error = known_by(cases)
     single = cases[0].variables[0] if all(case.variables == cases[0].variables[:1] for case in cases) else None
     header = ["case", "against the best"] if len(cases) > 1 else ["case"]
-    header += ["relative L2, mean", "90 % interval", "median"]
-    header += [f"nRMSE {single}", _with_unit("max error", cases[0].units[single])] if single else []
+    header += [f"{error.short}, mean", "90 % interval", "median"]
+    second, name = ("nrmse", f"nRMSE {single}") if error is RELATIVE else ("rmse", "mean absolute error")
+    if single:
+        unit = cases[0].units[single]
+        header += [name if error is RELATIVE else _with_unit(name, unit), _with_unit("max error", unit)]
     header += ["parameters", "epochs", "best validation loss", "training [s]"]
     best = ranked(cases)[0].name
     verdicts = {name: item.verdict for name, item in (comparison or {}).items()}
@@ -75,16 +101,16 @@ def case_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | Non
     for case in ranked(cases):
         row = [case.name]
         row += [verdicts.get(case.name, "best" if case.name == best else "not compared")] if len(cases) > 1 else []
-        row += _relative_l2(case)
-        row += [_entry(case, "nrmse", "mean", single), _entry(case, "max_error", "largest", single)] if single else []
+        row += _estimate(case, error)
+        row += [_entry(case, second, "mean", single), _entry(case, "max_error", "largest", single)] if single else []
         row += [number(case.facts.get("parameters")), number(case.epochs.sizes["epoch"]), _validation(case)]
         row += [number(case.facts.get("train_seconds"))]
         rows.append(row)
     return Table(f"Cases ({_steps(cases[0])}).", header, rows)
 
 
-def _relative_l2(case: Case) -> list[str]:
-    mean, low, high, median = (case.number("relative_l2", key) for key in ("mean", "low", "high", "median"))
+def _estimate(case: Case, error: Headline) -> list[str]:
+    mean, low, high, median = (case.number(error.metric, key) for key in ("mean", "low", "high", "median"))
     return [number(mean), f"{number(low)} … {number(high)}", number(median)]
 
 
@@ -94,7 +120,7 @@ def _entry(case: Case, metric: str, column: str, variable: str) -> str:
 
 def _validation(case: Case) -> str:
     losses = case.epochs["validation_loss"].dropna("epoch")
-    return number(float(losses.min())) if losses.size else MISSING
+    return number(case.facts.get("validation_loss", float(losses.min()) if losses.size else None))
 
 
 def _with_unit(name: str, unit: str) -> str:
@@ -103,29 +129,20 @@ def _with_unit(name: str, unit: str) -> str:
 
 def variable_table(cases: Sequence[Case]) -> Table:
     """One row per case and variable."""
-    header = [
-        "case",
-        "variable",
-        "relative L2",
-        "nRMSE",
-        "nRMSE, 90 % interval",
-        "RMSE",
-        "VRMSE, median",
-        "cRMSE",
-        "max error",
-        "unit",
-    ]
+    columns = VARIABLE_COLUMNS if known_by(cases) is RELATIVE else NUMBER_COLUMNS
     rows = []
     for case in ranked(cases):
         for name in case.variables:
-            low, high = _entry(case, "nrmse", "low", name), _entry(case, "nrmse", "high", name)
-            row = [case.name, name, _entry(case, "relative_l2", "mean", name)]
-            row += [_entry(case, "nrmse", "mean", name), f"{low} … {high}"]
-            row += [_entry(case, "rmse", "mean", name), _entry(case, "vrmse", "median", name)]
-            row += [_entry(case, "crmse", "mean", name), _entry(case, "max_error", "largest", name)]
-            rows.append([*row, case.units[name] or MISSING])
+            entries = [_cell(case, *where, name) for where in columns.values()]
+            rows.append([case.name, name, *entries, case.units[name] or MISSING])
     caption = "Every variable: averages over time, then over samples; the largest error is over everything"
-    return Table(f"{caption} ({_steps(cases[0])}).", header, rows)
+    return Table(f"{caption} ({_steps(cases[0])}).", ["case", "variable", *columns, "unit"], rows)
+
+
+def _cell(case: Case, metric: str, column: str, variable: str) -> str:
+    if column == "interval":
+        return f"{_entry(case, metric, 'low', variable)} … {_entry(case, metric, 'high', variable)}"
+    return _entry(case, metric, column, variable)
 
 
 def scale_table(cases: Sequence[Case]) -> Table | None:

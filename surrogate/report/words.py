@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from surrogate.evaluation import Comparison, compare_cases
+from surrogate.evaluation import RELATIVE, Comparison, Headline, compare_cases
 from surrogate.report.runs import Case
-from surrogate.report.tables import MISSING, number, ranked, stated
+from surrogate.report.tables import MISSING, known_by, number, ranked, stated
 
 __all__ = ["compare", "findings"]
 
@@ -22,7 +22,7 @@ def compare(cases: Sequence[Case]) -> dict[str, Comparison] | None:
         same = case.facts.get("data_fingerprint") == first.facts.get("data_fingerprint")
         if not same or not _index(case).equals(_index(first)):
             return None
-    errors = {case.name: case.metrics["relative_l2_sample"].values for case in cases}
+    errors = {case.name: case.metrics[f"{known_by(cases).metric}_sample"].values for case in cases}
     return compare_cases(errors, clusters=first.metrics["simulation"].values)
 
 
@@ -33,33 +33,32 @@ def _index(case: Case) -> Any:
 
 def findings(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[str]:
     """The summary in plain words, a paragraph each."""
-    best = ranked(cases)[0]
-    paragraphs = [_how_good(best, alone=len(cases) == 1)]
+    best, error = ranked(cases)[0], known_by(cases)
+    paragraphs = [_how_good(best, error, alone=len(cases) == 1)]
     if len(cases) > 1 and comparison is None:
         paragraphs.append(
             "The cases were not evaluated on the same test samples of the same data, so they are not told apart here."
         )
     if comparison:
-        paragraphs.append(" ".join(_verdict(name, item, best.name) for name, item in comparison.items()))
-    return paragraphs + _cautions(cases)
+        paragraphs.append(" ".join(_verdict(name, item, best.name, error) for name, item in comparison.items()))
+    return paragraphs + _cautions(cases, error)
 
 
-def _how_good(case: Case, *, alone: bool) -> str:
-    if not math.isfinite(case.number("relative_l2", "mean")):
-        return "There is no relative L2 error to report: every target is zero everywhere."
+def _how_good(case: Case, error: Headline, *, alone: bool) -> str:
+    if not math.isfinite(case.number(error.metric, "mean")):
+        return f"There is no {error.words} to report: every target is zero everywhere."
     subject = f"{case.name} has" if alone else f"{case.name} has the lowest mean error:"
-    samples, units = (int(case.number("relative_l2", key)) for key in ("samples", "simulations"))
-    low, high = case.number("relative_l2", "low"), case.number("relative_l2", "high")
+    samples, units = (int(case.number(error.metric, key)) for key in ("samples", "simulations"))
+    mean, median, low, high = (case.number(error.metric, key) for key in ("mean", "median", "low", "high"))
     spread = (
         f"90 % bootstrap interval {number(low)} to {number(high)}"
         if math.isfinite(low)
         else "no interval from one sample"
     )
     return (
-        f"{subject} a relative L2 error of {number(case.number('relative_l2', 'mean'))} on average over "
+        f"{subject} a {error.words} of {number(mean)} on average over "
         f"{_samples(samples, units)} of the split “{stated(case, 'split')}” ({spread}; median "
-        f"{number(case.number('relative_l2', 'median'))}). The error is taken over all points and times of a "
-        f"sample{_over_variables(case)}. Steps given: {stated(case, 'steps_given')}; "
+        f"{number(median)}). {error.taken}{_over_variables(case)}. Steps given: {stated(case, 'steps_given')}; "
         f"steps scored: {stated(case, 'steps_scored')}."
     )
 
@@ -70,9 +69,9 @@ def _over_variables(case: Case) -> str:
     )
 
 
-def _verdict(name: str, item: Comparison, best: str) -> str:
+def _verdict(name: str, item: Comparison, best: str, error: Headline) -> str:
     paired = (
-        f"on the same {_samples(item.samples, item.simulations)} the paired difference in relative L2 error is "
+        f"on the same {_samples(item.samples, item.simulations)} the paired difference in {error.words} is "
         f"{number(item.difference)} ({100 * item.level:.3g} % interval {number(item.low)} to {number(item.high)}; "
         f"signed rank test p = {number(item.p_value)})"
     )
@@ -88,9 +87,9 @@ def _samples(samples: int, simulations: int) -> str:
     return f"{samples} samples" + (f" of {simulations} simulations" if simulations != samples else "")
 
 
-def _cautions(cases: Sequence[Case]) -> list[str]:
-    units = min(int(case.number("relative_l2", "simulations")) for case in cases)
-    samples = min(int(case.number("relative_l2", "samples")) for case in cases)
+def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
+    units = min(int(case.number(error.metric, "simulations")) for case in cases)
+    samples = min(int(case.number(error.metric, "samples")) for case in cases)
     cautions = []
     if units < FEW:
         what = "test samples" if units == samples else "independent test simulations"
@@ -103,14 +102,18 @@ def _cautions(cases: Sequence[Case]) -> list[str]:
         )
     for case in cases:
         cautions += _unfinished(case) + _uncertain(case)
-        zero = int(case.metrics.attrs.get("zero_targets", 0))
-        constant = int(case.metrics.attrs.get("constant_targets", 0))
-        if zero or constant:
-            cautions.append(
-                f"{case.name}: {zero} targets are zero everywhere and have no relative error, {constant} are constant "
-                "in space and have no VRMSE; they are left out of these averages."
-            )
+        cautions += _left_out(case) if error is RELATIVE else []
     return cautions
+
+
+def _left_out(case: Case) -> list[str]:
+    zero, constant = (int(case.metrics.attrs.get(f"{kind}_targets", 0)) for kind in ("zero", "constant"))
+    if not zero and not constant:
+        return []
+    return [
+        f"{case.name}: {zero} targets are zero everywhere and have no relative error, {constant} are constant "
+        "in space and have no VRMSE; they are left out of these averages."
+    ]
 
 
 def _uncertain(case: Case) -> list[str]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from safetensors.torch import load_file
-
 from surrogate.batch import Batch
 from surrogate.data import Stream
 from surrogate.models.registry import prepare
 from surrogate.refit import gather, refit
 from surrogate.slimtik import Posterior, tikhonov
 from surrogate.training.log import Reporter
-from surrogate.training.loop import Trainer, validation_loss
+from surrogate.training.loop import Trainer
+from surrogate.training.setup import Setup
 
 __all__ = ["prepare_network", "refit_end", "refit_start"]
 
@@ -37,44 +36,36 @@ def refit_start(trainer: Trainer) -> None:
     trainer.tell("refit", step=0, regularization=fit.regularization, residual=fit.residual)
 
 
-def refit_end(trainer: Trainer, reporter: Reporter) -> None:
-    """Solve the head of the best checkpoint over all training data, and keep the solution where it is better.
+def refit_end(setup: Setup, reporter: Reporter, *, step: int) -> float | None:
+    """Solve the head over all training data; the validation loss with the solution where it is better, else None.
 
     With `training.uncertainty` the mean of the posterior is taken in any case, since the intervals are about it.
     """
-    surrogate, checkpoints = trainer.surrogate, trainer.checkpoints
-    surrogate.load_state_dict(load_file(checkpoints.best_of_training() / "model.safetensors"))
-    network = surrogate.network
-    before = _validation_loss(trainer)
-    statistics, energies = gather(network, _whole(trainer, trainer.unshuffled))
-    if trainer.settings.uncertainty:
+    surrogate, network = setup.surrogate, setup.surrogate.network
+    before = setup.validation_loss()
+    statistics, energies = gather(network, _whole(setup, setup.unshuffled))
+    if setup.settings.uncertainty:
         surrogate.posterior = Posterior.of(statistics, energies)
         network.head.assign_(surrogate.posterior.mean)
     else:
         network.head.assign_(tikhonov(statistics).weights)
-    after = _validation_loss(trainer)
-    kept = after < before or trainer.settings.uncertainty
-    if kept:
-        trainer.ranks.alone(lambda: checkpoints.save_final(surrogate))
-    step = trainer.progressed.step
-    trainer.tell("refit", step=step, validation_loss_before=before, validation_loss_after=after, kept=kept)
+    after = setup.validation_loss()
+    kept = after < before or setup.settings.uncertainty
+    setup.tell("refit", step=step, validation_loss_before=before, validation_loss_after=after, kept=kept)
     reporter.line(f"head refit: validation {before:.3e} -> {after:.3e}{'' if kept else ', not kept'}")
+    return after if kept else None
 
 
-def _validation_loss(trainer: Trainer) -> float:
-    return validation_loss(trainer.surrogate, trainer.validation, trainer.objective, trainer.device, trainer.ranks)
-
-
-def _normalized(trainer: Trainer, stream: Stream) -> Iterator[Batch]:
+def _normalized(setup: Setup, stream: Stream) -> Iterator[Batch]:
     """One pass over a stream in the units of the network."""
     for batch in stream:
-        yield trainer.surrogate.normalized(batch.to(trainer.device))
+        yield setup.surrogate.normalized(batch.to(setup.device))
 
 
-def _whole(trainer: Trainer, stream: Stream) -> Iterator[Batch]:
+def _whole(setup: Setup, stream: Stream) -> Iterator[Batch]:
     """The same with no target missing."""
-    network = trainer.surrogate.network
-    return (trainer.objective.whole(network, batch) for batch in _normalized(trainer, stream))
+    network = setup.surrogate.network
+    return (setup.objective.whole(network, batch) for batch in _normalized(setup, stream))
 
 
 def _at_the_mean(batch: Batch) -> Batch:

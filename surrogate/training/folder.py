@@ -61,9 +61,22 @@ class RunFolder:
         """The checkpoints."""
         return CheckpointFolder(self.path / "checkpoints")
 
-    def log(self) -> RunLog:
-        """The log."""
-        return RunLog(self.path / "log.jsonl")
+    def member(self, number: int) -> RunFolder:
+        """The run folder of a member of an ensemble; they count from 1."""
+        return RunFolder(self.path / "members" / str(number))
+
+    def log(self, **labels: Any) -> RunLog:
+        """The log, its records with some labels."""
+        return RunLog(self.path / "log.jsonl", **labels)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of the log."""
+        return [json.loads(line) for line in self.log().path.read_text(encoding="utf-8").splitlines()]
+
+    def begun(self) -> dict[str, Any]:
+        """What `run.json` says; nothing where there is none."""
+        facts: dict[str, Any] = json.loads(self.facts.read_text(encoding="utf-8")) if self.facts.is_file() else {}
+        return facts
 
     def experiment(self) -> Experiment:
         """The resolved configuration, read back.
@@ -113,7 +126,7 @@ def refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
         raise ConfigError(
             f"{run.path} was begun with another configuration ({'; '.join(changed)}); choose another --output"
         )
-    begun = json.loads(run.facts.read_text(encoding="utf-8")).get("data_fingerprint") if run.facts.is_file() else data
+    begun = run.begun().get("data_fingerprint", data)
     if begun != data:
         raise ConfigError(
             f"{run.path} was begun with other data (fingerprint {begun}, now {data}); choose another --output"

@@ -25,14 +25,16 @@ class RunLog:
 
     Arguments:
         path: The log file; made when absent.
+        labels: Values that every record gets.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **labels: Any) -> None:
         self.path = path
+        self.labels = labels
 
     def write(self, event: str, **values: Any) -> dict[str, Any]:
         """Append a record and return it; non-finite numbers become null, since JSON has none."""
-        record = {"event": event, **{key: _finite(value) for key, value in values.items()}}
+        record = {"event": event, **self.labels, **{key: _finite(value) for key, value in values.items()}}
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

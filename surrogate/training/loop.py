@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,24 +13,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
 from surrogate.checks import Interrupted, NumericalError
 from surrogate.data import Stream
-from surrogate.models.surrogate import Surrogate
 from surrogate.training.average import MeanWeights
-from surrogate.training.checkpoint import CheckpointFolder, load_state
+from surrogate.training.checkpoint import load_state
 from surrogate.training.clock import Clock
-from surrogate.training.log import Reporter, RunLog
-from surrogate.training.objective import Objective, samples_of
-from surrogate.training.ranks import Ranks
-from surrogate.training.settings import TrainingSettings
+from surrogate.training.log import Reporter
+from surrogate.training.objective import samples_of
+from surrogate.training.setup import Setup
 from surrogate.training.signals import StopRequest
 from surrogate.training.steps import Method
 
-__all__ = ["Callback", "Progressed", "Trainer", "validation_loss"]
+__all__ = ["Progressed", "Trainer"]
 
 
 @dataclass
@@ -62,43 +61,23 @@ class Progressed:
     seconds: float = 0.0
 
 
-@dataclass
-class Trainer:
+@dataclass(kw_only=True)
+class Trainer(Setup):
     """Everything one run is made of.
 
     Arguments:
-        surrogate: The model, on its device.
         method: Optimizer and step.
-        objective: Loss and precision.
         scheduler: Learning rate over the steps.
         train: Shuffled stream of training samples.
-        unshuffled: The same samples in the order of the file.
-        validation: Stream of validation samples.
-        settings: Lengths and intervals.
         per_step: Batches of a step.
         total: Steps of the whole run.
-        checkpoints: Where checkpoints go.
-        log: Where records go.
-        device: Where the model is.
-        ranks: The processes that share the run.
-        callbacks: Called with the trainer and every record of the log.
     """
 
-    surrogate: Surrogate
     method: Method
-    objective: Objective
     scheduler: LRScheduler
     train: Stream
-    unshuffled: Stream
-    validation: Stream
-    settings: TrainingSettings
     per_step: int
     total: int
-    checkpoints: CheckpointFolder
-    log: RunLog
-    device: torch.device
-    ranks: Ranks = field(default_factory=Ranks)
-    callbacks: Sequence[Callback] = ()
     progressed: Progressed = field(default_factory=Progressed)
     stop: StopRequest = field(default_factory=StopRequest)
     mean: MeanWeights | None = None  # with `settings.average`
@@ -139,6 +118,10 @@ class Trainer:
             self.checkpoints.point_best(self.progressed.best_step)
         return True
 
+    def go_back_to_best(self) -> None:
+        """Give the model the weights of the checkpoint with the lowest validation loss."""
+        self.surrogate.load_state_dict(load_file(self.checkpoints.best_of_training() / "model.safetensors"))
+
     @property
     def _finished(self) -> bool:
         patience = self.settings.patience
@@ -172,7 +155,7 @@ class Trainer:
             if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
                 self.save(best=False)
         with self._mean_weights():
-            loss = validation_loss(self.surrogate, self.validation, self.objective, self.device, self.ranks)
+            loss = self.validation_loss()
         self.progressed.seconds = clock.seconds
         self._close_epoch(loss, clock, reporter)
 
@@ -296,13 +279,6 @@ class Trainer:
             f"  data wait {clock.waited / clock.elapsed:.0%}{reporter.left()}{'  best' if best else ''}"
         )
 
-    def tell(self, event: str, **values: Any) -> None:
-        """Write a record to the log and give it to the callbacks; on the first rank alone."""
-        if self.ranks.first:
-            record = self.log.write(event, **values)
-            for callback in self.callbacks:
-                callback(self, record)
-
     def save(self, *, best: bool) -> None:
         """Write a checkpoint, on the first rank alone."""
         state: dict[str, Any] = {
@@ -322,9 +298,6 @@ class Trainer:
         return nullcontext() if self.mean is None else self.mean.in_use(self.surrogate)
 
 
-Callback = Callable[[Trainer, dict[str, Any]], None]
-
-
 def grouped(batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
     """Lists of so many batches; the last may be shorter."""
     group: list[Batch] = []
@@ -335,20 +308,3 @@ def grouped(batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
             group = []
     if group:
         yield group
-
-
-@torch.no_grad()
-def validation_loss(
-    surrogate: Surrogate, stream: Stream, objective: Objective, device: torch.device, ranks: Ranks | None = None
-) -> float:
-    """The loss over all samples of a stream, over all ranks, in evaluation mode."""
-    surrogate.eval()
-    total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
-    for batch in filter(len, stream):
-        batch = objective.batch(surrogate, batch.to(device))
-        total += objective.of_batch(surrogate.network, batch) * len(batch)
-        samples += len(batch)
-    surrogate.train()
-    sums = torch.tensor([float(total), samples], dtype=torch.float64)
-    loss, count = (ranks or Ranks()).sum(sums).tolist()
-    return loss / count

@@ -12,6 +12,7 @@ from surrogate.config import Settings, Source, assign, validate
 from surrogate.data import DataSettings
 from surrogate.evaluation.settings import EvaluationSettings
 from surrogate.models.registry import settings_union
+from surrogate.models.surrogate import MOST_MEMBERS
 from surrogate.training.optimizers import OptimizerSettings
 
 __all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
@@ -52,6 +53,8 @@ class TrainingSettings(Settings):
         rollout_loss: Whether the loss is on `all` unrolled steps, as without it, or on the `last` alone, where nothing
             ties the first to the data (a network that flips every sign twice is right); the gradient takes one step.
         clip_norm: Largest norm of the gradient; a larger one is scaled down.
+        members: Number N of networks that are trained one after the other on the same data, from the seeds N `seed`,
+            N `seed` + 1, ...; the mean of their outputs is what is validated at the end, kept and used.
         average: Decay of a running mean of the weights over the steps, such as 0.99. The mean is what is validated,
             kept and used; training goes on from the weights themselves.
         schedule: Learning rate over the steps: constant, half a cosine, or a straight line.
@@ -81,6 +84,7 @@ class TrainingSettings(Settings):
     rollout: int = Field(1, ge=1)
     rollout_loss: Literal["all", "last"] | None = None
     clip_norm: float | None = Field(None, gt=0)
+    members: int = Field(1, ge=1, le=MOST_MEMBERS)
     average: float | None = Field(None, gt=0, lt=1)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup: int = Field(0, ge=0)
@@ -109,12 +113,15 @@ class TrainingSettings(Settings):
             raise ValueError("decay_to needs schedule: cosine or linear")
         if self.rollout == 1 and self.rollout_loss == "all":
             raise ValueError("rollout_loss: all needs rollout: 2 or more")
+        if (self.seed + 1) * self.members > 2**63:
+            raise ValueError(f"seed: {self.seed} is too large for {self.members} members")
         return self
 
     @property
     def length(self) -> str:
         """How long the run is, in words."""
-        return f"{self.epochs} epochs" if self.steps is None else f"{self.steps} steps"
+        length = f"{self.epochs} epochs" if self.steps is None else f"{self.steps} steps"
+        return length if self.members == 1 else f"{self.members} networks, {length} each"
 
 
 class Experiment(Settings):

@@ -14,7 +14,8 @@ from surrogate.checks import ConfigError, ResourceError
 from surrogate.config import dump, parse_yaml
 from surrogate.data import Stream
 from surrogate.normalize import Moments, keep_moments, statistics_folder, stream_moments
-from surrogate.training.run import evaluation_stream, split_datasets, with_absolute_path
+from surrogate.training.build import evaluation_stream, split_datasets
+from surrogate.training.run import with_absolute_path
 from surrogate.training.settings import Experiment, read_experiment
 
 __all__ = ["keep_statistics"]

@@ -66,6 +66,13 @@ def test_the_program_runs_elsewhere_on_any_number_of_samples(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt2", "x.safetensors", "y.safetensors"]
 
 
+def test_an_ensemble_is_exported(tmp_path: Path) -> None:
+    """`export_surrogate` compares the program with the surrogate on another number of samples itself."""
+    model = ConvNetSettings(width=4, depth=1, symmetry="nodes")
+    whole = Surrogate.mean_of([make_surrogate(model, {"y": 8, "x": 8}) for _ in range(3)])
+    assert export_surrogate(whole, tmp_path / "model.pt2").is_file()
+
+
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.pt2"):
         export_surrogate(make_surrogate(ConvNetSettings(width=4, depth=1), {"y": 8, "x": 8}), tmp_path / "model.pt")

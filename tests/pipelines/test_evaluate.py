@@ -44,6 +44,31 @@ def pipeline(folder: Path, *, steps_out: int = 1, model: str = "{family: convnet
     return folder / "out" / "cases" / "main"
 
 
+def test_single_numbers_are_known_by_their_normalised_error(tmp_path: Path) -> None:
+    y = np.linspace(-1, 1, 24).astype("f4")
+    values = {"y": ("sample", y), "c": ("sample", y**3)}
+    xr.Dataset(values).to_netcdf(tmp_path / "numbers.nc", engine="h5netcdf")
+    text = f"""
+name: numbers
+data: {{path: {tmp_path}/numbers.nc, inputs: [y], targets: [c], split: {{validation: 4, test: 6, seed: 1}}}}
+model: {{family: mlp, width: 4}}
+optimizer: {{name: slimtrain}}
+training: {{epochs: 1, batch_size: 8}}
+"""
+    (tmp_path / "numbers.yaml").write_text(text)
+    said: list[str] = []
+    options: dict[str, Any] = {"command": "", "resume": False, "overwrite": False}
+    run_file(tmp_path / "numbers.yaml", [], tmp_path / "out", said.append, **options)
+    metrics = xr.load_dataset(tmp_path / "out" / "cases" / "main" / "evaluation" / "metrics.nc", engine="h5netcdf")
+    error, target = (metrics[f"squared_{name}"].values.ravel() for name in ("error", "target"))
+    expected = np.sqrt(error / target.mean()).mean()
+    assert f"main: mean normalised error on test {expected:.4f}" in said
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert f"main has a normalised error of {expected:.4g} on average over 6 samples" in page
+    assert "mean absolute error" in page
+    assert "VRMSE, median" not in page
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

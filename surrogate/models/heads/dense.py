@@ -20,7 +20,8 @@ __all__ = ["DenseHead"]
 class DenseHead(Head):
     """`nn.Linear`, over the last axis of features of shape (B, *, K): A is the features themselves."""
 
-    _channel_axis = -1
+    _in_name = "in_features"
+    channel_axis = -1
 
     @torch.no_grad()
     def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:

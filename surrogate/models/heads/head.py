@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,20 +34,25 @@ class Head(nn.Module):
 
     Attributes:
         channels: Number of channels of the features.
+        channel_axis: Axis of the channels of features, targets and outputs.
         shape: Shape (K, M) of the weights as a matrix.
     """
 
     _out_axis = 0  # of the layer's weight
     _in_axis = 1
-    _channel_axis = 1  # of features, targets and outputs
+    _in_name = "in_channels"  # what the layer calls its number of channels
+    channel_axis = 1
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        weight = layer.get_parameter("weight")
+        self._measure()
+
+    def _measure(self) -> None:
+        weight = self.layer.get_parameter("weight")
         M = weight.shape[self._out_axis]
         self.channels = weight.shape[self._in_axis]
-        self.shape = (weight.numel() // M + (layer.bias is not None), M)
+        self.shape = (weight.numel() // M + (self.layer.bias is not None), M)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layer(z)
@@ -81,6 +87,14 @@ class Head(nn.Module):
         if self.bias is not None:
             self.bias.copy_(matrix[-1])
 
+    def widened(self, times: int) -> Self:
+        """A head of the same kind for so many times the channels, its weights copies of this one's."""
+        twin = copy.deepcopy(self)
+        twin.layer.weight = nn.Parameter(torch.cat([self.weight.detach()] * times, self._in_axis))
+        setattr(twin.layer, self._in_name, times * self.channels)
+        twin._measure()
+        return twin
+
     @torch.no_grad()
     def design(self, z: Tensor) -> Tensor:
         """The whole design A of shape (n, K), rows by sample, then output position.
@@ -103,7 +117,7 @@ class Head(nn.Module):
 
     def rows(self, targets: Tensor) -> Tensor:
         """Targets as a matrix of shape (n, M), in the row order of `design`."""
-        return targets.movedim(self._channel_axis, -1).reshape(-1, self.shape[1])
+        return targets.movedim(self.channel_axis, -1).reshape(-1, self.shape[1])
 
     def std(self, posterior: Posterior, z: Tensor) -> Tensor:
         """Standard deviation at every output given the features, noise included, in float64: see `predictive_std`."""

@@ -1,0 +1,85 @@
+"""The mean of several networks of one kind, which is a separable network again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surrogate.checks import ConfigError
+from surrogate.models.heads import Head
+from surrogate.models.separable import Separable
+
+__all__ = ["SideBySide", "ensemble"]
+
+CLOSE = 1e-4  # of the largest entry of a head's buffer
+
+
+class SideBySide(nn.Module):
+    """Features of several networks, concatenated: (B, C, *S) -> (B, N K, *S), or (B, *, N K) for dense heads.
+
+    Arguments:
+        members: The features of each network.
+        axis: The axis of their channels.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], axis: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.axis = axis
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return torch.cat([member(*inputs) for member in self.members], self.axis)
+
+
+def ensemble(networks: Sequence[Separable]) -> Separable:
+    r"""The mean of the outputs of networks with heads of one kind, as one network.
+
+    .. math:: \frac1N \sum_{i=1}^N (z_i W_i + b_i) = [z_1, \dots, z_N] \, \frac1N \begin{bmatrix} W_1 \\ \vdots \\ W_N
+              \end{bmatrix} + \frac1N \sum_{i=1}^N b_i
+
+    The features of the networks are shared, their heads copied.
+
+    Arguments:
+        networks: At least one; with separate features, and heads that differ in their weights alone.
+
+    Raises:
+        ConfigError: Heads are of different kinds, sizes, or with different constants, such as the modes of `pod`.
+
+    Source: Lakshminarayanan, Pritzel, Blundell, Simple and scalable predictive uncertainty estimation using deep
+    ensembles, NeurIPS 2017.
+    """
+    heads = [network.head for network in networks]
+    _refuse_different(heads)
+    head = heads[0].widened(len(heads))
+    head.assign_(_mean_weights(heads))
+    return Separable(SideBySide([network.features for network in networks], head.channel_axis), head)
+
+
+def _mean_weights(heads: Sequence[Head]) -> Tensor:
+    """Weights of the ensemble's head: those of all heads below one another over their number, then the mean bias."""
+    matrices = torch.stack([head.matrix() for head in heads])  # (N, K, M)
+    biases = 0 if heads[0].bias is None else 1
+    weights, bias = matrices.split([matrices.shape[1] - biases, biases], 1)
+    return torch.cat([weights.flatten(0, 1) / len(heads), bias.mean(0)])
+
+
+def _refuse_different(heads: Sequence[Head]) -> None:
+    first = heads[0]
+    for head in heads[1:]:
+        if _kind(head) != _kind(first):
+            raise ConfigError(f"an ensemble needs heads of one kind and size, not {_kind(first)} and {_kind(head)}")
+        for (name, value), other in zip(first.named_buffers(), head.buffers(), strict=True):
+            if not (value.is_meta or bool((value - other).abs().max() <= CLOSE * value.abs().max())):
+                raise ConfigError(
+                    f"an ensemble needs heads that differ in their weights alone; of these {type(head).__name__}s "
+                    f"'{name}' differs too"
+                )
+
+
+def _kind(head: Head) -> str:
+    """A head without its weights, in words."""
+    plain = [f"{name}={value}" for name, value in vars(head).items() if name[0] != "_" and name != "training"]
+    return f"{type(head).__name__}({head.layer}, {', '.join(plain)})"

@@ -1,0 +1,175 @@
+"""What a run is made of: from its configuration and data to streams, model and optimizer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import xarray as xr
+
+from surrogate.checks import ConfigError, ResourceError
+from surrogate.data import Stream, Window, open_data, split
+from surrogate.machine import check_memory, memory_limit
+from surrogate.models.rollout import Feedback
+from surrogate.models.surrogate import Surrogate
+from surrogate.normalize import Normalizer, cached_normalizers, statistics_folder
+from surrogate.prediction.signature import signature_of
+from surrogate.training.folder import RunFolder
+from surrogate.training.loop import Trainer
+from surrogate.training.objective import Objective
+from surrogate.training.optimizers import FullBatchSettings
+from surrogate.training.ranks import Ranks
+from surrogate.training.schedule import scheduler_of
+from surrogate.training.settings import Experiment
+from surrogate.training.setup import Setup
+from surrogate.training.steps import build_method
+
+__all__ = ["choose_device", "evaluation_stream", "setup_of", "split_datasets", "trainer_of"]
+
+
+def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
+    """The lazily opened data of an experiment, split by simulation.
+
+    Raises:
+        DataError: The files cannot be used.
+    """
+    data = experiment.data
+    return split(open_data(data), data.split, by=data.by)
+
+
+def evaluation_stream(
+    experiment: Experiment, dataset: xr.Dataset, *, ranks: Ranks | None = None, steps: int = 1
+) -> Stream:
+    """An unshuffled stream of a part of the data, or of a rank's share of it, for one or several network steps."""
+    return _stream(experiment, dataset, ranks or Ranks(), shuffle=False, steps=steps)
+
+
+def _stream(experiment: Experiment, dataset: xr.Dataset, ranks: Ranks, *, shuffle: bool, steps: int) -> Stream:
+    data, training = experiment.data, experiment.training
+    window = data.window
+    if steps > 1:
+        window = window or Window()
+        window = window.model_copy(update={"steps_out": window.steps_out * steps})
+    return Stream(
+        dataset,
+        data.inputs,
+        data.targets,
+        batch_size=training.batch_size,
+        rank=ranks.rank,
+        world=ranks.world,
+        window=window,
+        seed=training.seed,
+        shuffle=shuffle,
+        buffer_bytes=training.buffer_mb * 2**20,
+    )
+
+
+def setup_of(
+    experiment: Experiment,
+    datasets: dict[str, xr.Dataset],
+    run: RunFolder,
+    ranks: Ranks,
+    surrogate: Surrogate | None = None,
+) -> Setup:
+    """The set-up of a run.
+
+    Arguments:
+        experiment: The configuration.
+        datasets: Its data, split.
+        run: Where it writes.
+        ranks: The processes that share it.
+        surrogate: The model; one that is still to be trained, alike on every rank, unless given.
+    """
+    training, device = experiment.training, choose_device(experiment.training.device, ranks.local)
+    unshuffled = evaluation_stream(experiment, datasets["train"], ranks=ranks)
+    model = (surrogate or _surrogate(experiment, datasets["train"], unshuffled, ranks)).to(device)
+    return Setup(
+        surrogate=model,
+        objective=Objective.of(training, model),
+        unshuffled=unshuffled,
+        validation=evaluation_stream(experiment, datasets["validation"], ranks=ranks, steps=training.rollout),
+        settings=training,
+        checkpoints=run.checkpoints,
+        log=run.log(),
+        device=device,
+        ranks=ranks,
+    )
+
+
+def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder, ranks: Ranks) -> Trainer:
+    """All that trains a new model."""
+    training = experiment.training
+    check_memory(training.buffer_mb * 2**20, "training.buffer_mb", memory_limit())
+    full = experiment.optimizer.full_batch
+    train = _stream(experiment, datasets["train"], ranks, shuffle=not full, steps=training.rollout)
+    _refuse_large(experiment, train, ranks)
+    setup = setup_of(experiment, datasets, run, ranks)
+    network = setup.surrogate.network
+    method = build_method(experiment.optimizer, network, setup.objective)
+    if training.compile:
+        network.features.compile()
+    per_step = len(train) if full else training.accumulate
+    epochs = training.epochs if method.epochs is None else method.epochs
+    total = training.steps or (epochs or 0) * math.ceil(len(train) / per_step)
+    scheduler = scheduler_of(method.optimizer, training, total)
+    return Trainer(**vars(setup), method=method, scheduler=scheduler, train=train, per_step=per_step, total=total)
+
+
+def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, ranks: Ranks) -> Surrogate:
+    """The untrained surrogate, alike on every rank."""
+    signature = signature_of(unshuffled, dataset)
+    if experiment.training.rollout > 1:
+        Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
+    return Surrogate(experiment.model, signature, *_normalizers(experiment, unshuffled, ranks))
+
+
+def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
+    """Normalisation by the training data, of which every rank reads its share."""
+    names, kind = (unshuffled.input_names, unshuffled.target_names), experiment.data.normalize
+    if kind == "none":
+        return Normalizer.identity(len(names[0])), Normalizer.identity(len(names[1]))
+    folder = statistics_folder(Path(experiment.data.path))
+    return cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+
+
+def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:
+    """Refuse data that a full-batch method would have to hold in memory, and several ranks."""
+    optimizer = experiment.optimizer
+    if not isinstance(optimizer, FullBatchSettings):
+        return
+    numbers = torch.Size(stream.inputs.shape).numel() + torch.Size(stream.targets.shape).numel()
+    megabytes = 4 * numbers * stream.samples / 2**20
+    if megabytes > optimizer.memory_mb:
+        raise ConfigError(
+            f"optimizer {optimizer.name} holds all training data in memory: {stream.samples} samples of {numbers} "
+            f"numbers are {megabytes:.0f} MB, optimizer.memory_mb is {optimizer.memory_mb}; raise it, take fewer "
+            "samples (data.split.train), or another optimizer"
+        )
+    if ranks.world > 1:
+        raise ConfigError(f"optimizer {optimizer.name} runs on one process, for small data; start it without torchrun")
+
+
+def choose_device(name: str, local: int = 0) -> torch.device:
+    """The device of a setting.
+
+    Arguments:
+        name: `auto`, `cpu` or `cuda`.
+        local: Number of this process on its machine, which takes the GPU of that number.
+
+    Raises:
+        ResourceError: It is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if not count:
+        raise ResourceError("training.device: no CUDA device is available here; set training.device=auto or cpu")
+    if local >= count:
+        raise ResourceError(
+            f"process {local} of this machine finds {count} GPUs; start at most {count} processes on it "
+            "(--nproc-per-node), or set training.device=cpu"
+        )
+    return torch.device("cuda", local)

@@ -1,0 +1,92 @@
+"""Training one network into a run folder, from the newest checkpoint where asked to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import xarray as xr
+
+from surrogate.config import dump
+from surrogate.training.build import evaluation_stream, trainer_of
+from surrogate.training.finish import prepare_network, refit_end, refit_start
+from surrogate.training.folder import RunFolder, facts_of, write_text
+from surrogate.training.log import Reporter
+from surrogate.training.loop import Trainer
+from surrogate.training.ranks import Ranks
+from surrogate.training.settings import Experiment
+from surrogate.training.setup import Callback
+from surrogate.training.tensorboard import to_tensorboard
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all networks of a run have in common.
+
+    Arguments:
+        datasets: The data, split.
+        fingerprint: Of the data.
+        command: What was typed, for the report.
+        ranks: The processes that share the run.
+        resume: Go on from the newest checkpoint.
+        callbacks: Called with the trainer and every record of the log, on the first rank.
+        quiet: Tell nothing of the progress.
+    """
+
+    datasets: dict[str, xr.Dataset]
+    fingerprint: str
+    command: str
+    ranks: Ranks
+    resume: bool = False
+    callbacks: Sequence[Callback] = ()
+    quiet: bool = False
+
+    def trainer(self, experiment: Experiment, run: RunFolder) -> Trainer:
+        """All that trains the network of an experiment; nothing is written yet."""
+        torch.manual_seed(experiment.training.seed)
+        trainer = trainer_of(experiment, self.datasets, run, self.ranks)
+        trainer.callbacks = [
+            *self.callbacks,
+            *to_tensorboard(experiment.training.tensorboard and self.ranks.first, run.path),
+        ]
+        return trainer
+
+    def reporter(self, title: str, total: int = 0, *, done: int = 0) -> Reporter:
+        """What tells of the progress, on the first rank."""
+        return Reporter(title, total, done=done, quiet=self.quiet or not self.ranks.first)
+
+    def note(self, experiment: Experiment, run: RunFolder, **known: float | None) -> None:
+        """Write configuration and facts of a run, with what is known by now."""
+        facts = facts_of(experiment, self.datasets, self.fingerprint, self.command) | known
+        self.ranks.alone(lambda: write_text(run.config, dump(experiment)))
+        self.ranks.alone(lambda: write_text(run.facts, json.dumps(facts, indent=2)))
+
+    def fit(self, trainer: Trainer, experiment: Experiment, run: RunFolder, *, title: str) -> None:
+        """Train one network and write down what was done.
+
+        Raises:
+            Interrupted: A signal came; a checkpoint is written.
+        """
+        training, ranks = experiment.training, self.ranks
+        size = sum(parameter.numel() for parameter in trainer.surrogate.network.parameters())
+        self.note(experiment, run, parameters=size)
+        if not (self.resume and trainer.resume()):
+            ranks.alone(lambda: trainer.log.path.unlink(missing_ok=True))
+            prepare_network(trainer, evaluation_stream(experiment, self.datasets["train"]))
+            if training.refit in ("start", "both"):
+                refit_start(trainer)
+        reporter = self.reporter(title, trainer.total, done=trainer.progressed.step)
+        progressed = trainer.fit(reporter)
+        loss = progressed.best
+        if training.uncertainty or training.refit in ("end", "both"):
+            trainer.go_back_to_best()
+            refitted = refit_end(trainer, reporter, step=progressed.step)
+            if refitted is not None:
+                ranks.alone(lambda: trainer.checkpoints.save_final(trainer.surrogate))
+                loss = refitted
+        done = {"train_seconds": progressed.seconds, "steps": progressed.step, "validation_loss": loss}
+        self.note(experiment, run, parameters=size, **done)
