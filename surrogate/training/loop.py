@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from surrogate.batch import Batch
 from surrogate.checks import Interrupted, NumericalError
 from surrogate.data import Stream
-from surrogate.training.average import MeanWeights
+from surrogate.training.average import MeanWeights, recompute_averages
 from surrogate.training.checkpoint import load_state
 from surrogate.training.clock import Clock
 from surrogate.training.gradient import Gradient, seed_step
@@ -143,6 +143,8 @@ class Trainer(Setup):
             if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
                 self.save(best=False)
         with self._mean_weights():
+            if self.mean is not None:
+                recompute_averages(self)
             loss = self.validation_loss()
         self.progressed.seconds = clock.seconds
         self._close_epoch(loss, clock, reporter)
