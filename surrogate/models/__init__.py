@@ -4,6 +4,7 @@ from surrogate.models.antisymmetric import AntisymmetricSettings, antisymmetric
 from surrogate.models.autoencoder import AutoencoderSettings, autoencoder
 from surrogate.models.convnet import ConvNetSettings, convnet
 from surrogate.models.deeponet import DeepONetSettings, deeponet
+from surrogate.models.ensemble import ensemble
 from surrogate.models.field_heads import FieldHead, dense_head
 from surrogate.models.fno import FnoSettings, fno
 from surrogate.models.hamiltonian import HamiltonianSettings, hamiltonian
@@ -51,6 +52,7 @@ __all__ = [
     "convnet",
     "deeponet",
     "dense_head",
+    "ensemble",
     "families",
     "fno",
     "hamiltonian",

@@ -193,7 +193,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
     known_by = headline(metrics)
     error = float(metrics[f"{known_by.metric}_sample"].mean())
-    say(f"{folder.name}: mean {known_by.words} on {part} {error:.4f}{unfinished}")
+    say(f"{folder.name}: mean {known_by.short} on {part} {error:.4f}{unfinished}")
     if rolled is not None:
         say(f"{folder.name}: {_growth_in_words(rolled)}")
     return metrics

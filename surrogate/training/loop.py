@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import signal
 from collections.abc import Iterator, Sequence
@@ -11,20 +10,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
 from surrogate.checks import Interrupted, NumericalError
 from surrogate.data import Stream
-from surrogate.training.average import MeanWeights
+from surrogate.training.average import MeanWeights, recompute_averages
 from surrogate.training.checkpoint import load_state
 from surrogate.training.clock import Clock
+from surrogate.training.gradient import Gradient, seed_step
 from surrogate.training.log import Reporter
-from surrogate.training.objective import samples_of
 from surrogate.training.setup import Setup
 from surrogate.training.signals import StopRequest
 from surrogate.training.steps import Method
@@ -129,16 +125,8 @@ class Trainer(Setup):
         return stale or self.progressed.step >= self.total
 
     @cached_property
-    def _parameters(self) -> list[nn.Parameter]:
-        return list(self.surrogate.network.parameters())  # walking through the modules takes longer than one may think
-
-    @cached_property
-    def _owners(self) -> list[nn.Module]:
-        return [module for module in self.surrogate.network.modules() if any(True for _ in module.buffers(False))]
-
-    @property
-    def _buffers(self) -> list[Tensor]:
-        return [buffer for module in self._owners for buffer in module.buffers(recurse=False)]
+    def _gradient(self) -> Gradient:
+        return Gradient(self.surrogate.network, self.method, self.ranks, self.settings.clip_norm)
 
     def _epoch(self, reporter: Reporter) -> None:
         clock = Clock(self.progressed.seconds)
@@ -155,6 +143,8 @@ class Trainer(Setup):
             if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
                 self.save(best=False)
         with self._mean_weights():
+            if self.mean is not None:
+                recompute_averages(self)
             loss = self.validation_loss()
         self.progressed.seconds = clock.seconds
         self._close_epoch(loss, clock, reporter)
@@ -172,84 +162,33 @@ class Trainer(Setup):
 
     def _step(self, batches: Sequence[Batch], reporter: Reporter) -> None:
         progressed = self.progressed
-        self._seed()
+        seed_step(self.settings.seed, progressed.step, self.ranks.rank, self.device)
         batches = [self.objective.batch(self.surrogate, batch.to(self.device, non_blocking=True)) for batch in batches]
-        loss, samples = self._backward(batches)
+        found = self._gradient.backward(batches, self.stop.signal or 0)
+        self.agreed = found.signal or self.agreed
         progressed.step += 1
-        if math.isfinite(loss):
+        if found.cause:
+            self._skipped(found.cause)
+        else:
             self.method.update(self.surrogate.network, batches)
             if self.mean is not None:
                 self.mean.update(self.surrogate.network)
             self.scheduler.step()
             progressed.failures = 0
-            progressed.loss_sum += loss * samples
-            progressed.samples += samples
+            progressed.loss_sum += found.loss * found.samples
+            progressed.samples += found.samples
         if progressed.step % self.settings.log_every == 0:
+            loss = math.nan if found.cause else found.loss
             self.tell("step", step=progressed.step, epoch=progressed.epoch, loss=loss, **self.method.diagnostics())
-
-    def _seed(self) -> None:
-        """Let the random numbers of a step be a function of seed, step and rank alone, so that none need be kept."""
-        place = f"{self.settings.seed} {self.progressed.step} {self.ranks.rank}"
-        number = int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest())  # quicker than a SeedSequence
-        torch.default_generator.manual_seed(number)
-        np.random.seed(number % 2**32)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(number)
-
-    def _backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
-        """Loss and samples of a step over all ranks, with gradients on the parameters; NaN when any is not finite."""
-        network, buffers = self.surrogate.network, self._buffers
-        before = [buffer.clone() for buffer in buffers]  # BatchNorm averages even a batch that is skipped
-        try:
-            loss = float(self.method.backward(network, batches))
-            cause = ""
-        except NumericalError as error:
-            loss, cause = math.nan, str(error)
-        loss, samples = self._averaged(loss, samples_of(batches))
-        if not cause and not math.isfinite(loss + self._gradient_norm()):
-            cause = "loss or gradient not finite"
-        if cause:
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)
-            self._skipped(cause)
-            return math.nan, samples
-        return loss, samples
-
-    def _averaged(self, loss: float, samples: int) -> tuple[float, int]:
-        """Loss and samples over all ranks; gradients and BatchNorm's averages become their means."""
-        if self.ranks.world == 1:
-            return loss, samples
-        network, signal_number = self.surrogate.network, self.stop.signal or 0
-        for parameter in network.parameters():
-            if parameter.requires_grad and parameter.grad is None:  # a rank without a sample
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        averages = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-        loss_sum, total, signals = self.ranks.average(
-            [*gradients, *averages], samples, [loss * samples if samples else 0.0, samples, signal_number]
-        )
-        if signals:  # one that came since to this rank alone waits for the next step
-            self.agreed = signal_number or signal.SIGTERM
-        return loss_sum / total, int(total)
-
-    def _gradient_norm(self) -> float:
-        """Norm of the gradient, which is scaled down to `clip_norm`."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        if not gradients:
-            return 0.0
-        norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
-        if self.settings.clip_norm is not None and norm > self.settings.clip_norm:
-            torch._foreach_mul_(gradients, self.settings.clip_norm / norm)
-        return norm
 
     def _skipped(self, cause: str) -> None:
         progressed = self.progressed
         progressed.failures += 1
         progressed.skipped += 1
-        self.tell("skipped", step=progressed.step + 1, epoch=progressed.epoch, cause=cause)
+        self.tell("skipped", step=progressed.step, epoch=progressed.epoch, cause=cause)
         if progressed.failures > self.settings.tolerated_failures:
             raise NumericalError(
-                f"{progressed.failures} steps in a row had to be skipped, the last at step {progressed.step + 1}: "
+                f"{progressed.failures} steps in a row had to be skipped, the last at step {progressed.step}: "
                 f"{cause}; lower optimizer.learning_rate or look at the data with `surrogate inspect`"
             )
 

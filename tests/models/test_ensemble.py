@@ -23,9 +23,9 @@ from surrogate.models import (
     Signature,
     Surrogate,
     build,
+    ensemble,
     head_of,
 )
-from surrogate.models.ensemble import ensemble
 from surrogate.models.pod import ModesHead
 from surrogate.normalize import Normalizer
 from surrogate.slimtik import Posterior, Statistics, predictive_std
