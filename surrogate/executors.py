@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager
+from threading import Event, Thread
 
 import dask
 from distributed import Client, LocalCluster
@@ -15,6 +17,8 @@ from surrogate.checks import ConfigError, ResourceError
 __all__ = ["dask_executor"]
 
 WAIT = "10s"
+LOOK = 1.0  # seconds between two looks for workers
+LOOKS_HERE, LOOKS_ELSEWHERE = 60, 1800  # without any worker; a batch system may start new ones
 LOCAL = {
     # a machine that sleeps, or a paused job, must not lose its workers: the nanny of each knows whether it lives
     "distributed.scheduler.worker-ttl": None,
@@ -41,17 +45,57 @@ def dask_executor(
 
     Raises:
         ConfigError: Neither or both are given.
-        ResourceError: The scheduler cannot be reached, or a task killed several workers.
+        ResourceError: The scheduler cannot be reached, a task killed several workers, or the scheduler
+            or all workers are lost.
     """
     if (workers > 0) == (scheduler is not None):
         raise ConfigError("give either a number of workers or the address of a scheduler")
+    looks = LOOKS_HERE if workers else LOOKS_ELSEWHERE
     try:
-        with _client(workers, scheduler) as client:
+        with _client(workers, scheduler) as client, _watched(client, looks):
             yield client.get_executor()
+    except CancelledError as error:  # by a client that was closed
+        raise ResourceError(
+            f"the dask cluster is gone: its scheduler, or all its workers for {looks * LOOK:.0f} s; their logs say "
+            f"why, perhaps for lack of memory: {remedy}; what is finished is kept"
+        ) from error
     except KilledWorker as error:
         raise ResourceError(
             f"workers died again and again on the same task, perhaps for lack of memory; {remedy}"
         ) from error
+
+
+@contextmanager
+def _watched(client: Client, looks: int) -> Iterator[None]:
+    """Close the client, which cancels its tasks, when there was a worker and is none at so many looks in a row.
+
+    Looks are counted, not seconds, since a job that was paused looks once.
+    """
+    done = Event()
+
+    def watch() -> None:
+        missing = -math.inf  # until one was seen: those of a batch system may be waiting still
+        while not done.wait(LOOK):
+            missing = missing + 1 if not _workers(client) else 0
+            if missing >= looks:
+                client.close()
+                return
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _workers(client: Client) -> int:
+    """How many there are; none where the scheduler is gone."""
+    try:
+        return len(client.nthreads())
+    except (OSError, RuntimeError):
+        return 0
 
 
 @contextmanager

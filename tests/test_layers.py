@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "surrogate"
 
 LAYERS = {
     "checks": 0, "launch": 0, "machine": 0, "batch": 0, "config": 0, "files": 0, "plotting": 0, "executors": 0,
-    "scratch": 0,
+    "scratch": 0, "quantiles": 0,
     "slimtik": 1, "data": 1, "simulate": 1, "normalize": 1,
     "models": 2, "generate": 2, "convert": 2,
     "optim": 3, "refit": 3, "varpro": 3, "prediction": 3, "evaluation": 3, "studies": 3,
@@ -22,6 +22,7 @@ ALLOWED = {
     ("launch", "checks"), ("launch", "machine"), ("launch", "scratch"), ("machine", "checks"),
     ("slurm", "pipelines"), ("slurm", "training"),
     ("config", "checks"), ("files", "checks"), ("plotting", "checks"), ("plotting", "files"), ("executors", "checks"),
+    ("plotting", "quantiles"),
     ("pipelines", "training"), ("pipelines", "report"),
 }  # fmt: skip
 

@@ -276,6 +276,41 @@ def test_learning_curves_show_the_median_and_the_range_over_seeds() -> None:
     boxes_of(drawn(ax))
 
 
+def curves(*medians: float) -> dict[str, xr.DataArray]:
+    """A method for each number: three seeds about it at four and sixteen simulations."""
+    along = ("n", [4, 16], {"long_name": "training simulations"})
+    seeds = np.array([[0.9, 1.0, 1.1], [0.45, 0.5, 0.6]])
+    return {f"m{i}": xr.DataArray(seeds * m, {"n": along}, ("n", "seed")) for i, m in enumerate(medians)}
+
+
+def test_many_methods_are_drawn_two_by_two_beside_the_medians_of_the_others() -> None:
+    """The scales of all panels are the same and hold every seed of every method."""
+    errors = curves(1.0, 2.0, 30.0)
+    panels = plotting.plot_learning_curves(errors)
+    assert [legend(panel) for panel in panels] == [["m0", "m1", "other methods"], ["m2", "other methods"]]
+    assert [len(panel.collections) for panel in panels] == [2, 1]
+    grey = [[line.get_ydata().tolist() for line in panel.lines if line.get_color() == "0.65"] for panel in panels]
+    assert grey == [[[30, 15]], [[1, 0.5], [2, 1]]]
+    low, high = panels[0].get_ylim()
+    assert panels[1].get_ylim() == (low, high)
+    assert low <= min(error.min() for error in errors.values())
+    assert high >= max(error.max() for error in errors.values())
+    boxes_of(drawn(panels[0]))
+
+
+def test_two_methods_share_a_panel() -> None:
+    (panel,) = plotting.plot_learning_curves(curves(1.0, 2.0))
+    assert legend(panel) == ["m0", "m1"]
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1.0, "linear"), (2.0, "log")])
+def test_errors_over_a_factor_of_four_are_logarithmic(factor: float, scale: str) -> None:
+    (panel,) = plotting.plot_learning_curves(curves(1.0, factor))
+    assert panel.get_yscale() == scale
+    assert panel.get_ylim()[0] == 0 or scale == "log"
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["4", "16"]
+
+
 @pytest.mark.parametrize("factor", [1.0, 1e3])
 def test_sensitivity_writes_every_number_and_crosses_out_what_is_missing(factor: float) -> None:
     values = np.array([[0.1, 0.2, np.nan], [0.3, 0.4 * factor, 0.5]])

@@ -214,13 +214,16 @@ def _predict(rollout: Rollout, start: Trajectories, variables: Sequence[str]) ->
     return prediction
 
 
-def score_steps(prediction: Tensor, truth: Tensor, lost: Tensor) -> tuple[Columns, Tensor]:
-    """Every metric of some successive steps with shape (B, k, M), and which roll-outs have diverged by their end.
+def score_steps(
+    prediction: Tensor, truth: Tensor, lost: Tensor, metrics: Sequence[str] = tuple(METRICS)
+) -> tuple[Columns, Tensor]:
+    """Metrics of some successive steps with shape (B, k, M), and which roll-outs have diverged by their end.
 
     Arguments:
         prediction: With shape (B, k, M, *S).
         truth: With shape (B, k, M, *S).
         lost: Roll-outs that had diverged before the first of these steps, with shape (B,).
+        metrics: Names of the metrics.
     """
     prediction, truth = prediction.to("cpu", torch.float64), truth.to("cpu", torch.float64)
     now = ~torch.isfinite(prediction).flatten(2).all(-1)  # (B, k)
@@ -228,8 +231,8 @@ def score_steps(prediction: Tensor, truth: Tensor, lost: Tensor) -> tuple[Column
     clean = torch.where(gone.reshape(*gone.shape, *[1] * (truth.ndim - 2)), truth, prediction)
     over = gone[..., None].numpy()
     columns: Columns = {}
-    for name, metric in METRICS.items():
-        values = metric(clean.flatten(0, 1), truth.flatten(0, 1)).reshape(truth.shape[:3]).numpy()
+    for name in metrics:
+        values = METRICS[name](clean.flatten(0, 1), truth.flatten(0, 1)).reshape(truth.shape[:3]).numpy()
         if name in DIVERGED:
             values = np.where(over & np.isfinite(values), np.inf, values)
         elif name == "conserved_error":

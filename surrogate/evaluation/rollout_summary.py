@@ -12,6 +12,7 @@ import xarray as xr
 from surrogate.evaluation.rollout import error_growth, growth_factors, time_to_threshold
 from surrogate.evaluation.simulations import BASELINE
 from surrogate.evaluation.summary import STATED, save_dataset, write_csv, write_table
+from surrogate.quantiles import quantiles
 
 __all__ = ["Growth", "LeadRow", "growth_table", "lead_table", "save_rollout"]
 
@@ -83,8 +84,7 @@ def lead_table(scores: xr.Dataset) -> list[LeadRow]:
 
 def _lead_row(scores: xr.Dataset, factor: float) -> LeadRow:
     errors = scores["relative_l2"].values.ravel()
-    known = errors[~np.isnan(errors)]
-    low, median, high = _quantiles(known)
+    low, median, high = map(float, quantiles(errors, [0.1, 0.5, 0.9]))
     kept = scores[BASELINE + "relative_l2"].values.ravel()
     return LeadRow(
         variable=str(scores["variable"].item()),
@@ -92,22 +92,12 @@ def _lead_row(scores: xr.Dataset, factor: float) -> LeadRow:
         median=median,
         low=low,
         high=high,
-        persistence=_quantiles(kept[~np.isnan(kept)])[1],
+        persistence=float(quantiles(kept, [0.5])[0]),
         factor=factor,
-        rollouts=len(known),
+        rollouts=int((~np.isnan(errors)).sum()),
         diverged=int(np.isinf(scores["rmse"].values).sum()),
         degenerate=int((scores["squared_target"] == 0).sum()),
     )
-
-
-def _quantiles(values: np.ndarray) -> tuple[float, float, float]:
-    """10, 50 and 90 %; a quantile between a finite and an infinite value is infinite."""
-    if not len(values):
-        return (float("nan"),) * 3
-    finite = np.where(np.isinf(values), np.finfo(float).max, values)  # inf - inf is no number
-    found = np.quantile(finite, [0.1, 0.5, 0.9], method="linear")
-    low, median, high = (float(value) if value < np.sqrt(np.finfo(float).max) else float("inf") for value in found)
-    return low, median, high
 
 
 def growth_table(scores: xr.Dataset, threshold: float) -> list[Growth]:

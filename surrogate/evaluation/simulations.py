@@ -72,10 +72,10 @@ def _scored(stepping: Stepping, group: Sequence[int], piece_bytes: int) -> tuple
     for piece in stepping.pieces(group, piece_bytes):
         columns, lost = score_steps(piece.prediction, piece.truth, lost)
         start = torch.where(torch.isfinite(piece.start), piece.start, 0.0)  # one variable less must not lose the rest
-        kept, _ = score_steps(start[:, None].expand_as(piece.truth), piece.truth, still)
+        kept, _ = score_steps(start[:, None].expand_as(piece.truth), piece.truth, still, COMPARED)
         needed = torch.isfinite(piece.start)[:, None] | piece.truth.isnan()  # where a target is masked nothing is
         known = needed.reshape(*piece.truth.shape[:3], -1).all(-1).numpy()
-        columns |= {BASELINE + name: np.where(known, kept[name], np.nan) for name in COMPARED}
+        columns |= {BASELINE + name: np.where(known, errors, np.nan) for name, errors in kept.items()}
         parts.append(columns)
         size = points(piece.truth[:, 0])
     joined = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}

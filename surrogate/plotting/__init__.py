@@ -1,7 +1,16 @@
 """Figures: `plot_x(data, *, ax=None) -> Axes`, from arrays and xarray objects; no global state, no display needed."""
 
 from surrogate.plotting.animation import save_animation
-from surrogate.plotting.canvas import ERROR_COLOURS, FIELD_COLOURS, PALETTE, SIZE_COLOURS, new_figure, save_figure
+from surrogate.plotting.canvas import (
+    ERROR_COLOURS,
+    FIELD_COLOURS,
+    PALETTE,
+    SIZE_COLOURS,
+    figure_of,
+    new_figure,
+    new_panels,
+    save_figure,
+)
 from surrogate.plotting.errors import (
     plot_error_against_parameter,
     plot_error_histogram,
@@ -12,7 +21,7 @@ from surrogate.plotting.errors import (
 from surrogate.plotting.fields import plot_cases, plot_comparison, plot_error_map
 from surrogate.plotting.latent import plot_latent
 from surrogate.plotting.spectra import plot_spectra
-from surrogate.plotting.studies import plot_learning_curve, plot_sensitivity
+from surrogate.plotting.studies import TOGETHER, plot_learning_curve, plot_learning_curves, plot_sensitivity
 from surrogate.plotting.training import plot_damping, plot_effective_dof, plot_running_sum, plot_training
 from surrogate.plotting.uncertainty import plot_pit, plot_reliability
 
@@ -21,7 +30,10 @@ __all__ = [
     "FIELD_COLOURS",
     "PALETTE",
     "SIZE_COLOURS",
+    "TOGETHER",
+    "figure_of",
     "new_figure",
+    "new_panels",
     "plot_cases",
     "plot_comparison",
     "plot_damping",
@@ -34,6 +46,7 @@ __all__ = [
     "plot_intervals",
     "plot_latent",
     "plot_learning_curve",
+    "plot_learning_curves",
     "plot_pit",
     "plot_reliability",
     "plot_running_sum",

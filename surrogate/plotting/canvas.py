@@ -27,6 +27,7 @@ __all__ = [
     "legend",
     "log_axis",
     "new_figure",
+    "new_panels",
     "plain",
     "save_figure",
     "scale_axis",
@@ -57,6 +58,16 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height:
     )  # room between the labels of neighbouring panels
     figure = Figure(figsize=(width, height), layout=layout, dpi=DPI)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def new_panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels of one size, two in a row."""
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure, panels = new_figure(rows, columns, width=5.2 * columns, height=3.6 * rows)
+    for panel in panels.ravel()[count:]:
+        panel.set_axis_off()
+    return figure, list(panels.ravel()[:count])
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from surrogate.plotting.canvas import DECADES, PALETTE, alone, label_of, legend, plain, scale_axis, styles
+from surrogate.quantiles import quantiles
 
 __all__ = [
     "plot_error_against_parameter",
@@ -28,18 +29,24 @@ def plot_error_over_time(errors: Mapping[str, xr.DataArray], *, ax: Axes | None 
         ax: Where to draw.
     """
     ax = ax if ax is not None else alone()
-    for (name, error), style in zip(errors.items(), styles(len(errors)), strict=True):
-        error = error.transpose("sample", "time").dropna("time", how="all")
-        low, middle, high = np.nanquantile(error.values, [0.1, 0.5, 0.9], axis=0)
-        marker = "o" if error.sizes["time"] < 30 else None
-        ax.plot(error["time"], middle, label=plain(name), marker=marker, markersize=3.5, **style)
-        ax.fill_between(error["time"], low, high, color=style["color"], alpha=0.18, linewidth=0)
-    first = next(iter(errors.values()))
-    scale_axis(ax, "y", np.concatenate([error.values.ravel() for error in errors.values()]))
-    ax.set_xlabel(label_of(first["time"]))
-    ax.set_ylabel(label_of(first))
+    _bands(ax, errors, "time")
     legend(ax)
     return ax
+
+
+def _bands(ax: Axes, errors: Mapping[str, xr.DataArray], along: str) -> None:
+    """A median with its band for every method, and the names of the axes; nothing is drawn where half are infinite."""
+    for (name, error), style in zip(errors.items(), styles(len(errors)), strict=True):
+        error = error.transpose(..., along).dropna(along, how="all")
+        found = quantiles(error.values.reshape(-1, error.sizes[along]), [0.1, 0.5, 0.9])
+        low, middle, high = np.where(np.isinf(found), np.nan, found)
+        marker = "o" if error.sizes[along] < 30 else None
+        ax.plot(error[along], middle, label=plain(name), marker=marker, markersize=3.5, **style)
+        ax.fill_between(error[along], low, high, color=style["color"], alpha=0.18, linewidth=0)
+    first = next(iter(errors.values()))
+    scale_axis(ax, "y", np.concatenate([error.values.ravel() for error in errors.values()]))
+    ax.set_xlabel(label_of(first[along]))
+    ax.set_ylabel(label_of(first))
 
 
 def plot_error_histogram(errors: Mapping[str, xr.DataArray], *, ax: Axes | None = None, bins: int = 20) -> Axes:
@@ -79,29 +86,11 @@ def plot_error_over_lead(
         ax: Where to draw.
     """
     ax = ax if ax is not None else alone()
-    for (name, error), style in zip(errors.items(), styles(len(errors)), strict=True):
-        flat = error.transpose("sample", "time", "lead").values.reshape(-1, error.sizes["lead"])
-        low, middle, high = _quantiles(flat)
-        marker = "o" if error.sizes["lead"] < 30 else None
-        ax.plot(error["lead"], middle, label=plain(name), marker=marker, markersize=3.5, **style)
-        ax.fill_between(error["lead"], low, high, color=style["color"], alpha=0.18, linewidth=0)
+    _bands(ax, errors, "lead")
     if threshold is not None:
         ax.axhline(threshold, color="0.4", linewidth=1, linestyle=":", label=f"threshold {threshold:g}")
-    first = next(iter(errors.values()))
-    scale_axis(ax, "y", np.concatenate([error.values.ravel() for error in errors.values()]))
-    ax.set_xlabel(label_of(first["lead"]))
-    ax.set_ylabel(label_of(first))
     legend(ax)
     return ax
-
-
-def _quantiles(values: np.ndarray) -> np.ndarray:
-    """10, 50 and 90 % along the first axis, NaN where they are infinite or there is nothing; NaN is left out."""
-    there = ~np.isnan(values).all(0)
-    result = np.full((3, values.shape[1]), np.nan)
-    finite = np.where(np.isinf(values[:, there]), np.finfo(float).max, values[:, there])  # inf - inf is no number
-    result[:, there] = np.nanquantile(finite, [0.1, 0.5, 0.9], axis=0)
-    return np.where(result < np.sqrt(np.finfo(float).max), result, np.nan)
 
 
 def plot_error_against_parameter(errors: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:

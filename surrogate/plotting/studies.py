@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from surrogate.plotting.canvas import (
     DECADES,
@@ -19,46 +19,93 @@ from surrogate.plotting.canvas import (
     figure_of,
     label_of,
     legend,
+    log_axis,
+    new_panels,
     plain,
     scale_axis,
     styles,
 )
 
-__all__ = ["plot_learning_curve", "plot_sensitivity"]
+__all__ = ["TOGETHER", "plot_learning_curve", "plot_learning_curves", "plot_sensitivity"]
+
+TOGETHER = 2  # methods in one panel; more bands hide one another
+TICKED = 8  # places that are all named, and every seed a dot
+WIDE = 4.0  # a factor that is drawn on a log axis
 
 
-def plot_learning_curve(errors: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
+def plot_learning_curve(
+    errors: Mapping[str, xr.DataArray], *, others: Mapping[str, xr.DataArray] | None = None, ax: Axes | None = None
+) -> Axes:
     """Error against the number of training simulations (or epochs, or seconds): median over seeds and their range.
 
-    Every seed is a dot; a seed that has no number is left out.
+    At no more than eight places every seed is a dot; a seed that has no number is left out.
 
     Arguments:
-        errors: Errors with dimensions (x, seed) by method, where x is any name; its attributes label the axis.
+        errors: Errors with dimensions (x, seed) by method, where x is any name; its attributes label the axis. More
+            than two hide one another.
+        others: Methods whose medians alone are drawn, in grey, to compare with; scales are those of all methods.
         ax: Where to draw.
     """
     ax = ax if ax is not None else alone()
-    sizes: set[float] = set()
-    for (name, error), style in zip(errors.items(), styles(len(errors)), strict=True):
-        along = next(str(dim) for dim in error.dims if dim != "seed")
-        error = error.transpose(along, "seed").dropna(along, how="all")
-        x, values = error[along].values.astype(float), error.values
+    beside = {name: _along_x(error) for name, error in (others or {}).items()}
+    shown = {name: _along_x(error) for name, error in errors.items()}
+    curves = [*shown.values(), *beside.values()]
+    sizes = {float(x) for curve in curves for x in curve[curve.dims[0]].values}
+    for (name, curve), style in zip(shown.items(), styles(len(shown)), strict=True):
+        x, values = curve[curve.dims[0]].values.astype(float), curve.values
         ax.plot(x, np.nanmedian(values, axis=1), label=plain(name), **style)
         ax.fill_between(x, np.nanmin(values, 1), np.nanmax(values, 1), color=style["color"], alpha=0.15, linewidth=0)
-        ax.plot(np.repeat(x, values.shape[1]), values.ravel(), "o", color=style["color"], markersize=3, alpha=0.6)
-        sizes |= set(x.tolist())
-    first = next(iter(errors.values()))
-    along = next(str(dim) for dim in first.dims if dim != "seed")
-    scale_axis(ax, "y", np.concatenate([error.values.ravel() for error in errors.values()]))
-    if min(sizes) > 0 and max(sizes) >= 4 * min(sizes):
-        ax.set_xscale("log")
-    if len(sizes) <= 8:
-        ax.set_xticks(sorted(sizes))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel(label_of(first[along]))
-    ax.set_ylabel(label_of(first))
+        if len(x) <= TICKED:
+            ax.plot(np.repeat(x, values.shape[1]), values.ravel(), "o", color=style["color"], markersize=3, alpha=0.6)
+    for curve, label in zip(beside.values(), ["other methods", *[None] * len(beside)], strict=False):
+        ax.plot(curve[curve.dims[0]], np.nanmedian(curve, axis=1), color="0.65", linewidth=1, zorder=1.5, label=label)
+    _scale(ax, sizes, np.concatenate([curve.values.ravel() for curve in curves]))
+    ax.set_xlabel(label_of(curves[0][curves[0].dims[0]]))
+    ax.set_ylabel(label_of(curves[0]))
     legend(ax)
     return ax
+
+
+def plot_learning_curves(errors: Mapping[str, xr.DataArray]) -> list[Axes]:
+    """Learning curves of many methods: two in a panel, in their order, beside the medians of all others in grey.
+
+    Arguments:
+        errors: As for `plot_learning_curve`.
+
+    Returns:
+        The panels, which share their scales.
+    """
+    names = list(errors)
+    groups = [names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)]
+    panels = new_panels(len(groups))[1]
+    for group, panel in zip(groups, panels, strict=True):
+        others = {name: error for name, error in errors.items() if name not in group}
+        plot_learning_curve({name: errors[name] for name in group}, others=others, ax=panel)
+    lows, highs = zip(*(panel.get_ylim() for panel in panels), strict=True)
+    for panel in panels:
+        panel.set_ylim(min(lows), max(highs))
+    return panels
+
+
+def _along_x(error: xr.DataArray) -> xr.DataArray:
+    """With dimensions (x, seed), without places that have no number."""
+    return error.transpose(..., "seed").dropna(next(str(dim) for dim in error.dims if dim != "seed"), how="all")
+
+
+def _scale(ax: Axes, sizes: set[float], errors: np.ndarray) -> None:
+    """Log axes where positive numbers span a factor of four or more; few sizes are all named."""
+    errors = errors[np.isfinite(errors)]
+    if len(errors) and errors.min() > 0 and errors.max() >= WIDE * errors.min():
+        log_axis(ax, errors)
+    else:
+        scale_axis(ax, "y", errors)
+    if min(sizes) > 0 and max(sizes) >= WIDE * min(sizes):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if len(sizes) <= TICKED:
+        ax.set_xticks(sorted(sizes))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def plot_sensitivity(

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from surrogate.plotting import new_figure, plot_learning_curve, plot_sensitivity, save_figure
+from surrogate.plotting import TOGETHER, figure_of, new_panels, plot_learning_curves, plot_sensitivity, save_figure
 from surrogate.report.figures import Picture
 from surrogate.report.html import Embedder, write_page
 from surrogate.report.study_words import failure_table, metric_name, short, study_findings, study_tables
@@ -19,6 +19,8 @@ from surrogate.report.tables import MISSING, Table
 from surrogate.studies import Plan, on_grid
 
 __all__ = ["write_study_report"]
+
+GREY = " Grey lines are the medians of the methods in the other panels."
 
 
 def write_study_report(output: Path, folder: Path, plan: Plan, table: xr.Dataset, *, command: str) -> Path:
@@ -74,11 +76,12 @@ def _draw(plan: Plan, laid: xr.Dataset, number: int, output: Path) -> list[Pictu
     axes = list(plan.study.grids[number])
     figures: dict[str, tuple[Figure | None, str]] = {}
     numeric = [axis for axis in axes if laid[axis].dtype.kind == "f"]
+    grey = GREY if len(plan.methods) > TOGETHER else ""
     if len(axes) == 1 and numeric:
-        what = f"Error against {short(axes[0])}: median over seeds with their range; every dot is a seed."
+        what = f"Error against {short(axes[0])}: median over seeds with their range; every dot is a seed.{grey}"
         figures["curve"] = (_curve(laid, axes[0], plan), what)
         if plan.study.kind == "budget":
-            what = "The same errors against the time spent training (median over seeds of the time)."
+            what = f"The same errors against the time spent training (median over seeds of the time).{grey}"
             figures["seconds"] = (_against_seconds(laid, axes[0], plan), what)
     if len(axes) == 2:
         what = (
@@ -87,7 +90,7 @@ def _draw(plan: Plan, laid: xr.Dataset, number: int, output: Path) -> list[Pictu
         )
         figures["map"] = (_maps(laid, axes, plan), what)
     if plan.study.kind == "budget" and not axes:
-        what = "Validation loss after every epoch: median over seeds with their range."
+        what = f"Validation loss after every epoch: median over seeds with their range.{grey}"
         figures["epochs"] = (_over_epochs(laid, plan), what)
     return [_save(figure, output / "figures" / f"grid{number + 1}_{name}.png", what) for name, (figure, what) in
             figures.items() if figure is not None]  # fmt: skip
@@ -105,11 +108,7 @@ def _named(errors: xr.DataArray, plan: Plan, axis: str) -> xr.DataArray:
 
 def _lines(curves: Mapping[str, xr.DataArray]) -> Figure | None:
     curves = {name: curve for name, curve in curves.items() if bool(np.isfinite(curve).any())}
-    if not curves:
-        return None
-    figure, panels = new_figure(height=3.8)
-    plot_learning_curve(curves, ax=panels[0, 0])
-    return figure
+    return figure_of(plot_learning_curves(curves)[0]) if curves else None
 
 
 def _curve(laid: xr.Dataset, axis: str, plan: Plan) -> Figure | None:
@@ -143,12 +142,8 @@ def _maps(laid: xr.Dataset, axes: Sequence[str], plan: Plan) -> Figure | None:
         return None
     finite = medians.values[np.isfinite(medians.values)]
     limits = (float(finite.min()), float(finite.max()))
-    columns = min(len(methods), 2)
-    rows = -(-len(methods) // columns)
-    figure, panels = new_figure(rows, columns, width=5.2 * columns, height=3.6 * rows)
-    for panel in panels.ravel()[len(methods) :]:
-        panel.set_axis_off()
-    for method, panel in zip(methods, panels.ravel(), strict=False):
+    figure, panels = new_panels(len(methods))
+    for method, panel in zip(methods, panels, strict=True):
         plot_sensitivity(medians.sel({"method": method}).transpose(*axes), limits=limits, ax=panel)
         panel.set_title(method, fontsize="medium")
     return figure

@@ -16,7 +16,8 @@ import torch
 import xarray as xr
 import yaml
 
-from surrogate.checks import ConfigError, DataError, Interrupted, NumericalError
+from surrogate import executors
+from surrogate.checks import ConfigError, DataError, Interrupted, NumericalError, ResourceError
 from surrogate.executors import _client
 from surrogate.files import locked
 from surrogate.pipelines import Spread, read_part, report_folders, run_file, runner
@@ -166,6 +167,34 @@ def test_a_killed_worker_costs_its_case_alone(folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(list(folder.glob("killed/cases/*/result.json"))) == 12
     xr.testing.assert_identical(table("killed"), table("calm"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["workers", "scheduler"])
+def test_a_study_ends_when_nobody_is_left_to_run_it(folder: Path, monkeypatch, lost: str) -> None:
+    monkeypatch.setattr(executors, "LOOKS_ELSEWHERE", 3)
+    tree = changed(seeds=[0, 1, 2]) | {"training": {"epochs": 20, "batch_size": 2}}
+
+    def watch(line: str) -> None:
+        if line.startswith("[1/") and lost == "scheduler":
+            cluster.close()
+        elif line.startswith("[1/"):
+            for nanny in cluster.workers.values():
+                nanny.close_gracefully()  # so that it starts no other
+            for pid in client.run(os.getpid).values():
+                os.kill(pid, signal.SIGKILL)
+
+    with _client(2, None) as client:
+        cluster = client.cluster
+        spread = Spread(scheduler=cluster.scheduler_address)
+        options = {"command": "surrogate run study.yaml", "resume": False, "overwrite": False, "spread": spread}
+        Path("study.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        with pytest.raises(ResourceError, match=r"its scheduler, or all its workers for 3 s;.* is kept"):
+            run_file(Path("study.yaml"), [], Path("out"), watch, **options)
+    assert 1 <= len(list(folder.glob("out/cases/*/result.json"))) < 12
+    assert not list(folder.glob("out/cases/*/failed.json"))
+    run(tree, resume=True)
+    assert set(table()["status"].values) == {"done"}
 
 
 def test_parts_cover_a_study(folder: Path, whole: Path) -> None:
