@@ -125,7 +125,7 @@ class Plan:
         lines, *others = self.frame.sizes
         positions = lines * prod(size + len(axis) for size, axis in zip(others, self.edges[1:], strict=True))
         work = samples * positions * self.width(channels, outputs) * len(self.distances) * channels
-        return work + (40 + 4 * len(self.distances) + 6 * len(self.sections)) * CALL
+        return work + (25 + 4 * len(self.distances) + 6 * len(self.sections)) * CALL
 
 
 @lru_cache(maxsize=128)
