@@ -74,7 +74,7 @@ class Blocks:
 
     def split(self, matrix: Tensor) -> Tensor:
         """The rows of a matrix (K, M) by blocks, the last one in each, with shape (P, w, M)."""
-        rows = matrix[self._members]
+        rows = matrix.index_select(0, self._members.flatten()).view(*self._members.shape, -1)
         return rows if self._used is None else rows * self._used[:, :, None]
 
     def joined(self, rows: Tensor) -> Tensor:

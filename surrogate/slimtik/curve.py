@@ -58,8 +58,8 @@ class Curve:
         (k, M), blocks = (spectrum.values.shape[-1], weights.shape[1]), spectrum.blocks
         V, G = spectrum.basis, batch.arranged(blocks).packed_G.view(-1, *spectrum.basis.shape[1:])
         rows = spectrum.split(torch.cat([weights, batch.B], 1))
-        found = torch.bmm(V.mT, torch.cat([torch.bmm(G, V), rows], 2))
-        rotated, start, B = found.split([V.shape[2], M, M], 2)
+        rotated = torch.bmm(V.mT, torch.bmm(G, V))
+        start, B = torch.bmm(V.mT, rows).split(M, 2)
         if spectrum.border is not None:
             B[1:, k] = 0.0  # the row of the border is the sum over the blocks
         gradient = torch.baddbmm(B, rotated, start, beta=-1)
@@ -85,9 +85,9 @@ class Curve:
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Squared residual norm per sample and trace at the dampings `points`, all of shape (T,)."""
-        D = (self.shifted + points[:, None]).reciprocal()
+        D = (self.shifted + points[:, None]).reciprocal_()
         found, k = torch.bmm(D, self.forms), D.shape[2]
-        second = (found[:, :, :k] * D).sum((0, 2))
+        second = found[:, :, :k].mul_(D).sum((0, 2))
         trace, first = found[:, :, k : k + 2].sum(0).unbind(1)
         if self.elimination is not None:
             more = self.elimination(D, found[:, :, k + 2 :], self.running_sum + points)
@@ -144,14 +144,14 @@ class Elimination:
 
         Arguments:
             D: With shape (P, T, k).
-            found: The products of D with the forms, with shape (P, T, 2 M + 2 + k).
+            found: The products of D with the forms, with shape (P, T, 2 M + 2 + k); overwritten.
             shift: The running sums, with shape (T,).
         """
         M = len(self.last) // 2
         eliminated, other = found[:, :, : 2 * M].sum(0) - self.last, found[:, :, 2 * M : 2 * M + 2].sum(0)
         s = torch.maximum(self.corners[0] + shift - other[:, 0], shift)
         x = eliminated[:, :M] / -s[:, None]
-        y = torch.bmm(D * (found[:, :, 2 * M + 2 :] - self.coupling), self.inner).sum(0)
+        y = torch.bmm(found[:, :, 2 * M + 2 :].sub_(self.coupling).mul_(D), self.inner).sum(0)
         u = y[:, M] - other[:, 1] + self.corners[1]
         first = -(x * eliminated[:, M:]).sum(1)
         second = (x * (u[:, None] * x - 2 * y[:, :M])).sum(1)

@@ -67,6 +67,8 @@ class supre:  # noqa: N801
         return rho + 2 * self.noise_variance * trace
 
 
+LEAST = 1e-16  # size of the trial points next to zero
+
 # Searches -------------------------------------------------------------------------------------------------------------
 
 
@@ -86,10 +88,8 @@ class HalfSum:
     points: int = 30
 
     def __call__(self, curve: Curve, rule: Rule) -> Tensor:
-        half = torch.log10(curve.running_sum / 2)
-        signs, fraction = _mirrored(self.points, half.device)
-        least, most = half.clamp(max=-16.0), half.clamp(min=-16.0)
-        points = signs * 10.0 ** torch.addcmul(least, most - least, fraction)
+        least, fraction = _mirrored(self.points, curve.running_sum.device)
+        points = least * (curve.running_sum / (2 * LEAST)) ** fraction
         return _best(curve, rule, points, curve.equations)
 
 
@@ -148,10 +148,10 @@ class Constant:
 
 @lru_cache(maxsize=16)
 def _mirrored(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Signs and exponents, as fractions of their range, of negative points and then of positive ones."""
+    """Least points and exponents, as fractions of their range, of negative points and then of positive ones."""
     fraction = torch.arange(count, dtype=torch.float64, device=device) / (count - 1)
-    one = torch.ones_like(fraction)
-    return torch.cat([-one, one]), torch.cat([fraction.flip(0), fraction])
+    least = torch.full_like(fraction, LEAST)
+    return torch.cat([-least, least]), torch.cat([fraction.flip(0), fraction])
 
 
 def _logspace(first: Tensor, last: Tensor, count: int) -> Tensor:
@@ -169,7 +169,7 @@ def _criterion(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tens
 def _best(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tensor:
     """The first point of least criterion; zero (the running sum stays) when no point has a finite criterion."""
     least, best = _criterion(curve, rule, points, equations).min(0)
-    return torch.where(least < torch.inf, points.take(best), 0.0)  # an index would be read by the host
+    return points.take(best) * (least < torch.inf)  # an index would be read by the host
 
 
 # Names, for configurations --------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from surrogate.checks import NumericalError
 from surrogate.slimtik.blocks import Blocks
@@ -74,7 +73,7 @@ class Spectrum:
         values, vectors = _factorised(inner)
         border = None
         if blocks.border:
-            border = Border((vectors.mT @ matrix[:, :k, k:])[..., 0], matrix[0, k, k])
+            border = Border(torch.bmm(vectors.mT, matrix[:, :k, k:])[..., 0], matrix[0, k, k])
         return cls(values.clamp(min=0.0), vectors, blocks, border)
 
     @cached_property
@@ -83,8 +82,10 @@ class Spectrum:
         vectors = self.vectors.view(-1, *self.vectors.shape[-2:])
         if self.border is None:
             return vectors
-        found = functional.pad(vectors, (0, 1, 0, 1))
-        found[:, -1, -1] = 1.0
+        P, k, _ = vectors.shape
+        found = vectors.new_zeros(P, k + 1, k + 1).mT  # laid out like eigenvectors
+        found[:, :k, :k] = vectors
+        found[:, k, k] = 1.0
         return found
 
     def split(self, matrix: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
-from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
 from surrogate.checks import DataError
+from surrogate.models.heads.correlations import Taps
 from surrogate.models.heads.head import Head
 from surrogate.models.heads.taps import Layout, Position, conv_layout, transposed_layout
 from surrogate.slimtik import Blocks
@@ -60,29 +60,34 @@ class TransposedConvHead(Head):
 
     @property
     def blocks(self) -> Blocks | None:
+        return _blocks(self._taps(), self.channels, border=self.bias is not None, device=self.weight.device)
+
+    def _taps_of_blocks(self) -> Taps | None:
+        taps = self._taps()
+        return taps if len(taps) > 1 and len(set(map(len, taps))) == 1 else None
+
+    def _taps(self) -> Taps:
         layer: Any = self.layer
-        return _phase_blocks(
-            self.channels,
-            tuple(layer.kernel_size),
-            stride=layer.stride,
-            dilation=layer.dilation,
-            border=self.bias is not None,
-            device=self.weight.device,
-        )
+        return _taps_by_residue(tuple(layer.kernel_size), layer.stride, layer.dilation)
 
 
 @lru_cache(maxsize=128)
-def _phase_blocks(
-    channels: int, kernel: Position, *, stride: Position, dilation: Position, border: bool, device: torch.device
-) -> Blocks | None:
-    """Columns of taps that reach outputs of the same residues modulo the stride; None where all taps do."""
+def _taps_by_residue(kernel: Position, stride: Position, dilation: Position) -> Taps:
+    """Taps that reach outputs of the same residues modulo the stride."""
     residues: dict[Position, list[int]] = {}
     for number, tap in enumerate(product(*map(range, kernel))):
         residue = tuple(d * t % s for d, t, s in zip(dilation, tap, stride, strict=True))
         residues.setdefault(residue, []).append(number)
-    if len(residues) == 1:
+    return tuple(map(tuple, residues.values()))
+
+
+@lru_cache(maxsize=128)
+def _blocks(taps: Taps, channels: int, *, border: bool, device: torch.device) -> Blocks | None:
+    """Blocks of the columns of these taps; None where one block has all."""
+    if len(taps) == 1:
         return None
-    columns = [[c * prod(kernel) + number for c in range(channels) for number in taps] for taps in residues.values()]
+    kernel = sum(map(len, taps))
+    columns = [[c * kernel + number for c in range(channels) for number in block] for block in taps]
     return Blocks.of(columns, border=border, device=device)
 
 

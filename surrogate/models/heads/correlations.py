@@ -6,13 +6,12 @@ outside the field. With :math:`p = q + o_t` an entry of the Gram matrix is a cor
 .. math:: (A^\top A)_{ct,c't'} = \sum_{p \in P_t} z_c(p) \, z_{c'}(p + o_{t'} - o_t), \qquad P_t = o_t + [0, N),
 
 so pairs of taps at the same distance share it but for the edges: 13 distances serve the 45 pairs of a 3x3 kernel.
-Correlations are taken over the whole field, and over each line of it along an edge that some window leaves out; a
-window is the field less its lines, by inclusion and exclusion over the axes. Targets take part as further channels,
-because A'C holds correlations over the same distances.
+Correlations are taken line by line, so that a window adds up its own lines, and along each edge of the other axes that
+some window leaves out; there a window is all positions less its edges, by inclusion and exclusion. Targets take part as
+further channels, because A'C holds correlations over the same distances.
 
-Fields are laid out in frames with the channels last and so many zeros that a distance is the same step everywhere.
-Then the channels of neighbours along the last axis follow one another, and every q-th position with its next r - 1
-neighbours is a matrix without a copy: q products of such matrices give r distances over all positions.
+Fields are laid out in frames, each channel one row with so many zeros that a distance is the same step everywhere: then
+the features at a distance are the same rows read from further on, and nothing is copied for a product.
 """
 
 from __future__ import annotations
@@ -24,14 +23,17 @@ from math import prod
 import torch
 from torch import Tensor
 
-from surrogate.models.heads.plans import Area, Piece, Plan, cheaper_plan, pieces_of, plan_of
+from surrogate.models.heads.pieces import Area, Copy, Piece, pieces_of
+from surrogate.models.heads.plans import Plan, cheaper_plan, plan_of
 from surrogate.slimtik import Statistics
 
-__all__ = ["cheaper_plan", "correlated", "plan_of"]
+__all__ = ["Taps", "cheaper_plan", "correlated", "plan_of"]
+
+Taps = tuple[tuple[int, ...], ...]
 
 
 def correlated(
-    plan: Plan, fields: Tensor, targets: Tensor, *, byte_budget: int, taps: Tensor | None = None
+    plan: Plan, fields: Tensor, targets: Tensor, *, byte_budget: int, taps: Taps | None = None
 ) -> Statistics:
     """The sums of a design with a last column of ones, its other columns by channel, then tap.
 
@@ -40,60 +42,85 @@ def correlated(
         fields: Features with shape (C, B, *S).
         targets: Targets with shape (M, B, *outputs).
         byte_budget: Most bytes of frames at a time; at least those of one line.
-        taps: The taps of each block, with shape (P, t), to get A'A packed, with shape (P, C t + 1, C t + 1).
+        taps: The taps of each block, as many in all, to get A'A packed, with shape (P, C t + 1, C t + 1).
     """
-    (C, samples), width = fields.shape[:2], plan.width(len(fields), len(targets))
-    shape = len(plan.sections), plan.groups + len(plan.edges[-1]), width
-    totals = [fields.new_zeros(*shape, count * C, dtype=torch.float64) for _, count in plan.runs]
-    for piece in pieces_of(plan, samples, 8 * (width + C), byte_budget):
+    (C, samples), M = fields.shape[:2], len(targets)
+    width = plan.width(C, M)
+    sums = fields.new_zeros(len(plan.distances) + 1, len(plan.spans), width, C, dtype=torch.float64)
+    edges = sums.new_zeros(len(plan.shapes) + 1, C + 1, prod(plan.grid.sizes), C)
+    for piece in pieces_of(plan, samples, 8 * width, byte_budget):
         part = slice(piece.samples.start, piece.samples.stop)
-        _add_products(totals, piece, *_frames(piece, fields[:, part], targets[:, part]))
-    gram, cross = _assembled(plan, totals, C, taps)
-    rows = samples * prod(plan.layout.outputs)
+        frame = _frame(piece, fields[:, part], targets[:, part])
+        _add_lines(sums[:-1], piece, frame)
+        _add_edges(edges[:-1], piece, frame)
+    places, rows = _places(plan, taps, C, M, sums.device), samples * prod(plan.layout.outputs)
+    gram, cross = sums.take(places.gram).add_(edges.take(places.edges)), sums.take(places.cross)
     gram[0, -1, -1], cross[-1] = rows, targets.sum(tuple(range(1, targets.ndim)), dtype=torch.float64)
     energy = torch.linalg.vector_norm(targets, dtype=torch.float64).square()
     return Statistics(gram[0] if taps is None else gram, cross, energy, rows, samples)
 
 
-def _frames(piece: Piece, fields: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Features, one, and the targets of every phase, with shape (positions, width); features with margins."""
-    plan, C, M = piece.plan, len(fields), len(targets)
-    (lines, *sizes), (before, after) = piece.sizes, piece.margins
-    positions = prod(sizes)
-    z = fields.new_zeros(before + (lines + piece.more) * positions + after, C, dtype=torch.float64)
-    features = z[before : before + (lines + piece.more) * positions].view(-1, *sizes, C)
-    where, part = piece.copy(plan.field, piece.more)
-    features[where].movedim((-1, 1), (0, 1)).copy_(_planar_fields(fields)[(slice(None), slice(None), *part)])
-    x = z.new_zeros(lines * positions, plan.width(C, M))
-    x[:, :C], x[:, C] = features[:lines].view(-1, C), 1.0
-    channels = x.view(lines, *sizes, -1)[..., C + 1 :].unflatten(-1, (-1, M))
-    for index, (base, phase) in enumerate(zip(plan.bases, plan.layout.phases, strict=True)):
-        where, part = piece.copy(base)
-        values = _planar_fields(targets[(slice(None), slice(None), *phase.writes)])
-        channels[(*where, index)].movedim((-1, 1), (0, 1)).copy_(values[(slice(None), slice(None), *part)])
-    return x, z
+def _frame(piece: Piece, fields: Tensor, targets: Tensor) -> Tensor:
+    """Features, one, and the targets of every phase as rows, with margins, with shape (width, positions)."""
+    C, M, (lines, *sizes), (before, after) = len(fields), len(targets), piece.sizes, piece.margins
+    inner = (lines + piece.plan.more) * prod(sizes)
+    frame = fields.new_zeros(piece.plan.width(C, M), _apart(before + inner + after), dtype=torch.float64)
+    inside = frame[:, before : before + inner].view(-1, lines + piece.plan.more, *sizes)
+    features, one, goals = inside.split([C, 1, len(frame) - C - 1])
+    _assign(features, piece.features, fields)
+    one.fill_(1.0)
+    for goal, where in zip(goals.split(M), piece.targets, strict=True):
+        _assign(goal, where, targets)
+    return frame
 
 
-def _planar_fields(fields: Tensor) -> Tensor:
-    """Fields (C, B, *S) over at least two axes."""
-    return fields if fields.ndim > 3 else fields[:, :, None]
+def _assign(rows: Tensor, copy: Copy, fields: Tensor) -> None:
+    """Write fields (C, B, *S) into rows (C, *S, B) over at least two axes."""
+    fields = fields if fields.ndim > 3 else fields[:, :, None]
+    rows[(slice(None), *copy.there)] = fields.movedim(1, -1)[(slice(None), *copy.here)]
 
 
-def _add_products(totals: list[Tensor], piece: Piece, x: Tensor, z: Tensor) -> None:
-    """Add, over the positions of each area, the products of x with features at every distance."""
-    before, runs = piece.margins[0], piece.plan.runs
-    for area in piece.areas:
-        X = _matrices(x, area, area.start, 1).mT
-        for total, step, (_, count) in zip(totals, piece.steps, runs, strict=True):
-            Z = _matrices(z, area, before + area.start + step, count)
-            total[area.section, area.places].baddbmm_(X, Z)
+def _apart(positions: int) -> int:
+    """A length of rows that no power of two divides, lest they share the same lines of caches."""
+    return positions + (64 - positions) % 512
 
 
-def _matrices(frame: Tensor, area: Area, start: int, count: int) -> Tensor:
-    """The positions of an area, each with those behind it, `count` in all, as rows; a view where they lie evenly."""
-    C = frame.shape[1]
-    strides = (*(C * stride for stride in area.strides), 1)
-    return frame.as_strided((*area.sizes, count * C), strides, start * C).flatten(1, -2)
+def _add_lines(sums: Tensor, piece: Piece, frame: Tensor) -> None:
+    """Add to the correlations over the lines of each span, with shape (D, spans, width, C)."""
+    D, _, width, C = sums.shape
+    X = _rows(frame, width, piece, piece.areas[0], 0)
+    products = frame.new_empty(D, *X.shape[:2], C)
+    for step, out in zip(piece.steps, products.unbind(), strict=True):
+        torch.bmm(X, _rows(frame, C, piece, piece.areas[0], step).mT, out=out)
+    counts = _counts(piece.plan, frame.device)[0][:, piece.lines]
+    sums.flatten(2).baddbmm_(counts.expand(D, -1, -1), products.flatten(2))
+
+
+def _add_edges(edges: Tensor, piece: Piece, frame: Tensor) -> None:
+    """Add what counts against each window, at a grid of N distances, with shape (windows, C + 1, N, C)."""
+    _, rows, N, C = edges.shape
+    lines, grid, length = piece.sizes[0], piece.plan.grid.sizes, frame.shape[1]
+    for area, count in zip(piece.areas[1:], _counts(piece.plan, frame.device)[1], strict=True):
+        X = _rows(frame, rows, piece, area, 0)
+        sizes, strides = (lines, *grid, C, *area.sizes), (piece.strides[0], *piece.spread, length, *area.strides)
+        Z = frame.as_strided(sizes, strides, piece.margins[0] + area.start + piece.lowest)
+        products = torch.bmm(X, Z.reshape(lines, N * C, -1).mT)
+        edges.flatten(1).addmm_(count[:, piece.lines], products.flatten(1))
+
+
+def _rows(frame: Tensor, count: int, piece: Piece, area: Area, step: int) -> Tensor:
+    """The first rows at the positions of an area moved by a step, with shape (lines, rows, positions)."""
+    sizes, strides = (piece.sizes[0], count, *area.sizes), (piece.strides[0], frame.shape[1], *area.strides)
+    return frame.as_strided(sizes, strides, piece.margins[0] + area.start + step).flatten(2)
+
+
+@lru_cache(maxsize=128)
+def _counts(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What lines count for in each span, (spans, lines), and those of edges in each window, (edges, windows, lines)."""
+    spans, edges = plan.span_counts, plan.edge_counts
+    return torch.tensor(spans, dtype=torch.float64, device=device), torch.tensor(
+        edges, dtype=torch.float64, device=device
+    )
 
 
 # Assembly -------------------------------------------------------------------------------------------------------------
@@ -101,73 +128,60 @@ def _matrices(frame: Tensor, area: Area, start: int, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the entries of a Gram matrix are found among the correlations; tensors on a device.
+    """Where entries are found in sums (D + 1, spans, width, C) and edges (windows + 1, C + 1, N, C), both last zero.
 
     Arguments:
-        member: What each total, one after the other, counts for in a tap's window, with shape (T, totals).
-        pairs: For each pair of taps, the first tap times D + 1 plus the number of the distance; D where there is none
-            or where the opposite pair has it, with shape (T, T).
-        cross: For each tap in use its number, then phase and distance of its correlation with targets, with shape
-            (3, .).
+        gram: Those of A'A in the sums, with shape (P, C t + 1, C t + 1).
+        edges: Those of A'A in the edges, with the same shape.
+        cross: Those of A'C in the sums, with shape (K, M).
     """
 
-    member: Tensor
-    pairs: Tensor
+    gram: Tensor
+    edges: Tensor
     cross: Tensor
 
 
-@lru_cache(maxsize=128)
-def _places(plan: Plan, device: torch.device) -> Places:
-    T, D = prod(plan.layout.kernel), len(plan.distances)
-    pairs = [[first * (D + 1) + plan.partners.get((first, second), D) for second in range(T)] for first in range(T)]
-    return Places(
-        member=torch.tensor(plan.counts, dtype=torch.float64, device=device),
-        pairs=torch.tensor(pairs, device=device),
-        cross=torch.tensor(plan.targets, device=device).mT.contiguous(),
-    )
+@lru_cache(maxsize=32)
+def _places(plan: Plan, taps: Taps | None, C: int, M: int, device: torch.device) -> Places:
+    T, D, width = prod(plan.layout.kernel), len(plan.distances), plan.width(C, M)
+    distance, tap, row, column = _entries(plan, torch.tensor(taps or (tuple(range(T)),)), C)
+    spans, shapes = [0] * T, [0] * T
+    for number, window in plan.windows.items():
+        spans[number], shapes[number] = (
+            plan.spans.index(range(window.low[0], window.high[0])),
+            plan.shapes.index(window),
+        )
+    gram = ((distance * len(plan.spans) + torch.tensor(spans)[tap]) * width + row) * C + column
+    shape = torch.tensor(shapes)[tap].where(distance < D, len(plan.shapes))
+    place = torch.tensor([*plan.grid.places, 0])[distance]
+    edges = ((shape * (C + 1) + row) * prod(plan.grid.sizes) + place) * C + column
+    cross = torch.full((C * T + 1, M), D * len(plan.spans) * width * C)
+    for number, phase, apart in plan.targets:
+        rows = C + 1 + phase * M + torch.arange(M)
+        cross[:-1].view(C, T, M)[:, number] = (apart * len(plan.spans) * width + rows) * C + torch.arange(C)[:, None]
+    return Places(gram.to(device), edges.to(device), cross.to(device))
 
 
-def _assembled(plan: Plan, totals: list[Tensor], C: int, taps: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Gram matrix by blocks of taps and cross products from the correlations; the bias has none of its own yet.
+def _entries(plan: Plan, blocks: Tensor, C: int) -> list[Tensor]:
+    """Distance, tap, row and column of the correlation that is each entry of A'A, with shape (P, C t + 1, C t + 1).
 
-    Arguments:
-        plan: The plan.
-        totals: Products over each section, for each run of r distances, with shape (sections, ., width, r C).
-        C: Number of channels.
-        taps: The taps of each block, with shape (P, t); all in one block if None.
+    Where there is none, the distance is D. Entries below the diagonal take those above it, so that both are equal.
     """
-    places, T, D = _places(plan, totals[0].device), prod(plan.layout.kernel), len(plan.distances)
-    sums, products = _by_distance(plan, totals, C)
-    sums[:, :, 0, :C] *= 0.5  # the distance zero is its own opposite
-    by_tap = (places.member @ sums.view(places.member.shape[1], -1)).view(-1, C + 1, C)
-    taps = torch.arange(T, device=sums.device)[None] if taps is None else taps
-    blocks, t = taps.shape
-    pairs = places.pairs[taps[:, :, None], taps[:, None, :]].flatten()
-    half = by_tap.index_select(0, pairs).view(blocks, t, t, C + 1, C)[..., :C, :]
-    gram = sums.new_zeros(blocks, C * t + 1, C * t + 1)
-    inside = gram[:, :-1, :-1].unflatten(2, (C, t)).unflatten(1, (C, t))
-    torch.add(half.permute(0, 3, 1, 4, 2), half.permute(0, 4, 2, 3, 1), out=inside)
-    gram[:, -1, :-1] = gram[:, :-1, -1] = by_tap.view(T, D + 1, C + 1, C)[taps, 0, C].mT.flatten(1)
-    used, phase, distance = places.cross
-    products = products.unflatten(1, (len(plan.bases), -1))
-    cross = sums.new_zeros(C * T + 1, products.shape[2])
-    cross[:-1].view(C, T, -1)[:, used] = products[distance, phase].permute(2, 0, 1)
-    return gram, cross
-
-
-def _by_distance(plan: Plan, totals: list[Tensor], C: int) -> tuple[Tensor, Tensor]:
-    """Correlations by section and edge, with zeros as a last distance, and products with targets over all positions.
-
-    They have shapes (sections, 1 + edge, D + 1, C + 1, C) and (D, P M, C).
-    """
-    sections, places, width = totals[0].shape[:3]
-    sums = totals[0].new_zeros(sections, 1 + places - plan.groups, len(plan.distances) + 1, C + 1, C)
-    products = totals[0].new_empty(len(plan.distances), width - C - 1, C)
-    first = 0
-    for total, (_, count) in zip(totals, plan.runs, strict=True):
-        total, run = total.unflatten(3, (count, C)).transpose(2, 3), slice(first, first + count)
-        whole = total[:, : plan.groups].sum(1)
-        sums[:, 0, run], sums[:, 1:, run] = whole[..., : C + 1, :], total[:, plan.groups :, :, : C + 1]
-        products[run] = whole[0, :, C + 1 :]
-        first += count
-    return sums, products
+    (P, t), D, T = blocks.shape, len(plan.distances), prod(plan.layout.kernel)
+    numbers = torch.full((T, T), D)
+    for pair, number in plan.partners.items():
+        numbers[pair] = number
+    column, tap = torch.arange(C).repeat_interleave(t), blocks.repeat(1, C)  # by channel, then tap
+    first, second = tap[:, :, None].expand(P, C * t, C * t), tap[:, None].expand(P, C * t, C * t)
+    row, other = column[:, None].expand_as(first), column.expand_as(first)
+    swap = (numbers[first, second] == D) | ((first == second) & (row > other))
+    above, below = (numbers[first, second], first, row, other), (numbers[second, first], second, other, row)
+    border = numbers.diagonal()[tap], tap, torch.tensor(C), column
+    found = []
+    for a, b, ones in zip(above, below, border, strict=True):
+        entries = torch.zeros(P, C * t + 1, C * t + 1, dtype=torch.long)
+        entries[:, :-1, :-1] = torch.where(swap, b, a)
+        entries[:, -1, :-1] = entries[:, :-1, -1] = ones
+        found.append(entries)
+    found[0][:, -1, -1] = D
+    return found

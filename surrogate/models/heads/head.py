@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from surrogate.checks import DataError
-from surrogate.models.heads.correlations import cheaper_plan, correlated
+from surrogate.models.heads.correlations import Taps, cheaper_plan, correlated
 from surrogate.models.heads.taps import Layout, Phase, Position
 from surrogate.slimtik import Blocks, Posterior, Statistics, predictive_std
 
@@ -150,12 +150,9 @@ class Head(nn.Module):
             found = replace(found, packed=found.packed[..., :-1, :-1], cross=found.cross[:-1])
         return found.arranged(blocks) if taps is None else replace(found, blocks=blocks)
 
-    def _taps_of_blocks(self) -> Tensor | None:
-        """The taps of each block, with shape (P, t), where all have as many."""
-        blocks = self.blocks
-        if blocks is None or blocks.used is not None:
-            return None
-        return blocks.columns[:, : blocks.columns.shape[1] // self.channels]
+    def _taps_of_blocks(self) -> Taps | None:
+        """The taps of each block where there are blocks, all with as many."""
+        return None
 
     def _gathered(self, layout: Layout, fields: Tensor, C: Tensor, byte_budget: int) -> Statistics:
         """Statistics from the rows of A themselves, by phases and in slices."""
