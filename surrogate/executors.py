@@ -17,6 +17,7 @@ from surrogate.checks import ConfigError, ResourceError
 __all__ = ["dask_executor"]
 
 WAIT = "10s"
+JOIN = 10.0  # seconds for a look that a scheduler does not answer
 LOOK = 1.0  # seconds between two looks for workers
 LOOKS_HERE, LOOKS_ELSEWHERE = 60, 1800  # without any worker; a batch system may start new ones
 LOCAL = {
@@ -75,7 +76,7 @@ def _watched(client: Client, looks: int) -> Iterator[None]:
 
     def watch() -> None:
         missing = -math.inf  # until one was seen: those of a batch system may be waiting still
-        while not done.wait(LOOK):
+        while not done.wait(LOOK) and client.status != "closed":
             missing = missing + 1 if not _workers(client) else 0
             if missing >= looks:
                 client.close()
@@ -87,7 +88,7 @@ def _watched(client: Client, looks: int) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join()
+        thread.join(timeout=JOIN)
 
 
 def _workers(client: Client) -> int:

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, NullLocator
 
 from surrogate.plotting.canvas import (
     DECADES,
@@ -19,7 +20,6 @@ from surrogate.plotting.canvas import (
     figure_of,
     label_of,
     legend,
-    log_axis,
     new_panels,
     plain,
     scale_axis,
@@ -95,17 +95,27 @@ def _along_x(error: xr.DataArray) -> xr.DataArray:
 def _scale(ax: Axes, sizes: set[float], errors: np.ndarray) -> None:
     """Log axes where positive numbers span a factor of four or more; few sizes are all named."""
     errors = errors[np.isfinite(errors)]
-    if len(errors) and errors.min() > 0 and errors.max() >= WIDE * errors.min():
-        log_axis(ax, errors)
+    if _wide(errors):
+        ax.set_yscale("log")
+        _name(ax.yaxis, LogLocator(subs=(1, 2, 5)))
     else:
         scale_axis(ax, "y", errors)
-    if min(sizes) > 0 and max(sizes) >= WIDE * min(sizes):
+    if _wide(np.array(list(sizes))):
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        _name(ax.xaxis, LogLocator(subs=(1, 2, 5)))
     if len(sizes) <= TICKED:
-        ax.set_xticks(sorted(sizes))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
+        _name(ax.xaxis, FixedLocator(sorted(sizes)))
+
+
+def _wide(values: np.ndarray) -> bool:
+    return bool(len(values) and values.min() > 0 and values.max() >= WIDE * values.min())
+
+
+def _name(axis: Axis, locator: Locator) -> None:
+    """Plain numbers at these places and no ticks between them."""
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def plot_sensitivity(
