@@ -42,7 +42,7 @@ def correlated(
         fields: Features with shape (C, B, *S).
         targets: Targets with shape (M, B, *outputs).
         byte_budget: Most bytes of frames at a time; at least those of one line.
-        taps: The taps of each block, as many in all, to get A'A packed, with shape (P, C t + 1, C t + 1).
+        taps: The t taps of each block, to get A'A packed, with shape (P, C t + 1, C t + 1).
     """
     (C, samples), M = fields.shape[:2], len(targets)
     width = plan.width(C, M)
@@ -117,10 +117,8 @@ def _rows(frame: Tensor, count: int, piece: Piece, area: Area, step: int) -> Ten
 @lru_cache(maxsize=128)
 def _counts(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
     """What lines count for in each span, (spans, lines), and those of edges in each window, (edges, windows, lines)."""
-    spans, edges = plan.span_counts, plan.edge_counts
-    return torch.tensor(spans, dtype=torch.float64, device=device), torch.tensor(
-        edges, dtype=torch.float64, device=device
-    )
+    spans, edges = (torch.tensor(counts, dtype=torch.float64) for counts in (plan.span_counts, plan.edge_counts))
+    return spans.to(device), edges.to(device)
 
 
 # Assembly -------------------------------------------------------------------------------------------------------------
