@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from surrogate.checks import Interrupted
 from surrogate.config import Source, dump
-from surrogate.models import ModelSettings, Separable, Shapes, Surrogate, head_of, register
+from surrogate.models import ModelSettings, Separable, Shapes, Surrogate, head_of, register, registry
 from surrogate.training import RunFolder, evaluation_stream, read_experiment, split_datasets, train
 from surrogate.training.settings import Experiment
 
@@ -28,10 +28,16 @@ class NormedSettings(ModelSettings):
     dropout: float = 0.3
 
 
-@register(NormedSettings)
 def normed(settings: NormedSettings, shapes: Shapes) -> Separable:
     layers = [nn.Conv1d(shapes.inputs, 4, 3, padding=1), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(settings.dropout)]
     return Separable(nn.Sequential(*layers), head_of(nn.Conv1d(4, shapes.outputs, 1)))
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The family is there for the tests of this file alone."""
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+    register(NormedSettings)(normed)
 
 
 @pytest.fixture(scope="module")
