@@ -28,7 +28,7 @@ data:
   targets: [temperature]
   split: {{validation: 16, test: 16, seed: 0}}
 model: {{family: convnet, width: 8, depth: 1}}
-optimizer: {{name: slimtrain, learning_rate: 1e-3}}
+optimizer: {{name: slimtrain, learning_rate: 1e-2}}
 training: {{epochs: 2, batch_size: 16, seed: 0}}
 """
 

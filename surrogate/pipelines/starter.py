@@ -15,7 +15,7 @@ __all__ = ["proposed_model", "write_starter"]
 
 REST = """\
 optimizer: {name: slimtrain, learning_rate: 1e-3}
-training: {epochs: 20, batch_size: 16, seed: 0, schedule: cosine}
+training: {epochs: 20, batch_size: 16, seed: 0, refit: end}
 """
 CONVNET = "{family: convnet, width: 32, depth: 4}"
 MOST_AXES = 3  # of space, for convolutions
