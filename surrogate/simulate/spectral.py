@@ -1,6 +1,9 @@
-"""Fourier transforms and products whose bits do not depend on the size of the batch."""
+"""Fourier transforms and products whose bits do not depend on the size of the batch or the number of threads."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -22,18 +25,31 @@ def wave_numbers(grid: Grid) -> list[NDArray[np.float64]]:
 def to_spectrum(u: Tensor) -> Tensor:
     """Real transform over the space axes of (B, C, *S)."""
     axes = tuple(range(2, u.ndim))
-    return torch.cat([torch.fft.rfftn(part, dim=axes) for part in _parts(u)])
+    with _one_thread():
+        return torch.cat([torch.fft.rfftn(part, dim=axes) for part in _parts(u)])
 
 
 def from_spectrum(spectrum: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Real fields (B, C, *S) with space axes of the given shape; the inverse of `to_spectrum`."""
     axes = tuple(range(2, spectrum.ndim))
-    return torch.cat([torch.fft.irfftn(part, s=shape, dim=axes) for part in _parts(spectrum)])
+    with _one_thread():
+        return torch.cat([torch.fft.irfftn(part, s=shape, dim=axes) for part in _parts(spectrum)])
 
 
 def _parts(u: Tensor) -> tuple[Tensor, ...]:
     """Single members on the CPU, where a library transforms a batch in another order of operations than one field."""
     return u.split(1) if u.device.type == "cpu" else (u,)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside it torch uses one thread: MKL orders the operations of a field in 3 dimensions by their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:
