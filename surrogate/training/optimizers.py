@@ -100,7 +100,7 @@ class SlimTrainSettings(_Optimizer):
 
     name: Literal["slimtrain"] = "slimtrain"
     base: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     memory_depth: int = Field(5, ge=0)
     regularization: float = Field(0.05, gt=0)
