@@ -100,8 +100,11 @@ def state(environment: dict[str, str], folder: Path, job: str) -> str:
 
 
 def left_behind(environment: dict[str, str]) -> list[str]:
-    """Temporary files and folders, but the one cache of torch and the one of dask, which has no worker's files."""
+    """Temporary files and folders, but the one cache of torch and the one of dask, which has no worker's files.
+
+    Slurm kills the workers of a SLURMCluster at its end, whose empty lock files the next worker of the node removes.
+    """
     place = Path(environment["TMPDIR"])
     names = [path.name for path in place.iterdir() if path.name != "dask-scratch-space"]
-    names += [path.name for path in (place / "dask-scratch-space").glob("worker-*")]
+    names += [path.name for path in (place / "dask-scratch-space").glob("worker-*") if path.suffix != ".dirlock"]
     return sorted(name for name in names if not name.startswith("torchinductor_"))
