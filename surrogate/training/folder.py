@@ -65,9 +65,9 @@ class RunFolder:
         """The run folder of a member of an ensemble; they count from 1."""
         return RunFolder(self.path / "members" / str(number))
 
-    def log(self, **labels: Any) -> RunLog:
-        """The log, its records with some labels."""
-        return RunLog(self.path / "log.jsonl", **labels)
+    def log(self) -> RunLog:
+        """The log."""
+        return RunLog(self.path / "log.jsonl")
 
     def records(self) -> list[dict[str, Any]]:
         """The records of the log."""

@@ -25,12 +25,14 @@ class RunLog:
 
     Arguments:
         path: The log file; made when absent.
+
+    Attributes:
         labels: Values that every record gets.
     """
 
-    def __init__(self, path: Path, **labels: Any) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.labels = labels
+        self.labels: dict[str, Any] = {}
 
     def write(self, event: str, **values: Any) -> dict[str, Any]:
         """Append a record and return it; non-finite numbers become null, since JSON has none."""
