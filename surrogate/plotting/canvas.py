@@ -60,11 +60,11 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height:
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def new_panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels of one size, two in a row."""
+def new_panels(count: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels of one size, `height` inches high, two in a row."""
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure, panels = new_figure(rows, columns, width=5.2 * columns, height=3.6 * rows)
+    figure, panels = new_figure(rows, columns, width=5.2 * columns, height=height * rows)
     for panel in panels.ravel()[count:]:
         panel.set_axis_off()
     return figure, list(panels.ravel()[:count])

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from surrogate.evaluation import BASELINE, RELATIVE, Headline, mean_relative_l2
 from surrogate.plotting import (
     new_figure,
+    new_panels,
     plot_damping,
     plot_effective_dof,
     plot_error_against_parameter,
@@ -165,13 +166,10 @@ def _parameters(cases: Sequence[Case]) -> Figure | None:
     names = [name for name in names if all(name in case.metrics.coords for case in cases)]
     if not names:
         return None
-    columns = min(len(names), 2)
-    rows = -(-len(names) // columns)
-    figure, axes = new_figure(rows, columns, width=5.2 * columns, height=3.3 * rows)
-    for name, ax in zip(names, axes.flat, strict=False):
-        plot_error_against_parameter({case.name: _along(case, name, known_by(cases)) for case in cases}, ax=ax)
-    for ax in axes.flat[len(names) :]:
-        ax.remove()
+    error = known_by(cases)
+    figure, panels = new_panels(len(names), height=3.3)
+    for name, panel in zip(names, panels, strict=True):
+        plot_error_against_parameter({case.name: _along(case, name, error) for case in cases}, ax=panel)
     return figure
 
 
