@@ -30,11 +30,11 @@ import numpy as np
 import xarray as xr
 
 from surrogate.config import apply_overrides, dump_tree, read_yaml
-from surrogate.evaluation.statistics import interval
-from surrogate.generate import find_recipe
-from surrogate.pipelines import Spread, run_file
-from surrogate.training.optimizers import SlimTrainSettings
-from surrogate.training.settings import TrainingSettings
+from surrogate.evaluation.bootstrap import interval
+from surrogate.experiment.optimizers import SlimTrainSettings
+from surrogate.experiment.settings import TrainingSettings
+from surrogate.simulate.generate import find_recipe
+from surrogate.workflows import Spread, run_file
 
 RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 RATE = 1e-2  # at which the other settings are varied

@@ -30,7 +30,7 @@ from surrogate.models import (
     head_of,
     mlp,
 )
-from surrogate.optim import SlimTrain
+from surrogate.optim.slimtrain import SlimTrain
 
 
 @dataclass(frozen=True)

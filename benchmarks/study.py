@@ -19,8 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import xarray as xr
 
-from surrogate.generate import find_recipe, generate, load_recipe
-from surrogate.pipelines import Spread, find_pipeline, run_file
+from surrogate.simulate.generate import find_recipe, generate, load_recipe
+from surrogate.workflows import Spread, find_pipeline, run_file
 
 METHODS = "cases={slimtrain: {}, adam: {optimizer: {name: adam, learning_rate: 2e-3}}}"
 

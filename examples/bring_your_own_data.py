@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from surrogate.config import parse_yaml
-from surrogate.convert import convert
 from surrogate.data import Mapping, open_snapshots
+from surrogate.data.convert import convert
 from surrogate.data.inspect import describe
 from surrogate.models import Surrogate
 from surrogate.training import read_experiment, train

@@ -16,8 +16,8 @@ from typing import Any
 from distributed import LocalCluster
 
 from surrogate.data import open_snapshots
-from surrogate.executors import dask_executor
-from surrogate.generate import find_recipe, generate, load_recipe
+from surrogate.runtime.dask import dask_executor
+from surrogate.simulate.generate import find_recipe, generate, load_recipe
 
 JOBS = 2
 

@@ -14,7 +14,6 @@ import numpy as np
 from torch import Tensor
 
 from surrogate.data import open_snapshots
-from surrogate.generate import generate
 from surrogate.simulate import (
     Array,
     Description,
@@ -27,6 +26,7 @@ from surrogate.simulate import (
     smooth_field,
 )
 from surrogate.simulate.card import write_card
+from surrogate.simulate.generate import generate
 
 
 def allen_cahn(u: Tensor, p: Mapping[str, Tensor], grid: Grid) -> Tensor:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from surrogate.models import ModelSettings, Separable, Shapes, Surrogate, register, separate
-from surrogate.pipelines import run_pipeline
+from surrogate.workflows import run_pipeline
 
 
 class GatedNetwork(nn.Module):

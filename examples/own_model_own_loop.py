@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from surrogate.models import separate
-from surrogate.optim import SlimTrain
+from surrogate.optim.slimtrain import SlimTrain
 
 EPOCHS, BATCH, LEARNING_RATE = 30, 40, 1e-2
 

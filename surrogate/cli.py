@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from surrogate import __version__
-from surrogate.checks import ConfigError, SurrogateError, did_you_mean
-from surrogate.launch import Launch, interruptible
-from surrogate.launch import launch as start_ranks
-from surrogate.launch import requeue as put_back
-from surrogate.machine import set_threads
+from surrogate.errors import ConfigError, SurrogateError, did_you_mean
+from surrogate.runtime.launch import Launch, interruptible
+from surrogate.runtime.launch import launch as start_ranks
+from surrogate.runtime.launch import requeue as put_back
+from surrogate.runtime.resources import set_threads
 
 __all__ = ["app", "main"]
 
@@ -77,8 +77,8 @@ def simulate(
     card: Annotated[Path | None, typer.Option(help="Write the data set's card into this folder instead.")] = None,
 ) -> None:
     """Simulate an ensemble into HDF5 shards."""
-    from surrogate.generate import find_recipe, generate, load_recipe
-    from surrogate.simulate.progress import Watch
+    from surrogate.progress import Watch
+    from surrogate.simulate.generate import find_recipe, generate, load_recipe
 
     loaded = load_recipe(find_recipe(recipe), overrides)
     if card is not None:
@@ -113,7 +113,7 @@ def inspect(
 ) -> None:
     """Tell what is in a file and how to train on it."""
     from surrogate.data.inspect import describe, render
-    from surrogate.pipelines import write_starter
+    from surrogate.workflows import write_starter
 
     description = describe(path, _layout(layout, config))
     if as_json:
@@ -141,7 +141,7 @@ def convert(
     scheduler: Scheduler = None,
 ) -> None:
     """Write data of any layout as training shards, or in the layout of The Well or PDEBench."""
-    from surrogate.convert import convert, progress_bar, read_size
+    from surrogate.data.convert import convert, progress_bar, read_size
 
     remedy = "lower --memory, which each of them takes"
     with progress_bar("converting") as progress, _executor(workers, scheduler, remedy) as executor:
@@ -166,7 +166,7 @@ def _executor(workers: int, scheduler: str | None, remedy: str) -> Iterator[Any]
     if not workers and scheduler is None:
         yield None
         return
-    from surrogate.executors import dask_executor
+    from surrogate.runtime.dask import dask_executor
 
     with dask_executor(workers, scheduler, remedy=remedy) as executor:
         yield executor
@@ -174,7 +174,7 @@ def _executor(workers: int, scheduler: str | None, remedy: str) -> Iterator[Any]
 
 def _layout(name: str | None, config: Path | None) -> Any:
     """The layout that was asked for by name, or that a configuration declares."""
-    from surrogate.convert import read_layout
+    from surrogate.data.convert import read_layout
     from surrogate.data.mapping import LAYOUTS
 
     if name is not None and config is not None:
@@ -197,7 +197,7 @@ def train(
     ] = None,
 ) -> None:
     """Train one model."""
-    from surrogate.pipelines import find_pipeline, train_case
+    from surrogate.workflows import find_pipeline, train_case
 
     run = train_case(
         find_pipeline(config),
@@ -221,7 +221,7 @@ def statistics(
     scheduler: Scheduler = None,
 ) -> None:
     """Compute means and deviations of the training data once, beside the data, where trainings find them."""
-    from surrogate.pipelines import find_pipeline, keep_case_statistics
+    from surrogate.workflows import find_pipeline, keep_case_statistics
 
     with _executor(workers, scheduler, "lower training.buffer_mb") as executor:
         for path in keep_case_statistics(find_pipeline(config), overrides or [], case, executor):
@@ -237,7 +237,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a trained model on data it has not seen; roll a time stepper out from the first step of each simulation."""
-    from surrogate.pipelines import cases_of, evaluate_run
+    from surrogate.workflows import cases_of, evaluate_run
 
     for case in cases_of(run):
         evaluate_run(case, typer.echo, part=split, rollout_steps=rollout)
@@ -259,9 +259,9 @@ def predict(
 
     New data are read in the layout of the training data unless --layout or --config names another.
     """
-    from surrogate.convert import progress_bar
-    from surrogate.pipelines import load_surrogate
+    from surrogate.data.convert import progress_bar
     from surrogate.prediction import predict as run_predict
+    from surrogate.workflows import load_surrogate
 
     surrogate, trained_on = load_surrogate(run, device)
     with progress_bar("predicting") as progress:
@@ -288,7 +288,7 @@ def export(
 ) -> None:
     """Write a trained surrogate as a program that torch runs without this package."""
     from surrogate.models.export import export_surrogate
-    from surrogate.pipelines import load_surrogate
+    from surrogate.workflows import load_surrogate
 
     if output.exists():
         raise ConfigError(f"{output} exists already; choose another --output")
@@ -301,7 +301,7 @@ def report(
     output: Output = None,
 ) -> None:
     """Write one HTML page about evaluated runs, or about a study."""
-    from surrogate.pipelines import report_folders
+    from surrogate.workflows import report_folders
 
     typer.echo(f"{report_folders(runs, output, command=_command())}")
 
@@ -320,7 +320,7 @@ def run(
     ] = None,
 ) -> None:
     """Simulate, train, evaluate and report in a row; with a section `study`, a whole study."""
-    from surrogate.pipelines import Spread, find_pipeline, read_part, run_file
+    from surrogate.workflows import Spread, find_pipeline, read_part, run_file
 
     run_file(
         find_pipeline(config),
@@ -348,7 +348,7 @@ def launch(context: typer.Context) -> None:
 @slurm.command(epilog="Example: surrogate slurm render quickstart --output runs/quickstart --cluster cluster.yaml")
 def render(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
     """Print the job scripts of a pipeline or a study, in the order in which they depend on one another."""
-    from surrogate.slurm import render as render_stage
+    from surrogate.workflows.slurm import render as render_stage
 
     _, folder, facts, stages = _stages(config, output, overrides, cluster)
     for stage in stages:
@@ -360,7 +360,7 @@ def render(config: Config, output: Output = None, overrides: Overrides = None, c
 @slurm.command(epilog="Example: surrogate slurm submit quickstart --output runs/quickstart --cluster cluster.yaml")
 def submit(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
     """Submit the jobs of a pipeline or a study with `sbatch`, and print their ids."""
-    from surrogate.slurm import submit as submit_stages
+    from surrogate.workflows.slurm import submit as submit_stages
 
     path, folder, facts, _ = _stages(config, output, overrides, cluster)
     submit_stages(path, overrides or [], folder, facts, typer.echo)
@@ -375,8 +375,8 @@ def requeue(code: Annotated[int, typer.Argument(help="Exit code of the command b
 
 def _stages(config: str, output: Path | None, overrides: list[str] | None, cluster: Path | None) -> Any:
     """The configuration, the output, the facts of the cluster and the stages."""
-    from surrogate.pipelines import find_pipeline
-    from surrogate.slurm import find_cluster, plan
+    from surrogate.workflows import find_pipeline
+    from surrogate.workflows.slurm import find_cluster, plan
 
     path, facts = find_pipeline(config), find_cluster(cluster)
     folder = output or Path("runs") / path.stem

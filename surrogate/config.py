@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from surrogate.checks import ConfigError, did_you_mean
+from surrogate.errors import ConfigError, did_you_mean
 
 __all__ = [
     "Settings",

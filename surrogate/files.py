@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from surrogate.checks import ConfigError, DataError, InUse, ResourceError
+from surrogate.errors import ConfigError, DataError, InUse, ResourceError
 
 __all__ = ["check_output", "claim_output", "fsync_path", "locked", "read_pointer", "replacing", "sha256"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError, ResourceError
+from surrogate.errors import DataError, ResourceError
 from surrogate.files import replacing
 
 __all__ = [

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from surrogate.checks import DataError
-from surrogate.convert import convert
 from surrogate.data import open_snapshots
-from surrogate.generate import generate, load_recipe
+from surrogate.data.convert import convert
+from surrogate.errors import DataError
+from surrogate.simulate.generate import generate, load_recipe
 
 SMALL = {
     "reaction_diffusion": ["grid=[18, 20]", "snapshots=4", "final_time=0.3"],

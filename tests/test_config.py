@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from surrogate.checks import ConfigError
 from surrogate.config import Settings, apply_overrides, digest, dump, load, parse_yaml, read_yaml, validate
+from surrogate.errors import ConfigError
 
 
 class Small(Settings):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from surrogate.models import Surrogate, families
-from surrogate.pipelines import find_pipeline, read_cases, run_pipeline
+from surrogate.workflows import find_pipeline, read_cases, run_pipeline
 
 SHRUNK = ["training.epochs=1", "data.split={validation: 2, test: 2, seed: 0}"]
 

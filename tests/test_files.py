@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from surrogate.checks import ConfigError, ResourceError
+from surrogate.errors import ConfigError, ResourceError
 from surrogate.files import MARKER, claim_output, replacing
 
 

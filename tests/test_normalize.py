@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 from surrogate.normalize import Moments, Normalizer, cached_normalizers, fit_normalizers, statistics_folder
 
 

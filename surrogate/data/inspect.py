@@ -14,19 +14,19 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.data.formats.lazy import BLOCK_BYTES
 from surrogate.data.formats.pdebench import known_axes as pdebench_axes
 from surrogate.data.formats.pdebench import seeds
 from surrogate.data.formats.the_well import known_axes as well_axes
 from surrogate.data.formats.variables import attributes, is_variable, mapped_variables, named_axes
 from surrogate.data.hdf5.array import H5Array, open_file
-from surrogate.data.hdf5.choice import Choice, choose
+from surrogate.data.hdf5.autotune import Choice, choose
 from surrogate.data.hdf5.storage import filter_names, h5_array, missing_chunks
 from surrogate.data.layouts import Paths, chosen_layout, find_files, open_snapshots
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.suggest import Candidate, propose_axes, suggest_config, suggest_named
 from surrogate.data.values import ValueReport, look
+from surrogate.errors import DataError
 
 __all__ = ["Description", "ValueReport", "VariableReport", "describe", "render"]
 

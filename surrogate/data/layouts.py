@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.data.formats.detect import Detection, detect
 from surrogate.data.formats.idx import idx_files, is_idx, pairs_of, read_pair
 from surrogate.data.formats.join import Part, join_parts
@@ -23,6 +22,7 @@ from surrogate.data.formats.variables import attributes, mapped_variables, named
 from surrogate.data.hdf5.array import open_file, stamp
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST, read_manifest
+from surrogate.errors import DataError
 
 __all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "find_files", "open_snapshots"]
 

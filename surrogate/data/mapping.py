@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from surrogate.checks import ConfigError
 from surrogate.config import Settings
+from surrogate.errors import ConfigError
 
 __all__ = ["LAYOUTS", "LEADING", "Layout", "LayoutName", "MappedVariable", "Mapping", "in_order", "is_channel"]
 

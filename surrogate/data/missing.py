@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 from dask import threaded
 
-from surrogate.checks import DataError
 from surrogate.data.formats.ragged import present
 from surrogate.data.layouts import open_snapshots
 from surrogate.data.settings import DataSettings
-from surrogate.data.streaming.columns import MASKED, pick
+from surrogate.data.streaming.channels import MASKED, pick
+from surrogate.errors import DataError
 
 __all__ = ["VALID", "drop_incomplete", "mask_missing", "open_data"]
 

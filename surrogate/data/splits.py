@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError, did_you_mean
 from surrogate.data.settings import NamedGroup, SplitSettings
+from surrogate.errors import DataError, did_you_mean
 
 __all__ = ["split", "split_ids"]
 

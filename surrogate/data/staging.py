@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from surrogate.checks import DataError, ResourceError
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.store import MANIFEST, read_manifest
+from surrogate.errors import DataError, ResourceError
 from surrogate.files import fsync_path, sha256
 
 __all__ = ["stage"]

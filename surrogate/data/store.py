@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 from pydantic import AfterValidator, Field, ValidationError
 
-from surrogate.checks import DataError
 from surrogate.config import Settings
-from surrogate.data.hdf5.raw import BLOCK_BYTES, Room, filling, reserve, set_attributes, write_file
+from surrogate.data.hdf5.writer import BLOCK_BYTES, Room, filling, reserve, set_attributes, write_file
+from surrogate.errors import DataError
 from surrogate.files import replacing, sha256
 
 __all__ = [

@@ -1,5 +1,6 @@
 """How good a surrogate is: metrics per sample, averages with intervals, examples worth a look."""
 
+from surrogate.evaluation.bootstrap import bootstrap_means, interval
 from surrogate.evaluation.comparison import Comparison, compare_cases, holm
 from surrogate.evaluation.compat import Compat, compat_table, pdebench_compat, well_compat
 from surrogate.evaluation.evaluate import evaluate, mean_relative_l2, merge, relative_l2_of
@@ -8,7 +9,7 @@ from surrogate.evaluation.headline import NORMALIZED, RELATIVE, Headline, headli
 from surrogate.evaluation.latent import latent_space, principal_components
 from surrogate.evaluation.maps import ErrorMaps
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS
-from surrogate.evaluation.rollout import (
+from surrogate.evaluation.rollout.scores import (
     Trajectories,
     channels_of,
     error_growth,
@@ -17,16 +18,15 @@ from surrogate.evaluation.rollout import (
     time_to_threshold,
     trajectories,
 )
-from surrogate.evaluation.rollout_summary import growth_table, lead_table, save_rollout
-from surrogate.evaluation.settings import EvaluationSettings
-from surrogate.evaluation.simulations import BASELINE, evaluate_simulations, rolled_out, typical
+from surrogate.evaluation.rollout.simulations import BASELINE, evaluate_simulations, rolled_out, typical
+from surrogate.evaluation.rollout.stepping import Stepping, plan_stepping
+from surrogate.evaluation.rollout.summary import growth_table, lead_table, save_rollout
 from surrogate.evaluation.source import SampleSource
-from surrogate.evaluation.statistics import bootstrap_means, interval
-from surrogate.evaluation.stepping import Stepping, plan_stepping
 from surrogate.evaluation.summary import Row, save, save_dataset, save_uncertainty, summary, write_table
 from surrogate.evaluation.table import Labels
 from surrogate.evaluation.uncertainty import calibration, evaluate_uncertainty, merge_uncertainty
 from surrogate.evaluation.write import labels_of, write_evaluation, write_rollout
+from surrogate.experiment.evaluation_settings import EvaluationSettings
 
 __all__ = [
     "BASELINE",

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
-from surrogate.checks import ConfigError, did_you_mean
-from surrogate.evaluation.statistics import LEVEL, cluster_means, interval
+from surrogate.errors import ConfigError, did_you_mean
+from surrogate.evaluation.bootstrap import LEVEL, cluster_means, interval
 
 __all__ = ["BETTER", "UNDECIDED", "WORSE", "Comparison", "compare_cases", "holm", "rank_biserial", "signed_rank"]
 

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError, NumericalError
+from surrogate.errors import DataError, NumericalError
 from surrogate.evaluation.headline import normalized_errors
 from surrogate.evaluation.maps import ErrorMaps
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS, points

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 from surrogate.evaluation.evaluate import Predict, mean_relative_l2, predict_batch
 from surrogate.evaluation.headline import RELATIVE, headline
 from surrogate.evaluation.maps import Axis, space_of

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 
 __all__ = ["ErrorMaps", "space_of"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from surrogate.evaluation.bootstrap import interval
 from surrogate.evaluation.compat import compat_table
 from surrogate.evaluation.headline import RELATIVE, headline
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS
-from surrogate.evaluation.statistics import interval
 from surrogate.files import replacing
 
 __all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_csv", "write_table"]

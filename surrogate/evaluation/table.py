@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 
 __all__ = ["PAIR", "Columns", "Labels", "collect", "gather", "grid", "join_tables"]
 

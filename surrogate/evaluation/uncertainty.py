@@ -16,10 +16,10 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError, NumericalError
+from surrogate.errors import DataError, NumericalError
+from surrogate.evaluation.bootstrap import interval
 from surrogate.evaluation.evaluate import checked_prediction
 from surrogate.evaluation.metrics import points
-from surrogate.evaluation.statistics import interval
 from surrogate.evaluation.table import Columns, Labels, collect, grid, join_tables
 
 __all__ = [

@@ -16,10 +16,10 @@ from surrogate.evaluation.evaluate import evaluate
 from surrogate.evaluation.examples import collect_examples, select_examples
 from surrogate.evaluation.latent import Codes, bottleneck
 from surrogate.evaluation.maps import ErrorMaps
-from surrogate.evaluation.rollout_summary import save_rollout
-from surrogate.evaluation.simulations import evaluate_simulations, rolled_out, typical
+from surrogate.evaluation.rollout.simulations import evaluate_simulations, rolled_out, typical
+from surrogate.evaluation.rollout.stepping import plan_stepping
+from surrogate.evaluation.rollout.summary import save_rollout
 from surrogate.evaluation.source import SampleSource
-from surrogate.evaluation.stepping import plan_stepping
 from surrogate.evaluation.summary import save, save_dataset, save_uncertainty
 from surrogate.evaluation.table import Labels
 from surrogate.evaluation.uncertainty import UncertaintyScores

@@ -1,16 +1,19 @@
 """Separable networks: nonlinear features, then a head that is linear in its weights."""
 
-from surrogate.models.antisymmetric import AntisymmetricSettings, antisymmetric
-from surrogate.models.autoencoder import AutoencoderSettings, autoencoder
-from surrogate.models.convnet import ConvNetSettings, convnet
-from surrogate.models.deeponet import DeepONetSettings, deeponet
 from surrogate.models.ensemble import ensemble
-from surrogate.models.field_heads import FieldHead, dense_head
-from surrogate.models.fno import FnoSettings, fno
-from surrogate.models.hamiltonian import HamiltonianSettings, hamiltonian
+from surrogate.models.families.antisymmetric import AntisymmetricSettings, antisymmetric
+from surrogate.models.families.autoencoder import AutoencoderSettings, autoencoder
+from surrogate.models.families.convnet import ConvNetSettings, convnet
+from surrogate.models.families.deeponet import DeepONetSettings, deeponet
+from surrogate.models.families.fno import FnoSettings, fno
+from surrogate.models.families.hamiltonian import HamiltonianSettings, hamiltonian
+from surrogate.models.families.mlp import MlpSettings, mlp
+from surrogate.models.families.pod import PodSettings, pod
+from surrogate.models.families.resnet import ResNetSettings, resnet
+from surrogate.models.families.unet import UNetSettings, unet
 from surrogate.models.heads import Head, head_of
-from surrogate.models.mlp import MlpSettings, mlp
-from surrogate.models.pod import PodSettings, pod
+from surrogate.models.layers.field_head import FieldHead, dense_head
+from surrogate.models.layers.spectral import SpectralConvolution
 from surrogate.models.registry import (
     ModelSettings,
     Shapes,
@@ -20,12 +23,9 @@ from surrogate.models.registry import (
     register,
     settings_union,
 )
-from surrogate.models.resnet import ResNetSettings, resnet
 from surrogate.models.separable import Separable, separate
 from surrogate.models.signature import Signature
-from surrogate.models.spectral import SpectralConvolution
 from surrogate.models.surrogate import Surrogate
-from surrogate.models.unet import UNetSettings, unet
 
 __all__ = [
     "AntisymmetricSettings",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.models.heads import Head
 from surrogate.models.separable import Separable
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, export
 
-from surrogate.checks import ConfigError, NumericalError, ResourceError
+from surrogate.errors import ConfigError, NumericalError, ResourceError
 from surrogate.files import replacing
 from surrogate.models.surrogate import Surrogate
 

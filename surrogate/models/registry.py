@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar, Union, get_args
 from pydantic import Field, model_validator
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError
 from surrogate.config import Settings
+from surrogate.errors import ConfigError
 from surrogate.models.separable import Separable
 
 __all__ = ["Batches", "ModelSettings", "Shapes", "build", "families", "prepare", "register", "settings_union"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError
 from surrogate.models.signature import variable_and_step
 from surrogate.models.surrogate import Surrogate
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from surrogate.checks import ConfigError, did_you_mean
+from surrogate.errors import ConfigError, did_you_mean
 from surrogate.models.heads import SUPPORTED, Head, head_of, is_supported
 
 __all__ = ["Separable", "separate"]

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError
 from surrogate.config import Settings
+from surrogate.errors import ConfigError
 from surrogate.files import read_pointer
 from surrogate.models.ensemble import ensemble
 from surrogate.models.registry import ModelSettings, build, settings_union

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from surrogate import __version__
-from surrogate.checks import ConfigError, NumericalError
 from surrogate.data import mask_missing, open_snapshots
-from surrogate.data.hdf5.raw import Room
+from surrogate.data.hdf5.writer import Room
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import filling_shard
+from surrogate.errors import ConfigError, NumericalError
 from surrogate.models.rollout import rollout
 from surrogate.models.surrogate import Surrogate
 from surrogate.prediction.output import STD, Output

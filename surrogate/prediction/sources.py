@@ -11,11 +11,10 @@ import pandas as pd
 import xarray as xr
 from torch import Tensor
 
-from surrogate.checks import DataError, did_you_mean
 from surrogate.data import Stream, Window
-from surrogate.data.streaming.columns import MASKED
-from surrogate.models.signature import Signature, variable_and_step
-from surrogate.prediction.signature import signature_of
+from surrogate.data.streaming.channels import MASKED
+from surrogate.errors import DataError, did_you_mean
+from surrogate.models.signature import Signature, signature_of, variable_and_step
 
 __all__ = ["Source", "source_of_data", "source_of_table"]
 

@@ -53,7 +53,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     Raises:
         ResourceError: It cannot be written; an earlier page is intact.
     """
-    loader = PackageLoader("surrogate", "templates")
+    loader = PackageLoader("surrogate.report", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.evaluation import Comparison
 from surrogate.report.case_figures import draw_case
 from surrogate.report.figures import draw_comparison
+from surrogate.report.findings import compare, findings
 from surrogate.report.html import Embedder, Shown, write_page
 from surrogate.report.runs import Case, read_case
 from surrogate.report.tables import (
@@ -21,7 +22,6 @@ from surrogate.report.tables import (
     uncertainty_table,
     variable_table,
 )
-from surrogate.report.words import compare, findings
 
 __all__ = ["write_report"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import ConfigError, DataError
 from surrogate.config import read_yaml
+from surrogate.errors import ConfigError, DataError
 
 __all__ = ["Case", "read_case"]
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from surrogate.plotting import TOGETHER, figure_of, new_panels, plot_learning_curves, plot_sensitivity, save_figure
 from surrogate.report.figures import Picture
 from surrogate.report.html import Embedder, write_page
-from surrogate.report.study_words import failure_table, metric_name, short, study_findings, study_tables
+from surrogate.report.study_findings import failure_table, metric_name, short, study_findings, study_tables
 from surrogate.report.tables import MISSING, Table
 from surrogate.studies import Plan, on_grid
 

@@ -1,8 +1,5 @@
 """Equations and their steppers (callables on a batch of fields (B, C, *S)), recipes and ensembles."""
 
-from surrogate.simulate.burgers import viscous_burgers
-from surrogate.simulate.convection_diffusion import ConvectionDiffusion, convection_diffusion, settling
-from surrogate.simulate.convection_diffusion_reaction import reacting_flow
 from surrogate.simulate.ensemble import Ensemble, Results, describe_parameters, simulate_members
 from surrogate.simulate.equation import (
     Array,
@@ -18,17 +15,20 @@ from surrogate.simulate.equation import (
     Stepper,
     rollout,
 )
-from surrogate.simulate.etdrk4 import ETDRK4
-from surrogate.simulate.gray_scott import gray_scott_stepper
+from surrogate.simulate.equations.burgers import viscous_burgers
+from surrogate.simulate.equations.convection_diffusion import ConvectionDiffusion, convection_diffusion, settling
+from surrogate.simulate.equations.convection_diffusion_reaction import reacting_flow
+from surrogate.simulate.equations.gray_scott import gray_scott_stepper
+from surrogate.simulate.equations.own import own_equation
+from surrogate.simulate.equations.reaction_diffusion import fitzhugh_nagumo
 from surrogate.simulate.initial import smooth_field, white_noise
-from surrogate.simulate.own import own_equation
-from surrogate.simulate.reaction_diffusion import fitzhugh_nagumo
 from surrogate.simulate.recipe import Range, Recipe, Size, find_recipe, load_recipe
 from surrogate.simulate.registry import EQUATIONS, register
-from surrogate.simulate.rkc import RKC2, power_radius
 from surrogate.simulate.sampling import Sampling
-from surrogate.simulate.ssprk import SSPRK3
-from surrogate.simulate.stencils import Laplacian
+from surrogate.simulate.steppers.etdrk4 import ETDRK4
+from surrogate.simulate.steppers.rkc import RKC2, power_radius
+from surrogate.simulate.steppers.ssprk import SSPRK3
+from surrogate.simulate.steppers.stencils import Laplacian
 
 __all__ = [
     "EQUATIONS",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from surrogate import __version__
-from surrogate.checks import ResourceError
+from surrogate.errors import ResourceError
 from surrogate.files import replacing
 from surrogate.simulate.ensemble import Ensemble
 from surrogate.simulate.equation import Evolution, Quantity
@@ -27,7 +27,7 @@ ends with the same files. Simulations are independent and there is no fixed spli
 snapshot, with the `split:` section of a configuration.
 
 ```python
-from surrogate.generate import load_recipe, simulate_members
+from surrogate.simulate.generate import load_recipe, simulate_members
 
 simulate_members(load_recipe("{name}"), "tiny", [{number}])  # one simulation as an xarray.Dataset
 ```

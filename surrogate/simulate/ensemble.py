@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogate.checks import ConfigError, NumericalError, ResourceError, did_you_mean
+from surrogate.errors import ConfigError, NumericalError, ResourceError, did_you_mean
 from surrogate.simulate.equation import Array, Evolution, Grid, Map, Member, Numerics, rollout
 from surrogate.simulate.recipe import Recipe
 from surrogate.simulate.registry import EQUATIONS

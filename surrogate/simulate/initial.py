@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.simulate.equation import Grid
 
 __all__ = ["MODES", "smooth_field", "white_noise"]

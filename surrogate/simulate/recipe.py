@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from surrogate.checks import ConfigError, did_you_mean
 from surrogate.config import Settings, load
+from surrogate.errors import ConfigError, did_you_mean
 from surrogate.simulate.equation import Evolution
 from surrogate.simulate.registry import EQUATIONS
 from surrogate.simulate.sampling import Sampling

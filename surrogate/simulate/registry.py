@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from surrogate.checks import ConfigError
-from surrogate.simulate.burgers import burgers
-from surrogate.simulate.convection_diffusion import convection_diffusion
-from surrogate.simulate.convection_diffusion_reaction import convection_diffusion_reaction
-from surrogate.simulate.dc_resistivity import dc_resistivity
+from surrogate.errors import ConfigError
 from surrogate.simulate.equation import Evolution, Map
-from surrogate.simulate.gray_scott import gray_scott
-from surrogate.simulate.peaks import peaks
-from surrogate.simulate.reaction_diffusion import reaction_diffusion
+from surrogate.simulate.equations.burgers import burgers
+from surrogate.simulate.equations.convection_diffusion import convection_diffusion
+from surrogate.simulate.equations.convection_diffusion_reaction import convection_diffusion_reaction
+from surrogate.simulate.equations.dc_resistivity import dc_resistivity
+from surrogate.simulate.equations.gray_scott import gray_scott
+from surrogate.simulate.equations.peaks import peaks
+from surrogate.simulate.equations.reaction_diffusion import reaction_diffusion
 
 __all__ = ["EQUATIONS", "register"]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.stats import qmc
 
-from surrogate.checks import ConfigError, did_you_mean
 from surrogate.config import Settings
+from surrogate.errors import ConfigError, did_you_mean
 
 __all__ = ["Sampling", "design", "read_table"]
 

@@ -8,6 +8,7 @@ factorisation a curve of residual and trace over the damping (`Curve`); a rule a
 from surrogate.slimtik.blocks import Blocks
 from surrogate.slimtik.curve import Curve
 from surrogate.slimtik.memory import Memory
+from surrogate.slimtik.normal_equations import Statistics
 from surrogate.slimtik.posterior import Posterior, predictive_leverage, predictive_std
 from surrogate.slimtik.selection import (
     RULES,
@@ -26,7 +27,6 @@ from surrogate.slimtik.selection import (
 )
 from surrogate.slimtik.solve import Solution, step
 from surrogate.slimtik.spectrum import Spectrum
-from surrogate.slimtik.statistics import Statistics
 from surrogate.slimtik.tikhonov import TikhonovFit, tikhonov
 
 __all__ = [

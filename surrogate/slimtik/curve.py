@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surrogate.slimtik.normal_equations import Statistics
 from surrogate.slimtik.spectrum import Border, Spectrum
-from surrogate.slimtik.statistics import Statistics
 
 __all__ = ["Curve", "Elimination"]
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.slimtik.blocks import Blocks
 
 __all__ = ["Memory"]

@@ -9,8 +9,8 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
-from surrogate.checks import ConfigError, DataError, did_you_mean
-from surrogate.slimtik.statistics import Statistics
+from surrogate.errors import ConfigError, DataError, did_you_mean
+from surrogate.slimtik.normal_equations import Statistics
 from surrogate.slimtik.tikhonov import Ridge
 
 __all__ = ["Posterior", "predictive_leverage", "predictive_std"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
-from surrogate.slimtik.statistics import Statistics
+from surrogate.slimtik.normal_equations import Statistics
 
 __all__ = ["added", "broadcast", "is_distributed", "summed"]
 

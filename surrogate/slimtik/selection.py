@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from surrogate.checks import ConfigError, did_you_mean
+from surrogate.errors import ConfigError, did_you_mean
 from surrogate.slimtik.curve import Curve
 
 __all__ = [

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from surrogate.checks import NumericalError
+from surrogate.errors import NumericalError
 from surrogate.slimtik.blocks import Blocks
 from surrogate.slimtik.curve import Curve
+from surrogate.slimtik.normal_equations import Statistics
 from surrogate.slimtik.selection import HalfSum, Rule, Search, sgcv
 from surrogate.slimtik.spectrum import Spectrum
-from surrogate.slimtik.statistics import Statistics
 
 __all__ = ["Solution", "step"]
 

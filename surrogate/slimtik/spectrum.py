@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from surrogate.checks import NumericalError
+from surrogate.errors import NumericalError
 from surrogate.slimtik.blocks import Blocks
 
 __all__ = ["Border", "Spectrum"]

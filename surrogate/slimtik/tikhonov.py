@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from surrogate.checks import ConfigError, NumericalError
+from surrogate.errors import ConfigError, NumericalError
+from surrogate.slimtik.normal_equations import Statistics
 from surrogate.slimtik.spectrum import Spectrum
-from surrogate.slimtik.statistics import Statistics
 
 __all__ = ["Ridge", "TikhonovFit", "tikhonov"]
 

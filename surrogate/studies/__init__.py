@@ -2,9 +2,18 @@
 
 from surrogate.studies.design import Point, expand
 from surrogate.studies.identity import case_name
-from surrogate.studies.plan import Failure, Plan, PlannedPoint, Result, read_failure, read_plan, read_result, write_json
 from surrogate.studies.propose import grams_of, greedy_batch
 from surrogate.studies.settings import STUDY, GridStudy, StudySettings, read_study
+from surrogate.studies.study_plan import (
+    Failure,
+    Plan,
+    PlannedPoint,
+    Result,
+    read_failure,
+    read_plan,
+    read_result,
+    write_json,
+)
 from surrogate.studies.table import choose, on_grid, per_sample, save_table, study_table
 
 __all__ = [

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from surrogate.checks import ConfigError, did_you_mean
 from surrogate.config import Source, assign
+from surrogate.errors import ConfigError, did_you_mean
 from surrogate.studies.settings import SEED_KEYS, STUDY, Grid, GridStudy, Value
 
 __all__ = ["Point", "expand"]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import ConfigError, did_you_mean
+from surrogate.errors import ConfigError, did_you_mean
 from surrogate.files import replacing
-from surrogate.studies.plan import Plan, PlannedPoint, Result, read_failure, read_result
 from surrogate.studies.settings import Value
+from surrogate.studies.study_plan import Plan, PlannedPoint, Result, read_failure, read_result
 
 __all__ = ["DONE", "FAILED", "MISSING", "choose", "on_grid", "per_sample", "save_table", "study_table"]
 

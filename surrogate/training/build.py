@@ -8,22 +8,22 @@ from pathlib import Path
 import torch
 import xarray as xr
 
-from surrogate.checks import ConfigError, ResourceError
 from surrogate.data import Stream, Window, open_data, split
-from surrogate.machine import check_memory, memory_limit
+from surrogate.errors import ConfigError, ResourceError
+from surrogate.experiment.optimizers import FullBatchSettings
+from surrogate.experiment.run_folder import RunFolder
+from surrogate.experiment.settings import Experiment
 from surrogate.models.rollout import Feedback
+from surrogate.models.signature import signature_of
 from surrogate.models.surrogate import Surrogate
 from surrogate.normalize import Normalizer, cached_normalizers, statistics_folder
-from surrogate.prediction.signature import signature_of
-from surrogate.training.folder import RunFolder
+from surrogate.runtime.resources import check_memory, memory_limit
 from surrogate.training.loop import Trainer
+from surrogate.training.methods import build_method
 from surrogate.training.objective import Objective
-from surrogate.training.optimizers import FullBatchSettings
 from surrogate.training.ranks import Ranks
 from surrogate.training.schedule import scheduler_of
-from surrogate.training.settings import Experiment
 from surrogate.training.setup import Setup
-from surrogate.training.steps import build_method
 
 __all__ = ["choose_device", "evaluation_stream", "setup_of", "split_datasets", "trainer_of"]
 

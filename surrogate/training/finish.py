@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from surrogate.batch import Batch
 from surrogate.data import Stream
+from surrogate.experiment.log import Reporter
 from surrogate.models.registry import prepare
-from surrogate.refit import gather, refit
+from surrogate.optim.refit import gather, refit
 from surrogate.slimtik import Posterior, tikhonov
-from surrogate.training.log import Reporter
 from surrogate.training.loop import Trainer
 from surrogate.training.setup import Setup
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import NumericalError
+from surrogate.errors import NumericalError
 from surrogate.models.separable import Separable
+from surrogate.training.methods import Method
 from surrogate.training.objective import samples_of
 from surrogate.training.ranks import Ranks
-from surrogate.training.steps import Method
 
 __all__ = ["Found", "Gradient", "seed_step"]
 

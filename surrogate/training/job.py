@@ -10,13 +10,13 @@ import torch
 import xarray as xr
 
 from surrogate.config import dump
+from surrogate.experiment.log import Reporter
+from surrogate.experiment.run_folder import RunFolder, facts_of, write_text
+from surrogate.experiment.settings import Experiment
 from surrogate.training.build import evaluation_stream, trainer_of
 from surrogate.training.finish import prepare_network, refit_end, refit_start
-from surrogate.training.folder import RunFolder, facts_of, write_text
-from surrogate.training.log import Reporter
 from surrogate.training.loop import Trainer
 from surrogate.training.ranks import Ranks
-from surrogate.training.settings import Experiment
 from surrogate.training.setup import Callback
 from surrogate.training.tensorboard import to_tensorboard
 

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
-from surrogate.checks import Interrupted, NumericalError
 from surrogate.data import Stream
-from surrogate.training.average import MeanWeights, recompute_averages
-from surrogate.training.checkpoint import load_state
-from surrogate.training.clock import Clock
+from surrogate.errors import Interrupted, NumericalError
+from surrogate.experiment.checkpoint import load_state
+from surrogate.experiment.clock import Clock
+from surrogate.experiment.log import Reporter
+from surrogate.runtime.signals import StopRequest
+from surrogate.training.ema import MeanWeights, recompute_averages
 from surrogate.training.gradient import Gradient, seed_step
-from surrogate.training.log import Reporter
+from surrogate.training.methods import Method
 from surrogate.training.setup import Setup
-from surrogate.training.signals import StopRequest
-from surrogate.training.steps import Method
 
 __all__ = ["Progressed", "Trainer"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
+from surrogate.experiment.settings import TrainingSettings
 from surrogate.models.rollout import pushed
 from surrogate.models.separable import Separable
 from surrogate.models.surrogate import Surrogate
-from surrogate.training.settings import TrainingSettings
 
 __all__ = ["Objective", "samples_of"]
 

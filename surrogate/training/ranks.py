@@ -12,7 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor, distributed
 
-from surrogate.checks import ConfigError, ResourceError, SurrogateError
+from surrogate.errors import ConfigError, ResourceError, SurrogateError
 from surrogate.normalize import Moments
 
 __all__ = ["Ranks", "joined"]

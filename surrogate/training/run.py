@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 
-from surrogate.checks import ConfigError
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.staging import stage
+from surrogate.errors import ConfigError
+from surrogate.experiment.run_folder import RunFolder, refuse_changes
+from surrogate.experiment.settings import Experiment
 from surrogate.files import check_output, claim_output, locked
 from surrogate.training.build import split_datasets
-from surrogate.training.folder import RunFolder, refuse_changes
+from surrogate.training.ensemble import fit_members, members_of
 from surrogate.training.job import Job
-from surrogate.training.members import fit_members, members_of
 from surrogate.training.ranks import Ranks, joined
-from surrogate.training.settings import Experiment
 from surrogate.training.setup import Callback
 
 __all__ = ["train", "with_absolute_path"]

@@ -8,7 +8,7 @@ from functools import partial
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from surrogate.training.settings import TrainingSettings
+from surrogate.experiment.settings import TrainingSettings
 
 __all__ = ["factor", "scheduler_of"]
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from surrogate.data import Stream
+from surrogate.experiment.checkpoint import CheckpointFolder
+from surrogate.experiment.log import RunLog
+from surrogate.experiment.settings import TrainingSettings
 from surrogate.models.surrogate import Surrogate
-from surrogate.training.checkpoint import CheckpointFolder
-from surrogate.training.log import RunLog
 from surrogate.training.objective import Objective
 from surrogate.training.ranks import Ranks
-from surrogate.training.settings import TrainingSettings
 
 __all__ = ["Callback", "Setup"]
 

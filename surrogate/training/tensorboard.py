@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 
 __all__ = ["to_tensorboard"]
 

@@ -18,14 +18,14 @@ import xarray as xr
 
 from surrogate import cli
 from surrogate import convert as module
-from surrogate.checks import ConfigError, DataError, ResourceError
 from surrogate.config import read_yaml
-from surrogate.convert import convert, read_layout, read_size
 from surrogate.data import Mapping, open_snapshots, split
+from surrogate.data.convert import convert, read_layout, read_size
 from surrogate.data.formats import target
-from surrogate.data.hdf5.raw import blocks
+from surrogate.data.hdf5.writer import blocks
 from surrogate.data.settings import SplitSettings
 from surrogate.data.store import MANIFEST, Manifest, read_manifest, verify, write_manifest, write_shard
+from surrogate.errors import ConfigError, DataError, ResourceError
 
 
 def fields(samples: int = 7, *, steps: int = 4, seed: int = 0) -> xr.Dataset:
@@ -271,8 +271,8 @@ def test_what_reads_back_differently_never_becomes_visible(
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from surrogate.checks import ResourceError
-from surrogate.convert import convert
+from surrogate.errors import ResourceError
+from surrogate.data.convert import convert
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 for limit in (0, 100, 3000, 9000):

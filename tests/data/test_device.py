@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError
 from surrogate.data.streaming.device import in_thread, on_device, one_ahead
+from surrogate.errors import DataError
 
 
 def numbered(count):

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from surrogate.checks import DataError
 from surrogate.data import DataSettings, Stream, open_snapshots
 from surrogate.data.formats.idx import read_idx
 from surrogate.data.layouts import find_files
 from surrogate.data.splits import split
+from surrogate.errors import DataError
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
 

@@ -8,7 +8,6 @@ import pytest
 import xarray as xr
 from pydantic import ValidationError
 
-from surrogate.checks import ConfigError, DataError
 from surrogate.config import Source, validate
 from surrogate.data import DataSettings, Mapping, Stream, open_snapshots
 from surrogate.data.formats.detect import detect
@@ -16,6 +15,7 @@ from surrogate.data.formats.text import encode_text
 from surrogate.data.hdf5.array import HANDLES, _handles
 from surrogate.data.layouts import BLOCK_BYTES, block_shape
 from surrogate.data.store import Manifest, write_manifest, write_shard
+from surrogate.errors import ConfigError, DataError
 
 
 def mapping(**variables):

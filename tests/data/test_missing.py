@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from surrogate.checks import DataError
 from surrogate.data import DataSettings, Stream, Window, open_data, split
+from surrogate.errors import DataError
 from surrogate.normalize import fit_normalizers
 
 AXES = {"u": ["sample", "time", "x"], "k": ["sample"], "shared": ["x"]}

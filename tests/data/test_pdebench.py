@@ -7,9 +7,9 @@ import makers
 import numpy as np
 import pytest
 
-from surrogate.checks import DataError
 from surrogate.data import Stream, Window, open_snapshots
 from surrogate.data.formats.detect import detect
+from surrogate.errors import DataError
 
 
 def detected(path: Path) -> tuple[str, str]:

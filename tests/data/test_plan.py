@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surrogate.checks import ConfigError
-from surrogate.data.streaming.plan import Consumer, Plan, make_blocks, merge_chunks
+from surrogate.data.streaming.read_plan import Consumer, Plan, make_blocks, merge_chunks
+from surrogate.errors import ConfigError
 
 CHUNKS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 

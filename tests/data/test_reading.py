@@ -11,15 +11,15 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surrogate.checks import DataError
 from surrogate.data import MappedVariable, Mapping, Stream, Window, open_snapshots
 from surrogate.data.hdf5 import choice, reading
 from surrogate.data.hdf5.array import chunk_table
-from surrogate.data.hdf5.choice import SAMPLE_BYTES, Choice, _boxes, choose
-from surrogate.data.hdf5.decode import decode
+from surrogate.data.hdf5.autotune import SAMPLE_BYTES, Choice, _boxes, choose
+from surrogate.data.hdf5.filters import decode
+from surrogate.data.hdf5.origin import trace
 from surrogate.data.hdf5.reading import kind_of, possible_ways, read_box, way_of_reading
 from surrogate.data.hdf5.storage import h5_array
-from surrogate.data.hdf5.trace import trace
+from surrogate.errors import DataError
 
 SHAPE = (11, 6, 5, 4)
 STORAGE = {

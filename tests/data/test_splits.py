@@ -6,8 +6,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surrogate.checks import DataError
 from surrogate.data import SplitSettings, split, split_ids
+from surrogate.errors import DataError
 
 
 def make_data(count=40):

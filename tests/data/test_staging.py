@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from surrogate.checks import DataError, ResourceError
 from surrogate.data import open_snapshots
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.staging import _key, stage
 from surrogate.data.store import Manifest, write_manifest, write_shard
+from surrogate.errors import DataError, ResourceError
 
 ROOT = Path(__file__).resolve().parents[2]
 COPY = "import sys; from pathlib import Path; from surrogate.data.staging import stage\n"

@@ -15,10 +15,10 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from surrogate.checks import DataError
 from surrogate.data import store
 from surrogate.data.hdf5 import raw
 from surrogate.data.store import Failure, Manifest, read_manifest, verify, write_manifest, write_shard
+from surrogate.errors import DataError
 
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"no {module}"))

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from surrogate.checks import ConfigError, DataError
 from surrogate.data import Stream, Window
+from surrogate.errors import ConfigError, DataError
 
 
 def make_data(samples=13, times=7, chunks=(4, 3)):

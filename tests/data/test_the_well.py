@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from surrogate.checks import ConfigError, DataError
-from surrogate.convert import convert
 from surrogate.data import Stream, Window, open_snapshots, split
+from surrogate.data.convert import convert
 from surrogate.data.formats.detect import detect
 from surrogate.data.missing import drop_incomplete, mask_missing
 from surrogate.data.settings import SplitSettings
 from surrogate.data.streaming import windows
+from surrogate.errors import ConfigError, DataError
 
 
 def one(folder: Path, **options) -> tuple[Path, dict[str, np.ndarray]]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from surrogate.checks import DataError
 from surrogate.data import MappedVariable, Mapping, Stream, Window, open_snapshots
 from surrogate.data.streaming import windows
+from surrogate.errors import DataError
 
 SIZES = {"sample": 7, "time": 8, "channel": 2, "y": 4, "x": 3}
 ORDERS = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.evaluation import compare_cases, holm, interval
 from surrogate.evaluation.comparison import rank_biserial, signed_rank
 

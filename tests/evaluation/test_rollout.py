@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 from surrogate.evaluation import (
     Trajectories,
     channels_of,

@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError, NumericalError
+from surrogate.errors import DataError, NumericalError
 from surrogate.evaluation import (
     ErrorMaps,
     collect_examples,

@@ -25,8 +25,8 @@ from surrogate.evaluation import (
 )
 from surrogate.models import ConvNetSettings, Surrogate
 from surrogate.models.rollout import rollout
+from surrogate.models.signature import signature_of
 from surrogate.normalize import Normalizer
-from surrogate.prediction.signature import signature_of
 
 SAMPLES, TIMES = 5, 11
 

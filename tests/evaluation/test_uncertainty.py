@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError, NumericalError
+from surrogate.errors import DataError, NumericalError
 from surrogate.evaluation import calibration, evaluate_uncertainty, merge_uncertainty
 from surrogate.evaluation.uncertainty import LEVELS, coverage, crps, negative_log_likelihood, pit
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.data import Mapping, SplitSettings, Stream, open_snapshots, split, split_ids
 from surrogate.data.inspect import describe, render
 from surrogate.data.store import Manifest, verify, write_manifest, write_shard
+from surrogate.errors import DataError
 from surrogate.normalize import fit_normalizers
 
 

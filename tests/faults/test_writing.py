@@ -20,16 +20,16 @@ import pytest
 import xarray as xr
 
 from surrogate import files
-from surrogate.checks import ResourceError
 from surrogate.data.store import verify, write_shard
+from surrogate.errors import ResourceError
 from surrogate.files import sha256
-from surrogate.generate import Recipe, generate, load_recipe
+from surrogate.simulate.generate import Recipe, generate, load_recipe
 
 SCRIPT = """
 import json, resource, signal, sys
 from pathlib import Path
 import numpy as np, xarray as xr
-from surrogate.checks import ResourceError
+from surrogate.errors import ResourceError
 from surrogate.data.store import write_shard
 from surrogate.files import sha256
 
@@ -168,7 +168,7 @@ def check_visible(output: Path, undisturbed: dict[str, str]) -> None:
 
 def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["surrogate.generate"])
+    context.set_forkserver_preload(["surrogate.simulate.generate"])
     chance, output, killed, shards = random.Random(0), tmp_path / "data", 0, 0
     while not (output / "manifest.json").exists():
         process = context.Process(target=generate, args=(recipe(), "tiny", output), kwargs={"resume": True})

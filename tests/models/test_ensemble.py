@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.models import (
     AutoencoderSettings,
     ConvNetSettings,
@@ -26,7 +26,7 @@ from surrogate.models import (
     ensemble,
     head_of,
 )
-from surrogate.models.pod import ModesHead
+from surrogate.models.families.pod import ModesHead
 from surrogate.normalize import Normalizer
 from surrogate.slimtik import Posterior, Statistics, predictive_std
 

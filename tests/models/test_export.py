@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.models import (
     AntisymmetricSettings,
     AutoencoderSettings,

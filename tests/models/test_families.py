@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.models import (
     AntisymmetricSettings,
     AutoencoderSettings,
@@ -33,8 +33,8 @@ from surrogate.models import (
     register,
 )
 from surrogate.normalize import Normalizer
-from surrogate.optim import SlimTrain
-from surrogate.refit import refit
+from surrogate.optim.refit import refit
+from surrogate.optim.slimtrain import SlimTrain
 
 GRIDS = [(16,), (8, 16), (8, 8, 8)]
 FIELDS = [

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from surrogate.checks import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError
 from surrogate.models import FieldHead, head_of
 from surrogate.slimtik import Posterior, predictive_std, tikhonov
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from surrogate.models import AntisymmetricSettings, HamiltonianSettings
-from surrogate.models.antisymmetric import AntisymmetricFlow
-from surrogate.models.hamiltonian import HamiltonianFlow
+from surrogate.models.families.antisymmetric import AntisymmetricFlow
+from surrogate.models.families.hamiltonian import HamiltonianFlow
 
 
 @pytest.fixture(autouse=True)

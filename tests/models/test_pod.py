@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 from surrogate.models import PodSettings, Separable, Shapes, build, prepare
-from surrogate.models.modes import leading_modes
-from surrogate.models.pod import ModesHead
-from surrogate.refit import gather, refit
+from surrogate.models.families.pod import ModesHead
+from surrogate.models.layers.modes import leading_modes
+from surrogate.optim.refit import gather, refit
 from surrogate.slimtik import Posterior
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.models import ModelSettings, Separable, Shapes, register
 
 ROOT = Path(__file__).resolve().parents[2]

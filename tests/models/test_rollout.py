@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError
 from surrogate.models import Signature
 from surrogate.models.rollout import Feedback, pushed, rollout
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.models.heads import ConvHead, DenseHead, TransposedConvHead, head_of
 from surrogate.models.separable import Separable, separate
 

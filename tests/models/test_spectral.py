@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 from surrogate.models import SpectralConvolution
 
 GRIDS = [(15,), (16,), (8, 11), (10, 8), (7, 6, 8)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError
 from surrogate.models import ConvNetSettings, Shapes, Signature, Surrogate
 from surrogate.normalize import Normalizer
 

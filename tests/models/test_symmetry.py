@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from surrogate.models import ConvNetSettings, FnoSettings, ModelSettings, Shapes, UNetSettings, build
-from surrogate.models.symmetry import Symmetrized
+from surrogate.models.layers.symmetry import Symmetrized
 
 GROUPS = {(12,): 2, (8, 12): 4, (8, 8): 8, (8, 8, 4): 16, (4, 4, 4): 48}
 SETTINGS = [

@@ -9,15 +9,15 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from surrogate.checks import ConfigError, DataError, NumericalError
 from surrogate.data import Mapping, Stream, Window, open_snapshots
 from surrogate.data.store import write_shard
+from surrogate.errors import ConfigError, DataError, NumericalError
 from surrogate.models import ConvNetSettings, MlpSettings, Surrogate
 from surrogate.models.registry import ModelSettings
 from surrogate.models.rollout import rollout
 from surrogate.normalize import fit_normalizers
+from surrogate.optim.refit import gather
 from surrogate.prediction import predict, signature_of
-from surrogate.refit import gather
 from surrogate.slimtik import Posterior
 
 Names = list[str]

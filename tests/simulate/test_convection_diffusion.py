@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from surrogate.checks import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError
 from surrogate.simulate import ConvectionDiffusion, Grid, rollout, smooth_field
 
 GRIDS = [

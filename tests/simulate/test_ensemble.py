@@ -9,7 +9,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surrogate.checks import ConfigError, NumericalError, ResourceError
+from surrogate.errors import ConfigError, NumericalError, ResourceError
 from surrogate.simulate import Ensemble, Recipe, load_recipe, simulate_members
 
 SMALL = ["sizes.tiny.grid=[18, 20]", "sizes.tiny.snapshots=4", "sizes.tiny.simulations=12"]

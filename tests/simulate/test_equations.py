@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from surrogate.checks import NumericalError
+from surrogate.errors import NumericalError
 from surrogate.simulate import (
     EQUATIONS,
     ETDRK4,
@@ -36,11 +36,11 @@ from surrogate.simulate import (
 )
 from surrogate.simulate import convection_diffusion_reaction as cdr
 from surrogate.simulate import dc_resistivity as dc
-from surrogate.simulate.dc_resistivity import conductivity
-from surrogate.simulate.gray_scott import REGIMES
+from surrogate.simulate.equations.dc_resistivity import conductivity
+from surrogate.simulate.equations.gray_scott import REGIMES
+from surrogate.simulate.equations.peaks import evaluate_peaks
 from surrogate.simulate.measure import relative_error, restrict
-from surrogate.simulate.peaks import evaluate_peaks
-from surrogate.simulate.steady import diffusion_matrix, solve_sparse
+from surrogate.simulate.steppers.steady import diffusion_matrix, solve_sparse
 
 RECIPES = sorted(path.parent.name for path in (Path(__file__).resolve().parents[2] / "datasets").glob("*/recipe.yaml"))
 SMALL = {

@@ -10,10 +10,10 @@ import torch
 from scipy.fft import dctn
 from torch import Tensor
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.simulate import ETDRK4, RKC2, SSPRK3, Grid, Laplacian, Numerics, power_radius
-from surrogate.simulate.etdrk4 import Cosine, Fourier
-from surrogate.simulate.rkc import coefficients
+from surrogate.simulate.steppers.etdrk4 import Cosine, Fourier
+from surrogate.simulate.steppers.rkc import coefficients
 
 SPEEDS = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64).reshape(3, 1, 1)
 

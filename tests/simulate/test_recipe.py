@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.simulate import Range, find_recipe, load_recipe
 
 NAME = "convection_diffusion"

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from surrogate.checks import ConfigError
-from surrogate.generate import generate
+from surrogate.errors import ConfigError
 from surrogate.simulate import Ensemble, Recipe, load_recipe, simulate_members
+from surrogate.simulate.generate import generate
 from surrogate.simulate.sampling import design
 
 SMALL = ["lengths=[1.0]", "sizes={tiny: {simulations: 8, grid: [18], snapshots: 2, final_time: 1.0, shard: 4}}"]

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm, t
 from torch import Tensor, nn
 
-from surrogate.checks import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError
 from surrogate.models.heads import head_of
 from surrogate.slimtik import Posterior, Statistics, predictive_leverage, predictive_std, tikhonov
 

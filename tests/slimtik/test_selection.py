@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.slimtik import (
     RULES,
     SEARCHES,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from surrogate.checks import NumericalError
+from surrogate.errors import NumericalError
 from surrogate.slimtik import Constant, Solution, Statistics, step
 
 

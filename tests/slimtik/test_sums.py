@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogate.checks import ConfigError, DataError, NumericalError
+from surrogate.errors import ConfigError, DataError, NumericalError
 from surrogate.slimtik import Memory, Spectrum, Statistics
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from surrogate.checks import ConfigError, NumericalError
+from surrogate.errors import ConfigError, NumericalError
 from surrogate.slimtik import Statistics, TikhonovFit, tikhonov
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from surrogate.checks import ConfigError
 from surrogate.config import Source
+from surrogate.errors import ConfigError
 from surrogate.studies import GridStudy, Plan, PlannedPoint, case_name, choose, expand, on_grid, read_study
 
 EXPERIMENT = {

@@ -20,9 +20,9 @@ import torch
 import xarray as xr
 from torch import nn
 
-import surrogate.training.checkpoint as checkpoint
-from surrogate.checks import Interrupted
+import surrogate.experiment.checkpoint as checkpoint
 from surrogate.config import parse_yaml
+from surrogate.errors import Interrupted
 from surrogate.models import ModelSettings, Separable, Shapes, Surrogate, head_of, register
 from surrogate.training import read_experiment, train
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from surrogate import normalize
-from surrogate.checks import DataError
+from surrogate.errors import DataError
 from surrogate.models import Surrogate
-from surrogate.pipelines import keep_case_statistics, train_case
+from surrogate.workflows import keep_case_statistics, train_case
 
 TREE = {
     "name": "small",

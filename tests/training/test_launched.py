@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from surrogate.files import sha256
-from surrogate.generate import find_recipe, generate, load_recipe
+from surrogate.simulate.generate import find_recipe, generate, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, "-m", "surrogate", "launch", sys.executable, "-m", "torch.distributed.run"]

@@ -9,12 +9,12 @@ import pytest
 import torch
 import xarray as xr
 
-from surrogate.checks import ConfigError, DataError, Interrupted, NumericalError
 from surrogate.config import parse_yaml
+from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError
+from surrogate.experiment.settings import Experiment
 from surrogate.models import Surrogate
 from surrogate.training import RunFolder, case_sources, read_experiment, train
 from surrogate.training.loop import Trainer
-from surrogate.training.settings import Experiment
 
 CONFIG = """
 name: small

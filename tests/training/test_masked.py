@@ -11,17 +11,17 @@ import xarray as xr
 from torch import nn
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError, DataError
 from surrogate.config import parse_yaml
+from surrogate.errors import ConfigError, DataError
+from surrogate.experiment.optimizers import AdamSettings, GNvproSettings, LBFGSSettings, SlimTrainSettings
 from surrogate.models import Surrogate
 from surrogate.models.heads import head_of
 from surrogate.models.separable import Separable
-from surrogate.pipelines.run import evaluate_run, report_runs
 from surrogate.prediction import predict
 from surrogate.training import RunFolder, read_experiment, train
+from surrogate.training.methods import build_method
 from surrogate.training.objective import Objective
-from surrogate.training.optimizers import AdamSettings, GNvproSettings, LBFGSSettings, SlimTrainSettings
-from surrogate.training.steps import build_method
+from surrogate.workflows.pipeline import evaluate_run, report_runs
 
 CONFIG = """
 name: small

@@ -7,13 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError
-from surrogate.models.heads import head_of
-from surrogate.models.separable import Separable
-from surrogate.slimtik import tikhonov
-from surrogate.training.combined import Combined
-from surrogate.training.objective import Objective
-from surrogate.training.optimizers import (
+from surrogate.errors import ConfigError
+from surrogate.experiment.optimizers import (
     AdamSettings,
     AdamWSettings,
     ExtremeLearningSettings,
@@ -23,7 +18,12 @@ from surrogate.training.optimizers import (
     SgdSettings,
     SlimTrainSettings,
 )
-from surrogate.training.steps import build_method
+from surrogate.models.heads import head_of
+from surrogate.models.separable import Separable
+from surrogate.optim.combined import Combined
+from surrogate.slimtik import tikhonov
+from surrogate.training.methods import build_method
+from surrogate.training.objective import Objective
 
 CONVEX = [  # settings, steps, tolerance of the distance from the least-squares solution
     (AdamSettings(learning_rate=2e-2), 1500, 1e-2),

@@ -13,14 +13,14 @@ import pytest
 import torch
 import xarray as xr
 
-from surrogate.checks import ConfigError
 from surrogate.config import Source, parse_yaml
+from surrogate.errors import ConfigError
+from surrogate.experiment.settings import Experiment
 from surrogate.models import Surrogate
 from surrogate.models.rollout import rollout
 from surrogate.training import RunFolder, read_experiment, split_datasets, train
 from surrogate.training.loop import Trainer
 from surrogate.training.schedule import factor
-from surrogate.training.settings import Experiment
 
 BASE = {
     "name": "options",

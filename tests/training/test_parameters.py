@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from surrogate.checks import ConfigError
+from surrogate.errors import ConfigError
 from surrogate.models import Surrogate
-from surrogate.pipelines import run_pipeline
+from surrogate.workflows import run_pipeline
 
 HEAD = "name: small\nsimulate: {{recipe: {recipe}, size: tiny}}\n"
 TAIL = """

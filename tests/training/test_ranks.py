@@ -12,8 +12,8 @@ import pytest
 import torch
 import xarray as xr
 
-from surrogate.checks import ConfigError
 from surrogate.config import read_yaml
+from surrogate.errors import ConfigError
 from surrogate.normalize import Moments
 from surrogate.training import read_experiment, train
 from surrogate.training.ranks import Ranks

@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
+from surrogate.experiment.optimizers import SlimTrainSettings
 from surrogate.models import Separable, head_of
-from surrogate.optim import SlimTrain
+from surrogate.optim.slimtrain import SlimTrain
 from surrogate.slimtik import Bounded, sdp
+from surrogate.training.methods import build_method
 from surrogate.training.objective import Objective
-from surrogate.training.optimizers import SlimTrainSettings
-from surrogate.training.steps import build_method
 
 
 def test_rule_noise_tau_and_search_are_taken_over() -> None:

@@ -23,8 +23,8 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from surrogate.checks import DataError
 from surrogate.data.formats.lazy import block_shape
+from surrogate.errors import DataError
 
 __all__ = ["IdxPair", "idx_files", "is_idx", "pairs_of", "read_idx", "read_pair"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.data.formats.ragged import padded
+from surrogate.errors import DataError
 
 __all__ = ["MASK", "Part", "join_parts"]
 

@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from surrogate.checks import DataError
 from surrogate.data.formats.stack import H5Stack
 from surrogate.data.formats.variables import FileVariable
 from surrogate.data.hdf5.array import H5Array
 from surrogate.data.mapping import in_order
+from surrogate.errors import DataError
 
 __all__ = ["BLOCK_BYTES", "assemble", "block_shape", "lazy", "lazy_variable"]
 

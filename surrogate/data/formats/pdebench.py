@@ -22,12 +22,12 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.data.formats.lazy import assemble
 from surrogate.data.formats.stack import H5Stack
 from surrogate.data.formats.variables import FileVariable, attributes, variable_at
 from surrogate.data.hdf5.array import H5Array
 from surrogate.data.hdf5.storage import dataset_at, describe_names, h5_array, holds
+from surrogate.errors import DataError
 
 __all__ = ["COORDINATES", "FLOW", "TIME", "family_of", "known_axes", "read_pdebench", "seeds"]
 

@@ -13,7 +13,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from surrogate.data.hdf5.trace import Absent
+from surrogate.data.hdf5.origin import Absent
 
 __all__ = ["STEPS", "lengths_of", "of_equal_length", "padded", "present", "same_length"]
 

@@ -20,12 +20,12 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.config import read_yaml
 from surrogate.data.formats.join import MASK
 from surrogate.data.formats.lazy import lazy_variable
 from surrogate.data.formats.variables import FileVariable, attributes, variable_at
 from surrogate.data.hdf5.storage import check_storage, dataset_at, describe_names, holds
+from surrogate.errors import DataError
 
 __all__ = [
     "BOUNDARIES",

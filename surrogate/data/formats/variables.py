@@ -8,11 +8,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from surrogate.checks import DataError
 from surrogate.data.formats.stack import H5Stack
 from surrogate.data.hdf5.array import H5Array
 from surrogate.data.hdf5.storage import dataset_at, describe_names, h5_array, holds
 from surrogate.data.mapping import Mapping
+from surrogate.errors import DataError
 
 __all__ = [
     "FileVariable",

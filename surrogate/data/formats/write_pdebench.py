@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.data.formats.join import MASK
 from surrogate.data.formats.pdebench import COORDINATES, FLOW, TIME
 from surrogate.data.formats.ragged import same_length
-from surrogate.data.hdf5.raw import reserve, set_attributes, write_file
+from surrogate.data.hdf5.writer import reserve, set_attributes, write_file
 from surrogate.data.mapping import is_channel
 from surrogate.data.store import Shard
+from surrogate.errors import DataError
 
 __all__ = ["choose_family", "write_pdebench"]
 

@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from surrogate.checks import DataError
 from surrogate.data.formats.join import MASK
 from surrogate.data.formats.ragged import STEPS, same_length
 from surrogate.data.formats.the_well import BOUNDARIES, CHANNELS, SPLITS, STATISTICS, components
-from surrogate.data.hdf5.raw import reserve, set_attributes, write_file
+from surrogate.data.hdf5.writer import reserve, set_attributes, write_file
 from surrogate.data.mapping import is_channel
 from surrogate.data.store import Shard
+from surrogate.errors import DataError
 
 __all__ = ["FieldMeans", "by_split", "field_means", "field_statistics", "fields_of", "write_well"]
 

@@ -19,8 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from surrogate.checks import DataError
-from surrogate.data.hdf5.sniff import looks_like
+from surrogate.data.hdf5.file_type import looks_like
+from surrogate.errors import DataError
 
 __all__ = ["ChunkTable", "H5Array", "Stamp", "chunk_table", "indexing", "open_file", "stamp"]
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.checks import DataError
 from surrogate.data.hdf5.array import H5Array, Stamp, chunk_table
-from surrogate.data.hdf5.decode import decodable, decode, scratch
-from surrogate.data.hdf5.trace import Index, consecutive
+from surrogate.data.hdf5.filters import decodable, decode, scratch
+from surrogate.data.hdf5.origin import Index, consecutive
+from surrogate.errors import DataError
 
 __all__ = [
     "SHORT_RUN",

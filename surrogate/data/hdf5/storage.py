@@ -11,8 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from surrogate.checks import DataError, nearest
 from surrogate.data.hdf5.array import H5Array, open_file, stamp
+from surrogate.errors import DataError, nearest
 
 __all__ = ["dataset_at", "describe_names", "filter_names", "h5_array", "holds", "missing_chunks", "native_type"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from surrogate.data.hdf5.choice import choose
+from surrogate.data.hdf5.autotune import choose
+from surrogate.data.hdf5.origin import Index, Part, trace
 from surrogate.data.hdf5.reading import kind_of, read_box
-from surrogate.data.hdf5.trace import Index, Part, trace
 
 __all__ = ["FileSource", "LazySource", "LoadedSource", "Source", "make_source"]
 

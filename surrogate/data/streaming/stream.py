@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from surrogate.batch import Batch
-from surrogate.checks import ConfigError, DataError
 from surrogate.data.formats.ragged import lengths_of, of_equal_length
-from surrogate.data.hdf5.choice import READERS
+from surrogate.data.hdf5.autotune import READERS
 from surrogate.data.settings import Window
-from surrogate.data.streaming.columns import Side, make_side, pick
+from surrogate.data.streaming.buffer import Buffer, Reader
+from surrogate.data.streaming.channels import Side, make_side, pick
 from surrogate.data.streaming.device import Numbered, in_thread, on_device
-from surrogate.data.streaming.gather import Buffer, Reader
-from surrogate.data.streaming.plan import Consumer, Group, Plan, make_blocks, merge_chunks
+from surrogate.data.streaming.read_plan import Consumer, Group, Plan, make_blocks, merge_chunks
 from surrogate.data.streaming.windows import FileWindows, file_windows
+from surrogate.errors import ConfigError, DataError
 
 __all__ = ["Stream"]
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from surrogate.data.hdf5.array import H5Array
+from surrogate.data.hdf5.origin import Part
 from surrogate.data.hdf5.reading import SHORT_RUN, opened, pread, way_of_reading
-from surrogate.data.hdf5.trace import Part
-from surrogate.data.streaming.columns import Column, Side
-from surrogate.data.streaming.gather import Reader
-from surrogate.data.streaming.plan import Plan
+from surrogate.data.streaming.buffer import Reader
+from surrogate.data.streaming.channels import Column, Side
+from surrogate.data.streaming.read_plan import Plan
 from surrogate.data.streaming.sources import FileSource, LoadedSource
 
 __all__ = ["FileWindows", "file_windows"]

@@ -7,9 +7,9 @@ transposed convolution with stride s has s^d, which use disjoint taps, so that A
 connects; a dense layer is a convolution over no axes at all.
 """
 
-from surrogate.models.heads.choice import SUPPORTED, head_of, is_supported
 from surrogate.models.heads.convolution import ConvHead, TransposedConvHead
 from surrogate.models.heads.dense import DenseHead
+from surrogate.models.heads.factory import SUPPORTED, head_of, is_supported
 from surrogate.models.heads.head import Head, refuse_shape
 
 __all__ = [

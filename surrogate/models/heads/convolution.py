@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from surrogate.checks import DataError
-from surrogate.models.heads.correlations import Taps
+from surrogate.errors import DataError
+from surrogate.models.heads.geometry import Layout, Position, conv_layout, transposed_layout
+from surrogate.models.heads.gram import Taps
 from surrogate.models.heads.head import Head
-from surrogate.models.heads.taps import Layout, Position, conv_layout, transposed_layout
 from surrogate.slimtik import Blocks
 
 __all__ = ["ConvHead", "TransposedConvHead"]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from surrogate.checks import DataError
+from surrogate.errors import DataError
+from surrogate.models.heads.geometry import Layout, Phase, Position
 from surrogate.models.heads.head import BYTE_BUDGET, Head, refuse_shape
-from surrogate.models.heads.taps import Layout, Phase, Position
 from surrogate.slimtik import Statistics
 
 __all__ = ["DenseHead"]

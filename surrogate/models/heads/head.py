@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from surrogate.checks import DataError
-from surrogate.models.heads.correlations import Taps, cheaper_plan, correlated
-from surrogate.models.heads.taps import Layout, Phase, Position
+from surrogate.errors import DataError
+from surrogate.models.heads.geometry import Layout, Phase, Position
+from surrogate.models.heads.gram import Taps, cheaper_plan, correlated
 from surrogate.slimtik import Blocks, Posterior, Statistics, predictive_std
 
 __all__ = ["BYTE_BUDGET", "Head", "refuse_shape"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surrogate.models.heads import head_of
-from surrogate.models.heads.correlations import cheaper_plan, correlated, plan_of
+from surrogate.models.heads.gram import cheaper_plan, correlated, plan_of
 from surrogate.slimtik import Statistics
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

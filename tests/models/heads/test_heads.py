@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from surrogate.checks import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError
 from surrogate.models.heads import Head, head_of
 from surrogate.slimtik import Statistics
 

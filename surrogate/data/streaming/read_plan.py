@@ -1,0 +1,211 @@
+"""The order in which samples are read: integers only, no I/O.
+
+A *window* is a sample of the stream: a simulation and a first time step. A *block* is a box of whole chunks over
+(simulation, start). Blocks are visited in an order drawn from (seed, epoch); consecutive blocks fill a *group*, the
+buffer; windows are shuffled within their group. The sequence of all groups is cut into batches, so that batch k is
+the same set of windows for any number of ranks and workers. Within a batch windows are sorted by block, so that a
+rank, which takes a slice of every batch, needs only some of the blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from surrogate.errors import ConfigError
+
+__all__ = ["Consumer", "Group", "Plan", "make_blocks", "merge_chunks"]
+
+
+def merge_chunks(chunks: Sequence[int], largest: int) -> list[int]:
+    """Consecutive chunks joined while they hold at most `largest` entries."""
+    merged: list[int] = []
+    for chunk in chunks:
+        if merged and merged[-1] + chunk <= largest:
+            merged[-1] += chunk
+        elif chunk:
+            merged.append(chunk)
+    return merged
+
+
+def make_blocks(samples: Sequence[int], times: Sequence[int], extent: int, largest: int) -> np.ndarray:
+    """Blocks of whole chunks: rows (first simulation, end, first start, end), with shape (blocks, 4).
+
+    Arguments:
+        samples: Chunks along the simulations.
+        times: Chunks along time; (1,) where there is no time axis.
+        extent: Time steps that a window spans.
+        largest: Windows that a block may hold; a block of one chunk with more is cut, and its chunk read again.
+    """
+    starts = sum(times) - extent + 1
+    time_edges = [min(edge, starts) for edge in itertools.accumulate(times, initial=0)]
+    sample_edges = list(itertools.accumulate(samples, initial=0))
+    rows: list[tuple[int, int, int, int]] = []
+    for a, b in itertools.pairwise(sample_edges):
+        for c, d in itertools.pairwise(time_edges):
+            rows += _cut(a, b, c, d, largest)
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def _cut(a: int, b: int, c: int, d: int, largest: int) -> Iterator[tuple[int, int, int, int]]:
+    """The box [a, b) x [c, d) in boxes of at most `largest` windows: fewer simulations first, then fewer starts."""
+    if a >= b or c >= d:
+        return
+    simulations = max(1, min(b - a, largest // (d - c)))
+    starts = min(d - c, max(1, largest // simulations))
+    for first in range(a, b, simulations):
+        for start in range(c, d, starts):
+            yield first, min(first + simulations, b), start, min(start + starts, d)
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Who takes which part: slice `rank` of `world` of the batches k with k mod `workers` == `worker`, from `first`."""
+
+    rank: int = 0
+    world: int = 1
+    worker: int = 0
+    workers: int = 1
+    first: int = 0
+
+    def takes(self, batch: int) -> bool:
+        return batch >= self.first and batch % self.workers == self.worker
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Consecutive blocks of an epoch: windows `start` to `stop` of its sequence."""
+
+    index: int
+    blocks: np.ndarray
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Batches of an epoch, as a function of (seed, epoch) alone.
+
+    Arguments:
+        blocks: Boxes of windows, with shape (blocks, 4).
+        capacity: Windows that a group may hold.
+        batch_size: Windows of a global batch, over all ranks.
+        seed: Seed of the order.
+        shuffle: Draw the order; otherwise blocks and windows come as they lie.
+        drop_last: Leave out the last batch where it is smaller.
+    """
+
+    blocks: np.ndarray
+    capacity: int
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}, expected at least 1")
+        if self.sizes.size and self.capacity < self.sizes.max():
+            raise ConfigError(f"the buffer holds {self.capacity} samples, a block {self.sizes.max()}; enlarge it")
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Windows of each block."""
+        return (self.blocks[:, 1] - self.blocks[:, 0]) * (self.blocks[:, 3] - self.blocks[:, 2])
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Number of the first window of each block, and of all windows at the end."""
+        return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
+
+    @cached_property
+    def _one_each(self) -> bool:
+        """Whether windows are numbered as the simulations are: one of each."""
+        first, _, start, end = self.blocks.T
+        return bool((first == self.offsets[:-1]).all() and (start == 0).all() and (end == 1).all())
+
+    @property
+    def windows(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def batches(self) -> int:
+        whole, rest = divmod(self.windows, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """A number that changes with anything that changes the order, the seed apart."""
+        rest = f"{self.capacity} {self.batch_size} {self.shuffle} {self.drop_last}"
+        return zlib.crc32(self.blocks.tobytes(), zlib.crc32(rest.encode()))
+
+    def locate(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Simulation and first time step of windows by their number."""
+        if self._one_each:
+            return windows, np.zeros_like(windows)
+        block = np.searchsorted(self.offsets, windows, side="right") - 1
+        first, _, start, end = self.blocks[block].T
+        simulation, step = np.divmod(windows - self.offsets[block], end - start)
+        return first + simulation, start + step
+
+    def groups(self, epoch: int) -> list[Group]:
+        """The groups of an epoch, in order."""
+        order = np.arange(len(self.blocks))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        edges, total, filled = [0], 0, 0
+        starts = [0]
+        for position, size in enumerate(self.sizes[order].tolist()):
+            if filled + size > self.capacity:
+                edges.append(position)
+                starts.append(total)
+                filled = 0
+            filled += size
+            total += size
+        edges.append(len(order))
+        starts.append(total)
+        return [
+            Group(index, order[edges[index] : edges[index + 1]], starts[index], starts[index + 1])
+            for index in range(len(edges) - 1)
+        ]
+
+    def sequence(self, epoch: int, group: Group) -> np.ndarray:
+        """Numbers of the windows of a group in the order in which batches take them."""
+        runs = [np.arange(self.offsets[block], self.offsets[block + 1]) for block in group.blocks]
+        windows, slot = np.concatenate(runs), np.repeat(np.arange(len(runs)), self.sizes[group.blocks])
+        if not self.shuffle:
+            return windows
+        order = np.random.default_rng([self.seed, epoch, group.index + 1]).permutation(len(windows))
+        batch = np.arange(group.start, group.stop) // self.batch_size
+        return windows[order][np.lexsort((windows[order], slot[order], batch))]
+
+    def share(self, epoch: int, group: Group, consumer: Consumer) -> dict[int, np.ndarray]:
+        """Windows that a consumer takes from a group, by batch; a batch may go on in the next group."""
+        sequence = self.sequence(epoch, group)
+        last = min(-(-group.stop // self.batch_size), self.batches)
+        taken = {}
+        for batch in range(group.start // self.batch_size, last):
+            if consumer.takes(batch):
+                start, stop = self._slice(batch, consumer)
+                taken[batch] = sequence[max(start - group.start, 0) : max(stop - group.start, 0)]
+        return taken
+
+    def _slice(self, batch: int, consumer: Consumer) -> tuple[int, int]:
+        """Positions in the epoch's sequence that a rank takes of a batch."""
+        start = batch * self.batch_size
+        size = min(self.batch_size, self.windows - start)
+        return start + size * consumer.rank // consumer.world, start + size * (consumer.rank + 1) // consumer.world
+
+    def ends_in(self, batch: int, group: Group) -> bool:
+        """Whether the last window of a batch lies in a group."""
+        return min((batch + 1) * self.batch_size, self.windows) <= group.stop
+
+    def needed(self, share: dict[int, np.ndarray]) -> np.ndarray:
+        """Blocks that hold the windows of a share, in increasing order."""
+        windows = np.concatenate([np.empty(0, np.int64), *share.values()])
+        return np.unique(np.searchsorted(self.offsets, windows, side="right") - 1)

@@ -1,0 +1,241 @@
+"""Roll-outs: a surrogate fed its own predictions, scored against lead time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from surrogate.batch import Batch
+from surrogate.errors import DataError
+from surrogate.evaluation.metrics import METRICS, points
+from surrogate.evaluation.table import Columns, Labels, collect, grid
+
+__all__ = [
+    "Rollout",
+    "Trajectories",
+    "channels_of",
+    "error_growth",
+    "evaluate_rollout",
+    "growth_factors",
+    "rollout_table",
+    "score_steps",
+    "time_to_threshold",
+    "trajectories",
+]
+
+MOVING = re.compile(r"(.*)\[t([+-]\d+)\]")
+Rollout = Callable[[Tensor, int], Tensor]
+DIVERGED = ("relative_l2", "nrmse", "rmse", "vrmse", "max_error", "squared_error")
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """`B` starts with the truth that follows each.
+
+    Arguments:
+        inputs: What the surrogate starts from, with shape (B, C, *S).
+        truth: The steps after it, with shape (B, L, M, *S).
+        sample: Position of each simulation in the data, with shape (B,).
+        time: Position of the first step given, with shape (B,).
+    """
+
+    inputs: Tensor
+    truth: Tensor
+    sample: Tensor
+    time: Tensor
+
+
+def trajectories(batches: Iterable[Batch], names: Sequence[str]) -> Iterator[Trajectories]:
+    """Starts of roll-outs from a stream whose targets are the L steps that follow.
+
+    Arguments:
+        batches: Batches of a window with `steps_out` L.
+        names: Names of the target channels, such as `u[t+1], u[t+2], v[t+1], v[t+2]`.
+
+    Raises:
+        DataError: A variable lacks a step, or a name has none.
+    """
+    variables, offsets, channels = channels_of(names)
+    flat = torch.from_numpy(channels.ravel())
+    for batch in batches:
+        truth = batch.targets[:, flat].unflatten(1, (len(offsets), len(variables)))
+        yield Trajectories(batch.inputs, truth, batch.sample, batch.time)
+
+
+def channels_of(names: Sequence[str]) -> tuple[list[str], list[int], np.ndarray]:
+    """Variables, time offsets, and the position of each channel with shape (offsets, variables).
+
+    Raises:
+        DataError: A variable lacks a step, or a name has none.
+    """
+    found = {}
+    for position, name in enumerate(names):
+        parts = MOVING.fullmatch(name)
+        if parts is None:
+            raise DataError(f"roll-out: target '{name}' has no time step; choose a variable with a time axis")
+        found[parts[1], int(parts[2])] = position
+    variables, offsets = list(dict.fromkeys(name for name, _ in found)), sorted({offset for _, offset in found})
+    missing = [f"{name}[t{t:+d}]" for t in offsets for name in variables if (name, t) not in found]
+    if missing:
+        raise DataError(f"roll-out: there is no truth for {', '.join(missing)}; all variables need the same steps")
+    return variables, offsets, np.array([[found[name, offset] for name in variables] for offset in offsets])
+
+
+def evaluate_rollout(
+    rollout: Rollout,
+    starts: Iterable[Trajectories],
+    *,
+    variables: Sequence[str],
+    step: float = 1.0,
+    **labels: Any,
+) -> xr.Dataset:
+    """Score roll-outs at every lead time.
+
+    Arguments:
+        rollout: Inputs (B, C, *S) and a number L of steps to predictions (B, L, M, *S), in physical units.
+        starts: Where the roll-outs start and what follows, in any order and grouping, all of one length L.
+        variables: Names of the M variables.
+        step: Physical time between two steps, in the unit of `times`.
+        labels: `units`, `times`, `simulations`, `given` and `scored`, as `Labels` explains them.
+
+    Returns:
+        Dimensions (sample, time, lead, variable): the metrics of `evaluate` at lead times step, 2 step, ...; time is
+        that of the first step given. From the first value on that is not finite a roll-out has diverged: its errors
+        are infinite, its conserved error is NaN, and `diverged` counts the roll-outs.
+
+    Raises:
+        DataError: Shapes do not fit, the truth is not finite, a start comes twice, or there are none.
+    """
+    parts: list[Columns] = []
+    size = 0
+    for start in starts:
+        prediction = _predict(rollout, start, variables)
+        columns, _ = score_steps(prediction, start.truth, torch.zeros(len(prediction), dtype=torch.bool))
+        parts.append(columns | {"sample": start.sample.cpu().numpy(), "step": start.time.cpu().numpy()})
+        size = points(start.truth[:, 0])
+    columns = collect(parts)
+    leads = step * np.arange(1, columns["rmse"].shape[1] + 1)
+    return rollout_table(columns, leads, Labels(variables, **labels)).assign_attrs(points=size)
+
+
+def rollout_table(columns: Columns, leads: np.ndarray, labels: Labels) -> xr.Dataset:
+    """Scores of `score_steps` over all leads, as `evaluate_rollout` returns them.
+
+    Arguments:
+        columns: Numbers with shape (rows, L, M), beside `sample` and `step` with shape (rows,).
+        leads: The L lead times, in the unit of `labels.times`.
+        labels: What the positions mean.
+    """
+    names = [name for name in columns if name not in ("sample", "step")]
+    units = getattr(labels.times, "attrs", {}).get("units", "")
+    coords = {"variable": list(labels.variables), "lead": ("lead", leads, {"long_name": "lead time", "units": units})}
+    result = labels.put_on(grid(columns, dict.fromkeys(names, ("lead", "variable")), coords))
+    for name in names:
+        result[name].attrs["long_name"] = name.replace("_", " ")
+    diverged = int(np.isinf(result["rmse"].values).any((2, 3)).sum())
+    return result.assign_attrs(diverged=diverged, lead_steps=len(leads))
+
+
+def growth_factors(metrics: xr.Dataset, *, metric: str = "relative_l2") -> xr.DataArray:
+    """By how much the error is multiplied from one lead time to the next: median over starts, with dimensions
+    (lead, variable); NaN at the first, and where no error is positive and finite."""
+    errors = _usable(metrics[metric])
+    factors = errors / errors.shift(lead=1)
+    return factors.median(("sample", "time")).assign_attrs(long_name="factor of the error per step")
+
+
+def error_growth(metrics: xr.Dataset, *, metric: str = "relative_l2") -> xr.DataArray:
+    r"""Exponential rate of the error of every roll-out, the least-squares slope of log error against lead time.
+
+    Returns:
+        Dimensions (sample, time, variable), per unit of time; NaN for fewer than two errors that are positive and
+        finite.
+    """
+    errors = _usable(metrics[metric])
+    logs = errors.copy(data=np.log(errors.values))
+    lead = metrics["lead"].where(logs.notnull())
+    centred = lead - lead.mean("lead")
+    slope = (centred * logs).sum("lead") / (centred**2).sum("lead").where(logs.count("lead") > 1)
+    units = metrics["lead"].attrs.get("units", "")
+    return slope.assign_attrs(long_name="growth rate of the error", units=f"1/{units}" if units else "")
+
+
+def time_to_threshold(metrics: xr.Dataset, threshold: float, *, metric: str = "relative_l2") -> xr.Dataset:
+    """The first lead time at which the error is larger than a threshold.
+
+    Arguments:
+        metrics: The result of `evaluate_rollout`.
+        threshold: In the unit of the metric.
+        metric: Which error.
+
+    Returns:
+        With dimensions (sample, time, variable): `lead_time`, and `censored`, true where the threshold was not passed
+        within the roll-out, whose last lead time then stands for "later than". A start that was not scored, or whose
+        error never exists, is NaN and not censored. `median` (variable,) is infinite where more than half are censored.
+    """
+    errors = metrics[metric]
+    exists, passed = errors.notnull().any("lead"), errors > threshold
+    reached = passed.any("lead")
+    first = metrics["lead"].isel(lead=passed.argmax("lead"))
+    last = metrics["lead"].where(errors.notnull()).max("lead")
+    lead_time = xr.where(reached, first, last).where(exists).assign_attrs(metrics["lead"].attrs)
+    censored = exists & ~reached
+    median = lead_time.where(~censored, np.inf).median(("sample", "time"))
+    fields = {"lead_time": lead_time, "censored": censored, "median": median.assign_attrs(metrics["lead"].attrs)}
+    return xr.Dataset(fields, attrs={"threshold": threshold, "metric": metric}).drop_vars("lead", errors="ignore")
+
+
+def _usable(errors: xr.DataArray) -> xr.DataArray:
+    return errors.where((errors > 0) & np.isfinite(errors))
+
+
+def _predict(rollout: Rollout, start: Trajectories, variables: Sequence[str]) -> Tensor:
+    truth = start.truth
+    with torch.no_grad():
+        prediction = rollout(start.inputs, truth.shape[1]).detach().to("cpu", torch.float64)
+    if prediction.shape != truth.shape or truth.shape[2] != len(variables):
+        raise DataError(
+            f"roll-out: the predictor gave shape {tuple(prediction.shape)}, expected {tuple(truth.shape)} "
+            f"with {len(variables)} variables ({', '.join(variables)}); does it belong to these data?"
+        )
+    if not bool(torch.isfinite(truth).all()):
+        row, lead = torch.nonzero(~torch.isfinite(truth))[0, :2].tolist()
+        raise DataError(
+            f"roll-out: the truth is not finite for sample {int(start.sample[row])}, {lead + 1} steps after step "
+            f"{int(start.time[row])}; clean the data, or drop this sample"
+        )
+    return prediction
+
+
+def score_steps(
+    prediction: Tensor, truth: Tensor, lost: Tensor, metrics: Sequence[str] = tuple(METRICS)
+) -> tuple[Columns, Tensor]:
+    """Metrics of some successive steps with shape (B, k, M), and which roll-outs have diverged by their end.
+
+    Arguments:
+        prediction: With shape (B, k, M, *S).
+        truth: With shape (B, k, M, *S).
+        lost: Roll-outs that had diverged before the first of these steps, with shape (B,).
+        metrics: Names of the metrics.
+    """
+    prediction, truth = prediction.to("cpu", torch.float64), truth.to("cpu", torch.float64)
+    now = ~torch.isfinite(prediction).flatten(2).all(-1)  # (B, k)
+    gone = lost[:, None] | (now.cumsum(1) > 0)  # whatever follows a value that is not finite means nothing
+    clean = torch.where(gone.reshape(*gone.shape, *[1] * (truth.ndim - 2)), truth, prediction)
+    over = gone[..., None].numpy()
+    columns: Columns = {}
+    for name in metrics:
+        values = METRICS[name](clean.flatten(0, 1), truth.flatten(0, 1)).reshape(truth.shape[:3]).numpy()
+        if name in DIVERGED:
+            values = np.where(over & np.isfinite(values), np.inf, values)
+        elif name == "conserved_error":
+            values = np.where(over, np.nan, values)
+        columns[name] = values
+    return columns, gone[:, -1]

@@ -1,0 +1,146 @@
+"""Tables of roll-outs: errors at every lead time beside persistence, times to a threshold, and the files that hold
+them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from surrogate.evaluation.rollout.scores import error_growth, growth_factors, time_to_threshold
+from surrogate.evaluation.rollout.simulations import BASELINE
+from surrogate.evaluation.summary import STATED, save_dataset, write_csv, write_table
+from surrogate.quantiles import quantiles
+
+__all__ = ["Growth", "LeadRow", "growth_table", "lead_table", "save_rollout"]
+
+
+@dataclass(frozen=True)
+class LeadRow:
+    """The relative L2 error of one variable at one lead time, over all roll-outs.
+
+    Arguments:
+        variable: Name of the variable.
+        lead: Lead time, in the unit of the times of the data; in steps without them.
+        median: Median over roll-outs; infinite where half of them have diverged.
+        low: Lower end of the range that holds the middle 80 %.
+        high: Upper end.
+        persistence: Median error of the last state given, kept as it is.
+        factor: By how much the error is multiplied from the lead time before, median over roll-outs.
+        rollouts: Number of roll-outs that count.
+        diverged: Number of them that have diverged by then.
+        degenerate: Number of roll-outs left out because the target is zero.
+    """
+
+    variable: str
+    lead: float
+    median: float
+    low: float
+    high: float
+    persistence: float
+    factor: float
+    rollouts: int
+    diverged: int
+    degenerate: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How fast the error of one variable grows.
+
+    Arguments:
+        variable: Name of the variable.
+        rate: Median over roll-outs of the slope of log error against lead time.
+        threshold: A relative L2 error.
+        time: Median lead time at which the error is larger than the threshold; infinite where more than half stay
+            below it.
+        persistence: The same of the last state given, kept as it is.
+        passed: Number of roll-outs that passed the threshold.
+        censored: Number of roll-outs that stayed below it to their end.
+        degenerate: Number of roll-outs without any relative error, since the target is always zero.
+    """
+
+    variable: str
+    rate: float
+    threshold: float
+    time: float
+    persistence: float
+    passed: int
+    censored: int
+    degenerate: int
+
+
+def lead_table(scores: xr.Dataset) -> list[LeadRow]:
+    """One row per variable and lead time of the result of `evaluate_simulations`."""
+    factors = growth_factors(scores)
+    return [
+        _lead_row(scores.sel(variable=variable).isel(lead=index), float(factors.sel(variable=variable)[index]))
+        for variable in scores["variable"].values
+        for index in range(scores.sizes["lead"])
+    ]
+
+
+def _lead_row(scores: xr.Dataset, factor: float) -> LeadRow:
+    errors = scores["relative_l2"].values.ravel()
+    low, median, high = map(float, quantiles(errors, [0.1, 0.5, 0.9]))
+    kept = scores[BASELINE + "relative_l2"].values.ravel()
+    return LeadRow(
+        variable=str(scores["variable"].item()),
+        lead=float(scores["lead"]),
+        median=median,
+        low=low,
+        high=high,
+        persistence=float(quantiles(kept, [0.5])[0]),
+        factor=factor,
+        rollouts=int((~np.isnan(errors)).sum()),
+        diverged=int(np.isinf(scores["rmse"].values).sum()),
+        degenerate=int((scores["squared_target"] == 0).sum()),
+    )
+
+
+def growth_table(scores: xr.Dataset, threshold: float) -> list[Growth]:
+    """One row per variable of the result of `evaluate_simulations`.
+
+    Arguments:
+        scores: The scores.
+        threshold: A relative L2 error.
+    """
+    rates = error_growth(scores).median(("sample", "time"))
+    reached = time_to_threshold(scores, threshold)
+    kept = time_to_threshold(scores, threshold, metric=BASELINE + "relative_l2")
+    rows = []
+    for variable in scores["variable"].values:
+        here, there = reached.sel(variable=variable), kept.sel(variable=variable)
+        scored, censored = int(here["lead_time"].notnull().sum()), int(here["censored"].sum())
+        rows.append(
+            Growth(
+                variable=str(variable),
+                rate=float(rates.sel(variable=variable)),
+                threshold=threshold,
+                time=float(here["median"]),
+                persistence=float(there["median"]),
+                passed=scored - censored,
+                censored=censored,
+                degenerate=scores.sizes["sample"] - scored,
+            )
+        )
+    return rows
+
+
+def save_rollout(scores: xr.Dataset, folder: Path, *, threshold: float) -> None:
+    """Write `rollout.nc`, `rollout.csv` (a row per simulation, lead time and variable), `rollout_summary.csv` and
+    `rollout_growth.csv`.
+
+    Raises:
+        ResourceError: The folder cannot be written; earlier files are intact.
+    """
+    stated = {name: scores.attrs.get(name, "not stated") for name in STATED}
+    save_dataset(scores, folder / "rollout.nc")
+    names = ("sample", "simulation", "lead", "variable", *map(str, scores.data_vars))
+    frame = scores.isel(time=0, drop=True).to_dataframe().reset_index().assign(**stated)
+    header = [*names, *STATED]
+    write_csv(folder / "rollout.csv", header, frame[header].itertuples(index=False))
+    write_table(folder / "rollout_summary.csv", lead_table(scores), stated)
+    write_table(folder / "rollout_growth.csv", growth_table(scores, threshold), stated)

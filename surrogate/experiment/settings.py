@@ -1,0 +1,197 @@
+"""One configuration file for everything: simulate, data, model, optimizer, training, and the cases to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, create_model, model_validator
+
+from surrogate.config import Settings, Source, assign, validate
+from surrogate.data import DataSettings
+from surrogate.errors import ConfigError, did_you_mean
+from surrogate.experiment.evaluation_settings import EvaluationSettings
+from surrogate.experiment.optimizers import OptimizerSettings
+from surrogate.models.registry import settings_union
+from surrogate.models.surrogate import MOST_MEMBERS
+
+__all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
+
+CASES = "cases"
+NOT_OF_A_CASE = (CASES, "study")
+SECTIONS = ("data", "model", "optimizer", "training")
+
+
+class SimulateSettings(Settings):
+    """Data that a pipeline makes for itself.
+
+    Arguments:
+        recipe: Name of a recipe of the catalogue, or the path of one.
+        size: One of the recipe's sizes.
+    """
+
+    recipe: str
+    size: str = "default"
+
+
+class TrainingSettings(Settings):
+    """How long, on what, and how often to write.
+
+    Arguments:
+        epochs: Passes over the training data; 20 unless `steps` is given.
+        steps: Number of steps instead of epochs.
+        batch_size: Samples per batch, over all ranks.
+        accumulate: Batches whose gradients make one step; the result is that of one batch as large as all of them.
+        seed: Seed of initial weights, of the order of the data and of dropout.
+        device: `auto` takes a GPU when there is one.
+        precision: Of the features; `bf16` multiplies in half precision, parameters and head stay in single precision.
+        compile: Compile the features with torch.compile.
+        deterministic: Refuse operations whose result depends on the order of threads, on GPUs.
+        loss: Mean squared error of normalised targets, or mean over samples of the relative L2 error. slimTrain's head
+            always solves least squares; the loss is then what the features descend.
+        rollout: Network steps that are unrolled in time; each from the prediction before.
+        rollout_loss: Whether the loss is on `all` unrolled steps, as without it, or on the `last` alone, where nothing
+            ties the first to the data (a network that flips every sign twice is right); the gradient takes one step.
+        clip_norm: Largest norm of the gradient; a larger one is scaled down.
+        members: Number N of networks that are trained one after the other on the same data, from the seeds N `seed`,
+            N `seed` + 1, ...; the mean of their outputs is what is validated at the end, kept and used.
+        average: Decay of a running mean of the weights over the steps, such as 0.99. The mean is what is validated,
+            kept and used; training goes on from the weights themselves.
+        schedule: Learning rate over the steps: constant, half a cosine, or a straight line.
+        warmup: Steps over which the learning rate rises to its value.
+        decay_to: Where the schedule ends, as a multiple of the learning rate.
+        patience: Epochs without a lower validation loss after which training ends.
+        refit: When the head is solved exactly over all training data: before the first step, after the last, or both.
+            The solution at the end is kept where it lowers the validation loss.
+        uncertainty: Fit the posterior of the head at the end, for standard deviations; its mean becomes the head.
+        buffer_mb: Memory of the shuffle buffer, in megabytes.
+        log_every: Steps between two step records in the log.
+        checkpoint_every: Steps between two checkpoints inside an epoch; there is one at the end of each in any case.
+        tensorboard: Write the log for TensorBoard too.
+        tolerated_failures: Steps in a row that may be skipped as not finite before the run is given up.
+    """
+
+    epochs: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
+    deterministic: bool = False
+    loss: Literal["mse", "relative_l2"] = "mse"
+    rollout: int = Field(1, ge=1)
+    rollout_loss: Literal["all", "last"] | None = None
+    clip_norm: float | None = Field(None, gt=0)
+    members: int = Field(1, ge=1, le=MOST_MEMBERS)
+    average: float | None = Field(None, gt=0, lt=1)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup: int = Field(0, ge=0)
+    decay_to: float = Field(0.0, ge=0, le=1)
+    patience: int | None = Field(None, ge=1)
+    refit: Literal["none", "start", "end", "both"] = "none"
+    uncertainty: bool = False
+    buffer_mb: int = Field(256, ge=1)
+    log_every: int = Field(10, ge=1)
+    checkpoint_every: int | None = Field(None, ge=1)
+    tensorboard: bool = False
+    tolerated_failures: int = Field(10, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _length(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
+            return {**values, "epochs": 20}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(f"epochs: {self.epochs} and steps: {self.steps} both say how long to train; give one")
+        if self.decay_to and self.schedule == "constant":
+            raise ValueError("decay_to needs schedule: cosine or linear")
+        if self.rollout == 1 and self.rollout_loss == "all":
+            raise ValueError("rollout_loss: all needs rollout: 2 or more")
+        if (self.seed + 1) * self.members > 2**63:
+            raise ValueError(f"seed: {self.seed} is too large for {self.members} members")
+        return self
+
+    @property
+    def length(self) -> str:
+        """How long the run is, in words."""
+        length = f"{self.epochs} epochs" if self.steps is None else f"{self.steps} steps"
+        return length if self.members == 1 else f"{self.members} networks, {length} each"
+
+
+class Experiment(Settings):
+    """A resolved configuration: one data set, one model, one optimizer."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    simulate: SimulateSettings | None = None
+    data: DataSettings
+    model: Any
+    optimizer: OptimizerSettings
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _no_idle_options(self) -> Self:
+        plain = TrainingSettings()
+        idle = [name for name in self.optimizer.unused if getattr(self.training, name) != getattr(plain, name)]
+        if idle:
+            names = ", ".join(f"training.{name}" for name in idle)
+            raise ValueError(f"{names} has no effect with optimizer {self.optimizer.name}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_targets(self) -> Self:
+        wanting = "training.uncertainty" if self.training.uncertainty else ""
+        wanting = "optimizer elm" if self.optimizer.name == "elm" else wanting
+        if wanting and self.data.nonfinite == "mask":
+            raise ValueError(f"{wanting} takes every target for measured; choose data.nonfinite: drop, or leave it out")
+        return self
+
+
+def read_experiment(source: Source) -> Experiment:
+    """Validate one experiment; `model` may be any family registered by now."""
+    typed = create_model("Experiment", __base__=Experiment, model=(settings_union(), ...))
+    return validate(source, typed)
+
+
+def case_sources(source: Source) -> dict[str, Source]:
+    """The configuration of every case: a case replaces whole sections of the file, or, by a dotted key such as
+    `training.schedule`, single values; without cases there is one, `main`.
+
+    Raises:
+        ConfigError: `cases` is no mapping from names to sections.
+    """
+    base = {key: value for key, value in source.tree.items() if key not in NOT_OF_A_CASE}
+    cases = source.tree.get(CASES)
+    if cases is None:
+        return {"main": Source(source.name, base, source.lines)}
+    if not isinstance(cases, dict) or not cases:
+        raise ConfigError(f"{source.where((CASES,))}: cases: expected `name: {{section: ...}}` lines")
+    return {str(name): _case(source, base, str(name), sections) for name, sections in cases.items()}
+
+
+def _case(source: Source, base: dict[str, Any], name: str, sections: Any) -> Source:
+    where = source.where((CASES, name))
+    if Path(name).name != name or name.startswith("."):
+        raise ConfigError(f"{where}: cases.{name}: a case names a folder; use letters, digits, - and _")
+    if sections is not None and not isinstance(sections, dict):
+        raise ConfigError(f"{where}: cases.{name}: expected sections ({', '.join(SECTIONS)})")
+    sections = sections or {}
+    for section in sections:
+        if section.partition(".")[0] not in SECTIONS:
+            remedy = did_you_mean(section, SECTIONS)
+            raise ConfigError(
+                f"{source.where((CASES, name, section))}: cases.{name}.{section}: unknown section; {remedy}"
+            )
+    whole = {key: value for key, value in sections.items() if "." not in key}
+    single = {key: value for key, value in sections.items() if "." in key}
+    lines = {key: line for key, line in source.lines.items() if key and key[0] not in whole}
+    for key, line in source.lines.items():
+        if key[:2] == (CASES, name) and len(key) > 2:
+            lines[(*str(key[2]).split("."), *key[3:])] = line
+    return assign(Source(source.name, base | whole, lines), single)

@@ -1,0 +1,192 @@
+"""Where the sums of a convolution are found among correlations of its features: integers only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, reduce
+from itertools import product
+from math import gcd, prod
+from typing import NamedTuple, TypeVar
+
+from surrogate.models.heads.geometry import Box, Layout, Phase, Position
+
+__all__ = ["Grid", "Plan", "cheaper_plan", "plan_of", "planar"]
+
+T = TypeVar("T")
+
+CALL = 10**5  # multiplications in the time of one call of torch
+
+
+class Grid(NamedTuple):
+    """Evenly spaced distances: the lowest, then numbers and steps along the axes, and which of them a plan has."""
+
+    low: Position
+    sizes: Position
+    steps: Position
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which correlations a layer needs on fields of one size; fields of one axis get another of size one before it.
+
+    Arguments:
+        layout: The layout planned for.
+        windows: Window of each tap in use, by its number in the kernel, as far as it lies in the field.
+        partners: Number of the distance between two taps of a phase; of two opposites only the one that is positive.
+        distances: The distances in ascending order, zero first.
+        field: All positions of a field.
+        bases: Where the outputs of each phase lie, seen through the tap that reads first.
+        edges: The positions along each axis that some window leaves out.
+    """
+
+    layout: Layout
+    windows: dict[int, Box]
+    partners: dict[tuple[int, int], int]
+    distances: tuple[Position, ...]
+    field: Box
+    bases: tuple[Box, ...]
+    edges: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def frame(self) -> Box:
+        """The positions of features and targets."""
+        return reduce(Box.hull, self.bases, self.field)
+
+    @cached_property
+    def pitches(self) -> Position:
+        """Positions along each axis but the first, with zeros such that no distance leads to a line beside."""
+        targets = [self.bases[phase].moved(self.distances[number]) for _, phase, number in self.targets]
+        read = reduce(Box.hull, (*targets, *map(self.field.moved, self.distances)))
+        ends = zip(self.frame.sizes, read.high, self.field.low, self.field.high, read.low, strict=True)
+        return tuple(max(size, end - low, high - begin) for size, end, low, high, begin in ends)[1:]
+
+    @cached_property
+    def more(self) -> int:
+        """Lines that features are read from at a distance, behind the last."""
+        return max(line for line, *_ in self.distances)
+
+    @cached_property
+    def sections(self) -> list[tuple[int | None, ...]]:
+        """For each axis but the first a position of its edge, or None for all; none of them fixed first."""
+        return list(product(*([None, *axis] for axis in self.edges[1:])))
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The smallest grid of all distances."""
+        axes = list(zip(*self.distances, strict=True))
+        steps = tuple(max(1, gcd(*axis)) for axis in axes)
+        low, high = tuple(map(min, axes)), tuple(map(max, axes))
+        sizes = tuple((b - a) // step + 1 for a, b, step in zip(low, high, steps, strict=True))
+        places = [tuple((x - a) // step for x, a, step in zip(d, low, steps, strict=True)) for d in self.distances]
+        strides = [prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+        return Grid(low, sizes, steps, tuple(sum(map(int.__mul__, place, strides)) for place in places))
+
+    @cached_property
+    def spans(self) -> list[range]:
+        """The lines of each window, those of several once, behind all lines of a frame."""
+        own = {range(window.low[0], window.high[0]): None for window in self.windows.values()}
+        return [range(self.frame.low[0], self.frame.high[0]), *own]
+
+    @cached_property
+    def shapes(self) -> list[Box]:
+        """The windows, equal ones once."""
+        return list(dict.fromkeys(self.windows.values()))
+
+    @cached_property
+    def span_counts(self) -> list[list[int]]:
+        """What each line counts for in each span."""
+        return [[int(line in span) for line in self.spans[0]] for span in self.spans]
+
+    @cached_property
+    def edge_counts(self) -> list[list[list[int]]]:
+        """What each line of each section but the first counts for in each window."""
+        return [
+            [[_edge_count(window, line, section) for line in self.spans[0]] for window in self.shapes]
+            for section in self.sections[1:]
+        ]
+
+    @cached_property
+    def targets(self) -> list[tuple[int, int, int]]:
+        """For each tap in use its number, then phase and distance of its correlation with targets."""
+        return [
+            (tap, index, self.distances.index(_difference(planar(start, 0), base.low)))
+            for index, (base, phase) in enumerate(zip(self.bases, self.layout.phases, strict=True))
+            for tap, start in _taps(phase, self.layout.kernel)
+        ]
+
+    def width(self, channels: int, outputs: int) -> int:
+        """Number of channels, and one, and targets of all phases."""
+        return channels + 1 + len(self.bases) * outputs
+
+    def multiplications(self, channels: int, outputs: int, samples: int) -> int:
+        """About how many multiplications it takes, calls included."""
+        lines, *others = self.frame.sizes
+        positions = lines * prod(size + len(axis) for size, axis in zip(others, self.edges[1:], strict=True))
+        work = samples * positions * self.width(channels, outputs) * len(self.distances) * channels
+        return work + (25 + 4 * len(self.distances) + 6 * len(self.sections)) * CALL
+
+
+@lru_cache(maxsize=128)
+def plan_of(layout: Layout) -> Plan | None:
+    """The plan for a layout; None where the windows of its taps have no position in common, or skip positions."""
+    flat = [(number, phase, start) for phase in layout.phases for number, start in _taps(phase, layout.kernel)]
+    taps = {number: (phase, planar(start, 0)) for number, phase, start in flat}
+    if not layout.sizes or not taps or any(axis.step != 1 for phase in layout.phases for axis in phase.axes):
+        return None
+    sizes = planar(layout.sizes, 1)
+    field = Box.at((0,) * len(sizes), sizes)
+    windows = {number: Box.at(start, planar(phase.counts, 1)).common(field) for number, (phase, start) in taps.items()}
+    interior = reduce(Box.common, windows.values())
+    if interior.empty:
+        return None
+    pairs = {
+        (first, second): _difference(taps[second][1], taps[first][1])
+        for first, second in product(taps, taps)
+        if taps[first][0] is taps[second][0] and taps[second][1] >= taps[first][1]
+    }
+    distances = {distance: number for number, distance in enumerate(sorted(set(pairs.values())))}
+    partners = {pair: distances[distance] for pair, distance in pairs.items()}
+    sides = zip(sizes, interior.low, interior.high, strict=True)
+    edges = tuple((*range(low), *range(high, size)) for size, low, high in sides)
+    return Plan(layout, windows, partners, tuple(distances), field, tuple(map(_base, layout.phases)), edges)
+
+
+@lru_cache(maxsize=128)
+def cheaper_plan(layout: Layout, channels: int, outputs: int, samples: int) -> Plan | None:
+    """The plan for a layout where it takes less time than gathering the rows of the design, phase by phase."""
+    plan = plan_of(layout)
+    work, calls = 0, 0
+    for phase in layout.phases:
+        taps = len(phase.starts)
+        width = channels * taps + 1
+        work += samples * prod(phase.counts) * width * (width + outputs)
+        calls += taps + 10
+    return plan if plan is not None and plan.multiplications(channels, outputs, samples) < work + calls * CALL else None
+
+
+def _taps(phase: Phase, kernel: Position) -> Iterable[tuple[int, Position]]:
+    return zip(phase.taps(kernel), phase.starts, strict=True)
+
+
+def _base(phase: Phase) -> Box:
+    low = tuple(min(axis.starts, default=0) for axis in phase.axes)
+    return Box.at(planar(low, 0), planar(phase.counts, 1))
+
+
+def planar(position: tuple[T, ...], filled: T) -> tuple[T, ...]:
+    """A position, sizes or an index along at least two axes."""
+    return (filled, *position) if len(position) == 1 else position
+
+
+def _difference(second: Position, first: Position) -> Position:
+    return tuple(b - a for a, b in zip(first, second, strict=True))
+
+
+def _edge_count(window: Box, line: int, section: tuple[int | None, ...]) -> int:
+    """Minus one for an edge that the window leaves out, by inclusion and exclusion, on the lines that it has."""
+    if not window.low[0] <= line < window.high[0]:
+        return 0
+    sides = zip(section, window.low[1:], window.high[1:], strict=True)
+    return prod(1 if at is None else 0 if low <= at < high else -1 for at, low, high in sides)

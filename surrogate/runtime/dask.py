@@ -1,0 +1,125 @@
+"""Tasks on a dask cluster: one on this machine, or any scheduler. Simulations and studies share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Executor
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.scheduler import KilledWorker
+
+from surrogate.errors import ConfigError, ResourceError
+
+__all__ = ["dask_executor"]
+
+WAIT = "10s"
+JOIN = 10.0  # seconds for a look that a scheduler does not answer
+LOOK = 1.0  # seconds between two looks for workers
+LOOKS_HERE, LOOKS_ELSEWHERE = 60, 1800  # without any worker; a batch system may start new ones
+LOCAL = {
+    # a machine that sleeps, or a paused job, must not lose its workers: the nanny of each knows whether it lives
+    "distributed.scheduler.worker-ttl": None,
+    # dask's own value (64 KiB) gives memory back after every operation of torch and takes it again page by page
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": 1,
+        "MALLOC_TRIM_THRESHOLD_": 2**28,
+        "MALLOC_MMAP_THRESHOLD_": 2**25,
+    },
+}
+
+
+@contextmanager
+def dask_executor(
+    workers: int = 0, scheduler: str | None = None, *, remedy: str = "use fewer workers"
+) -> Iterator[Executor]:
+    """An executor whose tasks run on dask workers.
+
+    Arguments:
+        workers: Processes to start on this machine, with one thread each. They listen on 127.0.0.1 alone, their
+            dashboard too.
+        scheduler: Address of a running scheduler instead; its workers must see the same files.
+        remedy: What to do when tasks kill their workers, for the message.
+
+    Raises:
+        ConfigError: Neither or both are given.
+        ResourceError: The scheduler cannot be reached, a task killed several workers, or the scheduler
+            or all workers are lost.
+    """
+    if (workers > 0) == (scheduler is not None):
+        raise ConfigError("give either a number of workers or the address of a scheduler")
+    looks = LOOKS_HERE if workers else LOOKS_ELSEWHERE
+    try:
+        with _client(workers, scheduler) as client, _watched(client, looks):
+            yield client.get_executor()
+    except CancelledError as error:  # by a client that was closed
+        raise ResourceError(
+            f"the dask cluster is gone: its scheduler, or all its workers for {looks * LOOK:.0f} s; their logs say "
+            f"why, perhaps for lack of memory: {remedy}; what is finished is kept"
+        ) from error
+    except KilledWorker as error:
+        raise ResourceError(
+            f"workers died again and again on the same task, perhaps for lack of memory; {remedy}"
+        ) from error
+
+
+@contextmanager
+def _watched(client: Client, looks: int) -> Iterator[None]:
+    """Close the client, which cancels its tasks, when there was a worker and is none at so many looks in a row.
+
+    Looks are counted, not seconds, since a job that was paused looks once.
+    """
+    done = Event()
+
+    def watch() -> None:
+        missing = -math.inf  # until one was seen: those of a batch system may be waiting still
+        while not done.wait(LOOK) and client.status != "closed":
+            missing = missing + 1 if not _workers(client) else 0
+            if missing >= looks:
+                client.close()
+                return
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=JOIN)
+
+
+def _workers(client: Client) -> int:
+    """How many there are; none where the scheduler is gone."""
+    try:
+        return len(client.nthreads())
+    except (OSError, RuntimeError):
+        return 0
+
+
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=WAIT, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ResourceError(
+                f"no dask scheduler at {scheduler}: {error}; start one with `dask scheduler` or use --workers"
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        dask.config.set(LOCAL),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=40,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client

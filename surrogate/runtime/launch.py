@@ -1,0 +1,204 @@
+"""Processes of a run: started through `torchrun`, stopped by one signal, none left behind, put back in Slurm's queue.
+
+Slurm signals every process of a job step: this one, `torchrun` and the ranks. `torchrun` dies of SIGUSR1 and orphans
+its ranks, passes SIGTERM on a second time, and takes a rank that ends with 75 for a failure to be repaired. So here it
+ignores these signals; the first one is written into a file that the ranks look at; a rank that was stopped leaves a
+note and ends with 0. After the command has ended, nothing that it started goes on or lies about (`scratch.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from surrogate.errors import ConfigError, Interrupted, ResourceError
+from surrogate.runtime.guard import FOLDER, GRACE_SECONDS, POLL_SECONDS, SIGNALS, end_all, scratch
+from surrogate.runtime.resources import THREADS, THREADS_GIVEN
+
+__all__ = ["Launch", "Requests", "interruptible", "launch", "requeue"]
+
+STOP, STOPPED = "stop", "stopped"
+ECHO_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+LOGS = "PET_LOG_DIR"  # where torchrun leaves files, else in a temporary folder that it does not remove
+TORCHRUN = {"PET_SIGNALS_TO_HANDLE": "SIGHUP", "PET_SHUTDOWN_TIMEOUT": "5"}  # before it kills ranks to start them again
+
+
+class Launch:
+    """What a rank knows of the `surrogate launch` above it.
+
+    Arguments:
+        folder: Where they leave notes for one another; None where the process was started in another way.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Launch:
+        """The launch that the environment names, for ranks of `torchrun` alone."""
+        folder = environment.get(FOLDER)
+        return cls(Path(folder) if folder and "RANK" in environment else None)
+
+    @property
+    def above(self) -> bool:
+        """Whether a launch watches over this process: it alone then acts on a second signal."""
+        return self.folder is not None
+
+    def requested(self) -> int | None:
+        """The signal that asks the ranks to stop."""
+        if self.folder is None:
+            return None
+        try:
+            return int((self.folder / STOP).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def leave(self, code: int) -> int:
+        """The code to end with: a rank that was stopped says so in a note, since `torchrun` would start it again."""
+        if self.folder is None or code != Interrupted.exit_code:
+            return code
+        (self.folder / STOPPED).touch()
+        return 0
+
+
+class Requests:
+    """Tells a second request to stop from an echo of the first.
+
+    `srun` passes on a signal that Slurm has sent to its tasks already, so what follows within a second in a job step is
+    the same request.
+
+    Arguments:
+        echo_seconds: For how long a signal is an echo; by default a second in a step of a Slurm job, else not at all.
+    """
+
+    def __init__(self, echo_seconds: float | None = None) -> None:
+        in_step = "SLURM_STEP_ID" in os.environ
+        self.echo_seconds = ECHO_SECONDS * in_step if echo_seconds is None else echo_seconds
+        self.first: int | None = None
+        self.since = 0.0
+
+    def again(self, number: int) -> bool:
+        """Note a signal; whether it is a second request."""
+        if self.first is None:
+            self.first, self.since = number, time.monotonic()
+            return False
+        return time.monotonic() - self.since >= self.echo_seconds
+
+
+def launch(command: Sequence[str]) -> int:
+    """Run a command that starts ranks, such as `torchrun`; returns its exit code, or 75 where the ranks were stopped.
+
+    The first signal is passed on to the ranks as a request to stop at one step, the second ends all of them at once.
+
+    Raises:
+        ConfigError: There is no such command.
+    """
+    with scratch() as folder:
+        watch = _Watch(folder)
+        before = {number: signal.signal(number, watch.note) for number in SIGNALS}
+        try:
+            given = {FOLDER: str(folder), THREADS_GIVEN: os.environ.get(THREADS, "")}
+            child = _start(command, {LOGS: str(folder / "torchrun"), **os.environ, **TORCHRUN, **given})
+            while child.poll() is None and not watch.at_once:
+                time.sleep(POLL_SECONDS)
+            end_all(folder, GRACE_SECONDS * (not watch.at_once))
+            code = child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if watch.at_once:
+            return 128 + watch.at_once
+        if code == 0 and (folder / STOPPED).exists():
+            return Interrupted.exit_code
+        return code if code >= 0 else 128 - code
+
+
+class _Watch:
+    """Signals that come to the launch itself; the first is written down for the ranks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.requests = Requests()
+        self.at_once = 0
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        first = self.requests.first is None
+        if self.requests.again(number):
+            self.at_once = number
+        elif first:
+            part = self.folder / f"{STOP}.part"
+            part.write_text(str(int(number)), encoding="ascii")
+            part.replace(self.folder / STOP)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the command in a session of its own, deaf to the signals that the ranks are told of, and ended with us."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if libc is not None:
+            libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGHUP))  # torchrun ends its ranks with it
+
+    try:
+        return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare)
+    except OSError as error:
+        raise ConfigError(f"cannot start {command[0]}: {error.strerror}; is the environment activated?") from error
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM, SIGINT and SIGUSR1 end the block with one line and exit code 75; training listens for itself.
+
+    Raises:
+        Interrupted: One of them came.
+    """
+    if Launch.of(os.environ).above:  # the launch tells its ranks in another way
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        name = signal.Signals(number).name
+        raise Interrupted(f"stopped by {name}; what is finished is kept: go on with --resume")
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def requeue(code: int, environment: Mapping[str, str]) -> str:
+    """Put this Slurm job back in the queue where its command ended with 75; returns what was done, for the log.
+
+    Arguments:
+        code: Exit code of the command.
+        environment: Holds `SLURM_JOB_ID`.
+
+    Raises:
+        ResourceError: `scontrol` is absent or refuses.
+    """
+    job = environment.get("SLURM_JOB_ID", "")
+    if code != Interrupted.exit_code:
+        return f"job {job or '(none)'} is not put back: exit code {code}, not {Interrupted.exit_code}"
+    if not job.isdecimal():
+        raise ConfigError("SLURM_JOB_ID names no job; `surrogate slurm requeue` is for job scripts")
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=120, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ResourceError(f"cannot call scontrol: {error}") from error
+    if done.returncode:
+        raise ResourceError(f"scontrol requeue {job}: {done.stderr.strip() or 'refused'}; submit the job again by hand")
+    return f"job {job} is put back in the queue"

@@ -1,0 +1,270 @@
+"""From a recipe to shards on the disk: restartable, and the same files however often it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from surrogate.config import digest, dump, leaves, load
+from surrogate.data.store import (
+    MANIFEST,
+    Failure,
+    Manifest,
+    Shard,
+    check_shard,
+    read_manifest,
+    write_manifest,
+    write_shard,
+)
+from surrogate.errors import ConfigError, DataError, NumericalError
+from surrogate.files import claim_output, locked, replacing
+from surrogate.simulate import (
+    EQUATIONS,
+    Ensemble,
+    Evolution,
+    Map,
+    Recipe,
+    describe_parameters,
+    find_recipe,
+    load_recipe,
+    register,
+    simulate_members,
+)
+
+__all__ = ["Recipe", "find_recipe", "generate", "is_made", "load_recipe", "simulate_members"]
+
+RECIPE = "recipe.yaml"
+PROGRESS = "progress.json"
+
+Progress = Callable[[int, int], None]
+
+
+def generate(
+    recipe: Recipe,
+    size: str,
+    output: Path,
+    *,
+    batch: int = 16,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Path:
+    """Make the data set of a recipe: shards, and last its manifest.
+
+    Arguments:
+        recipe: The recipe.
+        size: Name of one of its sizes.
+        output: Folder of the data set.
+        batch: Simulations that are stepped together.
+        resume: Keep the whole shards that an interrupted run left in the folder.
+        overwrite: Replace a data set in the folder.
+        device: Where to compute.
+        progress: Called with the simulations done and their total, at the start and after every batch; with an executor
+            after every shard.
+        executor: Computes and writes shards at the same time, for instance on a dask cluster; the files are the same.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: The folder is in use for something else, or holds data of another recipe.
+        NumericalError: More simulations blew up than the recipe allows.
+        ResourceError: The disk is full, the device is absent, or another process writes to the folder.
+    """
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}; at least one simulation is stepped at a time")
+    ensemble = Ensemble(recipe, size, device)
+    chosen = ensemble.recipe.model_copy(update={"sizes": {size: ensemble.size}})
+    claim_output(output, overwrite=overwrite, resume=resume)
+    with locked(output):
+        run = _Run(ensemble, output, digest(chosen), progress or _silent)
+        tasks = run.keep(_start(output, chosen), _Job(chosen, size, output.resolve(), batch, device))
+        run.serve(tasks, executor) if executor else run.work(tasks)
+        write_manifest(output, run.manifest)
+        (output / PROGRESS).unlink(missing_ok=True)
+    return output
+
+
+def is_made(recipe: Recipe, size: str, output: Path) -> bool:
+    """Whether a folder holds the finished data set of a recipe; its bytes are not read, only the sizes of its files."""
+    try:
+        manifest = read_manifest(output)
+        sizes = [(output / shard.file).stat().st_size for shard in manifest.shards]
+    except (DataError, OSError):
+        return False
+    ensemble = Ensemble(recipe, size, "cpu")
+    chosen = ensemble.recipe.model_copy(update={"sizes": {size: ensemble.size}})
+    return manifest.digest == digest(chosen) and sizes == [shard.bytes for shard in manifest.shards]
+
+
+def _silent(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all shards of a run have in common."""
+
+    recipe: Recipe
+    size: str
+    output: Path
+    batch: int
+    device: str
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard to make."""
+
+    index: int
+    numbers: range
+    file: str
+    job: _Job
+    equation: Evolution | Map  # sent along, since another process does not know equations of your own
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A shard that was made; None where every simulation of it blew up."""
+
+    task: _Task
+    shard: Shard | None
+    failed: list[Failure]
+
+
+def _make_shard(task: _Task, ensemble: Ensemble | None = None, done: Callable[[int], None] | None = None) -> _Outcome:
+    """Run the simulations of a shard and write those that did not blow up."""
+    job = task.job
+    if ensemble is None:
+        if task.equation.name not in EQUATIONS:
+            register(task.equation)
+        ensemble = Ensemble(job.recipe, job.size, job.device)
+    results = ensemble.run(task.numbers, batch=job.batch, done=done)
+    failed = [Failure(simulation=number, parameters=values) for number, values in results.failed.items()]
+    shard = write_shard(job.output / task.file, ensemble.dataset(results)) if results.finite.any() else None
+    return _Outcome(task, shard, failed)
+
+
+@dataclass
+class _Run:
+    """One run of an ensemble into a folder, and what it has put there, by the number of the shard."""
+
+    ensemble: Ensemble
+    output: Path
+    digest: str
+    progress: Progress
+    shards: dict[int, Shard] = field(default_factory=dict)
+    failed: dict[int, list[Failure]] = field(default_factory=dict)
+    done: int = 0
+
+    @property
+    def manifest(self) -> Manifest:
+        return Manifest(
+            name=self.ensemble.recipe.name,
+            digest=self.digest,
+            samples=sum(shard.samples for shard in self.shards.values()),
+            shards=[self.shards[index] for index in sorted(self.shards)],
+            failed=[failure for index in sorted(self.failed) for failure in self.failed[index]],
+        )
+
+    def keep(self, earlier: Manifest | None, job: _Job) -> list[_Task]:
+        """Take over the whole shards of an earlier run; returns what is left to do."""
+        total, step = self.ensemble.size.simulations, self.ensemble.size.shard
+        known = {shard.file: shard for shard in earlier.shards} if earlier else {}
+        tasks = []
+        for index, first in enumerate(range(0, total, step)):
+            numbers = range(first, min(first + step, total))
+            file = f"{self.ensemble.recipe.name}-{index:05d}.h5"
+            if earlier and file in known and _is_whole(self.output, known[file]):
+                self.shards[index] = known[file]
+                self.failed[index] = [failure for failure in earlier.failed if failure.simulation in numbers]
+                self.done += len(numbers)
+            else:
+                tasks.append(_Task(index, numbers, file, job, self.ensemble.equation))
+        self.progress(self.done, total)
+        return tasks
+
+    def work(self, tasks: Sequence[_Task]) -> None:
+        """Make shards one after the other."""
+        for task in tasks:
+            self._record(_make_shard(task, self.ensemble, self._tell))
+
+    def _tell(self, count: int) -> None:
+        """Progress within a shard."""
+        self.progress(self.done + count, self.ensemble.size.simulations)
+
+    def serve(self, tasks: Sequence[_Task], executor: Executor) -> None:
+        """Make shards side by side; they are noted as they come."""
+        futures = {executor.submit(_make_shard, task) for task in tasks}
+        try:
+            for future in as_completed(futures):
+                futures.discard(future)  # dask computes what is still held again when the worker that did it dies
+                self._record(future.result())
+                self.progress(self.done, self.ensemble.size.simulations)
+                del future
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _refuse_many(self, failed: list[Failure]) -> None:
+        total, share = self.ensemble.size.simulations, self.ensemble.recipe.max_failed
+        if len(failed) > share * total:
+            first = describe_parameters(failed[0].parameters)
+            raise NumericalError(
+                f"{len(failed)} of {total} simulations blew up when {self.done} had run, more than max_failed "
+                f"{share:g} allows; first number {failed[0].simulation} ({first}): narrow the ranges of the recipe"
+            )
+
+    def _record(self, outcome: _Outcome) -> None:
+        """Note a shard, unless too many simulations have blown up."""
+        index = outcome.task.index
+        self.done += len(outcome.task.numbers)
+        self.failed[index] = outcome.failed
+        self._refuse_many(self.manifest.failed)
+        if outcome.shard is not None:
+            self.shards[index] = outcome.shard
+            write_manifest(self.output, self.manifest, PROGRESS)
+
+
+def _start(output: Path, recipe: Recipe) -> Manifest | None:
+    """Ready a claimed folder; returns what an earlier run of the same recipe noted there, if there was one."""
+    for part in output.glob(".*.part"):
+        part.unlink()
+    if (output / RECIPE).exists():
+        _refuse_other(recipe, load(output / RECIPE, Recipe), output)
+        noted = [file for file in (PROGRESS, MANIFEST) if (output / file).exists()]
+        return read_manifest(output, noted[0]) if noted else None
+    foreign = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
+    if foreign:
+        raise ConfigError(
+            f"output {output} holds {foreign[0]} but no {RECIPE}: not a simulation; choose another --output"
+        )
+    with replacing(output / RECIPE) as part:
+        part.write_text(dump(recipe), encoding="utf-8")
+    return None
+
+
+def _refuse_other(recipe: Recipe, stored: Recipe, output: Path) -> None:
+    now, then = leaves(recipe.model_dump(mode="json")), leaves(stored.model_dump(mode="json"))
+    changed = [
+        f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}"
+        for key in sorted(now.keys() | then.keys())
+        if now.get(key) != then.get(key)
+    ]
+    if changed:
+        raise ConfigError(
+            f"output {output} was made with another recipe ({'; '.join(changed)}); "
+            "resume with the old one, give --overwrite or choose another --output"
+        )
+
+
+def _is_whole(output: Path, shard: Shard) -> bool:
+    try:
+        check_shard(output, shard)
+    except DataError:
+        return False
+    return True

@@ -1,0 +1,147 @@
+"""The files of a study: what is planned, what a case came to, and why one failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from surrogate.config import Settings
+from surrogate.errors import ConfigError, DataError
+from surrogate.files import replacing
+from surrogate.studies.settings import GridStudy, Value
+
+__all__ = ["Failure", "Plan", "PlannedPoint", "Result", "read_failure", "read_plan", "read_result", "write_json"]
+
+PLAN, RESULT, FAILED = "plan.json", "result.json", "failed.json"
+
+
+class PlannedPoint(Settings):
+    """A point of a study and the folder of its case; points may share one.
+
+    Arguments:
+        method: Name of the method.
+        grid: Number of the grid.
+        values: Value of every axis of the grid; None where the method has no such setting.
+        trial: What is tried, by key.
+        seed: The seed.
+        case: Name of the folder of its case.
+    """
+
+    method: str
+    grid: int
+    values: dict[str, Value | None]
+    trial: dict[str, Value]
+    seed: int
+    case: str
+
+
+class Plan(Settings):
+    """Everything a table and a report need beside the results.
+
+    Arguments:
+        name: Name of the study.
+        study: The `study:` section.
+        base: Value of every axis in the base configuration, by method.
+        points: All points.
+        command: The command that made the plan.
+        fingerprint: Fingerprint of the data.
+    """
+
+    name: str
+    study: GridStudy
+    base: dict[str, dict[str, Value | None]]
+    points: list[PlannedPoint]
+    command: str
+    fingerprint: str
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods, in order."""
+        return list(dict.fromkeys(point.method for point in self.points))
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of all cases, each once, in order."""
+        return list(dict.fromkeys(point.case for point in self.points))
+
+
+class Result(Settings):
+    """What a finished case came to; written last.
+
+    Arguments:
+        validation_loss: Mean squared error of the chosen model on the validation data, in normalised units.
+        test: Mean over the test samples of every metric; None where no sample has it.
+        seconds: Time spent training.
+        epochs: Epochs trained.
+        steps: Steps taken.
+        parameters: Number of parameters of the network.
+        simulations: Simulations in every part of the split.
+        samples: Samples that were scored.
+        curve: Epoch, seconds since the start and validation loss after every epoch.
+    """
+
+    validation_loss: float
+    test: dict[str, float | None]
+    seconds: float
+    epochs: int
+    steps: int
+    parameters: int
+    simulations: dict[str, int]
+    samples: int
+    curve: list[tuple[int, float, float | None]]
+
+
+class Failure(Settings):
+    """Why a case has no result.
+
+    Arguments:
+        error: One line.
+        kind: Class of the error.
+        final: Whether the same case would fail the same way again; it is then not tried again.
+    """
+
+    error: str
+    kind: str
+    final: bool
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def write_json(path: Path, content: Settings) -> None:
+    """Write a file of a study, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(content.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _read(path: Path, settings: type[S]) -> S | None:
+    if not path.is_file():
+        return None
+    try:
+        return settings.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not what a study writes; remove it, then `surrogate run ... --resume`") from error
+
+
+def read_result(case: Path) -> Result | None:
+    """The result of a case; None while there is none."""
+    return _read(case / RESULT, Result)
+
+
+def read_failure(case: Path) -> Failure | None:
+    """Why a case failed; None where it did not."""
+    return _read(case / FAILED, Failure)
+
+
+def read_plan(study: Path) -> Plan:
+    """The plan of a study's folder.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    plan = _read(study / PLAN, Plan)
+    if plan is None:
+        raise ConfigError(f"{study} is no folder of a study: {PLAN} is missing; make it with `surrogate run`")
+    return plan

@@ -1,0 +1,30 @@
+"""What the commands do with a configuration: train a case, evaluate and report runs, or all of it in a row."""
+
+from surrogate.workflows.pipeline import (
+    cases_of,
+    evaluate_run,
+    find_pipeline,
+    keep_case_statistics,
+    load_surrogate,
+    read_cases,
+    run_pipeline,
+    train_case,
+)
+from surrogate.workflows.starter import write_starter
+from surrogate.workflows.study import Spread, read_part, report_folders, run_file
+
+__all__ = [
+    "Spread",
+    "cases_of",
+    "evaluate_run",
+    "find_pipeline",
+    "keep_case_statistics",
+    "load_surrogate",
+    "read_cases",
+    "read_part",
+    "report_folders",
+    "run_file",
+    "run_pipeline",
+    "train_case",
+    "write_starter",
+]

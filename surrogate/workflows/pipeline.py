@@ -1,0 +1,252 @@
+"""What the commands do with a configuration: train a case, evaluate and report runs, or all of it in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from surrogate.config import Source, apply_overrides, read_yaml
+from surrogate.data.fingerprint import fingerprint
+from surrogate.data.layouts import find_files
+from surrogate.data.mapping import Layout
+from surrogate.errors import ConfigError, DataError, did_you_mean
+from surrogate.evaluation import SampleSource, headline, labels_of, write_evaluation, write_rollout
+from surrogate.experiment.run_folder import RunFolder
+from surrogate.experiment.settings import CASES, Experiment, case_sources, read_experiment
+from surrogate.files import claim_output
+from surrogate.models.signature import signature_of
+from surrogate.models.surrogate import Surrogate
+from surrogate.progress import Watch
+from surrogate.report import write_report
+from surrogate.simulate.generate import find_recipe, generate, load_recipe
+from surrogate.training.build import choose_device, evaluation_stream, split_datasets
+from surrogate.training.moments import keep_statistics
+from surrogate.training.run import train
+
+__all__ = [
+    "cases_of",
+    "evaluate_run",
+    "find_pipeline",
+    "keep_case_statistics",
+    "load_surrogate",
+    "read_cases",
+    "report_runs",
+    "run_pipeline",
+    "simulate",
+    "train_case",
+    "with_own_data",
+]
+
+Say = Callable[[str], None]
+
+CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
+
+
+def find_pipeline(name: str) -> Path:
+    """A configuration file by path, or by its name in the catalogue of pipelines.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in CATALOGUES
+        for path in sorted(folder.rglob("*.yaml"))
+    }
+    if name in known:
+        return known[name]
+    raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
+
+
+def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> dict[str, Experiment]:
+    """Every case of a configuration, validated before anything runs.
+
+    Arguments:
+        path: The configuration file.
+        overrides: `key.subkey=value` entries that win over it.
+        data: Where a pipeline keeps its own simulations; used when the file simulates and names no data.
+    """
+    cases = case_sources(apply_overrides(read_yaml(path), overrides))
+    return {name: read_experiment(with_own_data(case, data)) for name, case in cases.items()}
+
+
+def with_own_data(case: Source, data: Path | None) -> Source:
+    """A configuration that simulates and names no data reads what is simulated into `data`."""
+    section = case.tree.get("data")
+    if data is None or not case.tree.get("simulate") or not isinstance(section, dict) or "path" in section:
+        return case
+    return Source(case.name, case.tree | {"data": {"path": str(data), **section}}, case.lines)
+
+
+def train_case(
+    path: Path,
+    overrides: list[str],
+    output: Path | None,
+    *,
+    case: str | None,
+    command: str,
+    resume: bool,
+    overwrite: bool,
+    staging: Path | None = None,
+) -> Path:
+    """Train one case of a configuration; `case` may be left out where there is only one."""
+    name, experiment = _one_case(path, overrides, case)
+    folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{name}")
+    return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
+
+
+def _one_case(path: Path, overrides: list[str], case: str | None) -> tuple[str, Experiment]:
+    experiments = read_cases(path, overrides)
+    if case is None and len(experiments) > 1:
+        raise ConfigError(
+            f"{path} has the cases {', '.join(experiments)}; choose one with --case, or use `surrogate run`"
+        )
+    name = case or next(iter(experiments))
+    if name not in experiments:
+        raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
+    return name, experiments[name]
+
+
+def keep_case_statistics(path: Path, overrides: list[str], case: str | None, executor: Executor | None) -> list[Path]:
+    """Keep the statistics of the training data of one case, or of every case with data of its own."""
+    experiments = read_cases(path, overrides) if case is None else dict([_one_case(path, overrides, case)])
+    own = {experiment.data.model_dump_json(): experiment for experiment in experiments.values()}
+    return [keep_statistics(experiment, executor) for experiment in own.values()]
+
+
+def run_pipeline(
+    path: Path, overrides: list[str], output: Path | None, say: Say, *, command: str, resume: bool, overwrite: bool
+) -> Path:
+    """Simulate where the file says so, train every case, evaluate each on the test split and write one report."""
+    name = next(iter(read_cases(path, overrides, Path("data")).values())).name
+    output = output or Path("runs") / name
+    experiments = read_cases(path, overrides, output / "data")
+    for case, experiment in experiments.items():
+        if experiment.data.split.test == 0:
+            raise ConfigError(f"data.split.test: case {case} keeps no simulation for the test; give it a share")
+    claim_output(output, overwrite=overwrite, resume=resume)
+    first = next(iter(experiments.values()))
+    if first.data.path == str(output / "data"):
+        simulate(first, output / "data", say)
+    runs = {}
+    for case, experiment in experiments.items():
+        say(f"training {case}: {experiment.optimizer.name}, {experiment.training.length}")
+        runs[case] = train(experiment, output / CASES / case, command=command, resume=True).path
+        evaluate_run(runs[case], say)
+    report = write_report(output, runs, title=name, command=command)
+    say(f"report: {report}")
+    return report
+
+
+def simulate(experiment: Experiment, output: Path, say: Say, executor: Executor | None = None) -> None:
+    """Make the data of a configuration that simulates, shards side by side with an executor; finished ones are kept."""
+    if experiment.simulate is None:
+        return
+    recipe = load_recipe(find_recipe(experiment.simulate.recipe))
+    say(f"simulating {recipe.name}, size {experiment.simulate.size}")
+    with Watch() as watch:
+        generate(recipe, experiment.simulate.size, output, resume=True, progress=watch, executor=executor)
+
+
+def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: int | None = None) -> xr.Dataset:
+    """Score the best checkpoint of a run on one part of the split and write the metrics beside it.
+
+    The test goes into `evaluation/`, which a report reads; another part into a folder of its own. A time stepper is
+    rolled out too.
+
+    Arguments:
+        folder: The run folder.
+        say: Called with a line for the user.
+        part: Part of the split.
+        rollout_steps: Network steps of the roll-outs; None is what the configuration says.
+
+    Raises:
+        ConfigError: The folder is no run, has no checkpoint yet, or its split has no such part.
+        DataError: The data no longer fit the surrogate.
+    """
+    run = RunFolder(folder)
+    experiment = run.experiment()
+    device = choose_device("auto")
+    surrogate = Surrogate.load(run.checkpoints.best(), device)
+    _refuse_other_data(run, experiment)
+    datasets = split_datasets(experiment)
+    if part not in datasets:
+        raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
+    stream = evaluation_stream(experiment, datasets[part])
+    surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
+    source = SampleSource(stream, datasets[part], experiment.data)
+    target = run.evaluation if part == "test" else folder / f"evaluation-{part}"
+    stated: dict[str, Any] = {
+        "labels": labels_of(stream, datasets[part], by=experiment.data.by),
+        "facts": {"split": part, "training_finished": int(run.begun().get("train_seconds") is not None)},
+    }
+    metrics = write_evaluation(surrogate, source, target, **stated)
+    settings = experiment.evaluation
+    steps = settings.rollout_steps if rollout_steps is None else rollout_steps
+    rolled = write_rollout(surrogate, source, target, **stated, steps=steps, threshold=settings.threshold)
+    unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
+    known_by = headline(metrics)
+    error = float(metrics[f"{known_by.metric}_sample"].mean())
+    say(f"{folder.name}: mean {known_by.short} on {part} {error:.4f}{unfinished}")
+    if rolled is not None:
+        say(f"{folder.name}: {_growth_in_words(rolled)}")
+    return metrics
+
+
+def _growth_in_words(scores: xr.Dataset) -> str:
+    errors = scores["relative_l2"].mean("variable").median(("sample", "time")).values
+    return (
+        f"rolled out over {scores.attrs['steps']} steps from the first of {scores.sizes['sample']} simulations, "
+        f"median relative L2 {errors[0]:.4f} after one and {errors[-1]:.4f} at the end"
+    )
+
+
+def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]:
+    """The trained surrogate of a run folder, of the one case of a pipeline's folder, or of a checkpoint.
+
+    Returns:
+        The surrogate, and the layout of its training data; None for a checkpoint alone.
+
+    Raises:
+        ConfigError: The folder holds none, or several cases; the message names them.
+        ResourceError: The device is not there.
+    """
+    cases = cases_of(folder)
+    if len(cases) > 1:
+        raise ConfigError(f"{folder} holds the cases {', '.join(case.name for case in cases)}; name one: {cases[0]}")
+    run = RunFolder(cases[0])
+    layout = run.experiment().data.layout if run.config.is_file() else None
+    return Surrogate.load(cases[0], choose_device(device)), layout
+
+
+def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
+    """With other files the split is another one, and training samples could be scored as unseen."""
+    if fingerprint(find_files(experiment.data.path)) != run.begun()["data_fingerprint"]:
+        raise DataError(
+            f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
+            "restore them, or train again"
+        )
+
+
+def cases_of(folder: Path) -> list[Path]:
+    """The run folders of a pipeline's folder; a run folder stands for itself."""
+    return sorted(path for path in (folder / CASES).glob("*") if path.is_dir()) or [folder]
+
+
+def report_runs(folders: list[Path], output: Path | None, *, command: str) -> Path:
+    """One report about evaluated runs; the folder of a pipeline stands for all of its cases."""
+    runs: dict[str, Path] = {}
+    for folder in folders:
+        for run in cases_of(folder):
+            if run.name in runs:
+                raise ConfigError(f"two runs are named '{run.name}'; rename one of the folders")
+            RunFolder(run).experiment()
+            runs[run.name] = run
+    title = " and ".join(folder.name for folder in folders)
+    return write_report(output or folders[0], runs, title=title, command=command)

@@ -1,0 +1,314 @@
+"""Running a study: its data, its cases wherever they run, its table and its report."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from surrogate.config import Source, apply_overrides, dump, dump_tree, leaves, read_yaml
+from surrogate.data import open_data, split
+from surrogate.data.fingerprint import fingerprint
+from surrogate.data.layouts import find_files
+from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError
+from surrogate.experiment.settings import CASES, Experiment, case_sources, read_experiment
+from surrogate.files import claim_output, locked, replacing
+from surrogate.report import write_study_report
+from surrogate.runtime.dask import dask_executor
+from surrogate.runtime.signals import StopRequest
+from surrogate.simulate.generate import find_recipe, is_made, load_recipe
+from surrogate.studies import (
+    STUDY,
+    GridStudy,
+    Plan,
+    PlannedPoint,
+    Point,
+    case_name,
+    choose,
+    expand,
+    read_failure,
+    read_plan,
+    read_result,
+    read_study,
+    save_table,
+    study_table,
+    write_json,
+)
+from surrogate.studies.settings import TRAIN_SIZE
+from surrogate.studies.study_plan import PLAN
+from surrogate.workflows.active_learning import plan_loops
+from surrogate.workflows.execute import Job, Outcome, Work, run_jobs
+from surrogate.workflows.pipeline import report_runs, run_pipeline, simulate, with_own_data
+
+__all__ = ["Spread", "read_part", "report_folders", "run_file"]
+
+Say = Callable[[str], None]
+SIZES = 4  # of a learning curve that names none
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the cases of a study run; without anything, one after the other in this process.
+
+    Arguments:
+        workers: Processes of a dask cluster on this machine.
+        scheduler: Address of a running dask scheduler.
+        part: (K, N): only every N-th case, from the K-th; the others are left to other processes.
+    """
+
+    workers: int = 0
+    scheduler: str | None = None
+    part: tuple[int, int] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is spread."""
+        return not self.workers and self.scheduler is None and self.part is None
+
+
+def read_part(text: str | None) -> tuple[int, int] | None:
+    """`K/N` as two numbers.
+
+    Raises:
+        ConfigError: It is not that, or K is not one of 1 to N.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"--part {text}: write it as K/N with K from 1 to N, for instance 2/8")
+    return int(match[1]), int(match[2])
+
+
+def run_file(
+    path: Path,
+    overrides: list[str],
+    output: Path | None,
+    say: Say,
+    *,
+    command: str,
+    resume: bool,
+    overwrite: bool,
+    spread: Spread = Spread(),
+) -> Path | None:
+    """Run a pipeline, or a study where the file has a section `study`.
+
+    Returns:
+        The report; None where other parts of a study are still to be run.
+    """
+    source = apply_overrides(read_yaml(path), overrides)
+    if STUDY in source.tree:
+        folder = output or Path("runs") / str(source.tree.get("name", path.stem))
+        return _run_study(source, folder, say, command=command, resume=resume, overwrite=overwrite, spread=spread)
+    if not spread.plain:
+        raise ConfigError(f"{path} has no section `study`: --workers, --scheduler and --part are for studies")
+    return run_pipeline(path, overrides, output, say, command=command, resume=resume, overwrite=overwrite)
+
+
+def _run_study(
+    source: Source, output: Path, say: Say, *, command: str, resume: bool, overwrite: bool, spread: Spread
+) -> Path | None:
+    study = read_study(source)
+    methods = {name: with_own_data(case, output / "data") for name, case in case_sources(source).items()}
+    bases = {name: read_experiment(case) for name, case in methods.items()}
+    if study.propose is not None:
+        loops = plan_loops(study, bases, output, command)
+        claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None)
+        return _finish(source, loops[0], loops[1], output, say, spread)
+    _check(study, methods, bases)
+    claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None)
+    own = [base for base in bases.values() if base.data.path == str(output / "data")]
+    with locked(output, wait=True):  # of several parts that start together one simulates
+        if own and not _has_data(own[0], output / "data"):  # whole data are not read again by every part
+            with _executor(spread) as executor:
+                simulate(own[0], output / "data", say, executor)
+    study = _with_sizes(study, next(iter(bases.values())))
+    experiments = _experiments(expand(study, methods, {name: _keys(base) for name, base in bases.items()}))
+    _refuse_more_than_there_is(experiments)
+    plan, jobs = _plan(study, bases, experiments, output, command)
+    return _finish(source, plan, jobs, output, say, spread)
+
+
+def _has_data(experiment: Experiment, folder: Path) -> bool:
+    settings = experiment.simulate
+    return settings is not None and is_made(load_recipe(find_recipe(settings.recipe)), settings.size, folder)
+
+
+def _finish(source: Source, plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> Path | None:
+    _write_plan(source, plan, output)
+    _run(plan, jobs, output, say, spread)
+    return _close(plan, output, say)
+
+
+def _check(study: GridStudy, methods: Mapping[str, Source], bases: Mapping[str, Experiment]) -> None:
+    """Everything that can be known before a simulation runs."""
+    for name, base in bases.items():
+        if base.data.split.test == 0:
+            raise ConfigError(f"data.split.test: case {name} keeps no simulation for the test; give it a share")
+    experiments = _experiments(expand(study, methods, {name: _keys(base) for name, base in bases.items()}))
+    for _, experiment in experiments:
+        if experiment.simulate is None or experiment.data.by is not None or Path(experiment.data.path).exists():
+            continue
+        size = {str(k): v for k, v in load_recipe(find_recipe(experiment.simulate.recipe)).sizes.items()}
+        if experiment.simulate.size in size:
+            planned = xr.Dataset(coords={"sample": range(size[experiment.simulate.size].simulations)})
+            _refuse_long(experiment, planned)
+
+
+def _experiments(points: Sequence[Point]) -> list[tuple[Point, Experiment]]:
+    return [(point, read_experiment(point.source)) for point in points]
+
+
+def _refuse_more_than_there_is(experiments: Sequence[tuple[Point, Experiment]]) -> None:
+    """A learning curve may not be longer than the data: refused before anything is trained."""
+    opened: dict[str, xr.Dataset] = {}
+    for experiment in {e.data.model_dump_json(): e for _, e in experiments}.values():
+        data = experiment.data
+        content = data.model_dump_json(exclude={"split"})
+        if content not in opened:
+            opened[content] = open_data(data)
+        _refuse_long(experiment, opened[content])
+
+
+def _refuse_long(experiment: Experiment, data: xr.Dataset) -> None:
+    try:
+        split(data, experiment.data.split, by=experiment.data.by)
+    except DataError as error:
+        if experiment.data.split.train is None:
+            raise
+        raise DataError(f"study: with {TRAIN_SIZE} = {experiment.data.split.train}, {error}") from error
+
+
+def _with_sizes(study: GridStudy, base: Experiment) -> GridStudy:
+    """A learning curve that names no sizes takes all training simulations, half of them, a quarter, an eighth."""
+    if study.kind != "learning_curve" or TRAIN_SIZE in study.keys:
+        return study
+    everything = base.data.model_copy(update={"split": base.data.split.model_copy(update={"train": None})})
+    parts = split(open_data(everything), everything.split, by=everything.by)
+    simulations = parts["train"][everything.by].values if everything.by else parts["train"]["sample"].values
+    total = len(set(simulations.tolist()))
+    sizes = sorted({max(1, total >> halving) for halving in range(SIZES)})
+    grids = [{TRAIN_SIZE: sizes, **grid} for grid in study.grids]
+    return study.model_copy(update={"axes": grids[0] if len(grids) == 1 else grids})
+
+
+def _keys(base: Experiment) -> dict[str, Any]:
+    """Dotted keys of a configuration and their values."""
+    tree = base.model_dump(mode="json")
+    return leaves({section: tree[section] for section in ("data", "model", "optimizer", "training")})
+
+
+def _plan(
+    study: GridStudy,
+    bases: Mapping[str, Experiment],
+    experiments: Sequence[tuple[Point, Experiment]],
+    output: Path,
+    command: str,
+) -> tuple[Plan, list[Job]]:
+    prints = {e.data.path: "" for _, e in experiments}
+    prints = {path: fingerprint(find_files(path)) for path in prints}
+    points, jobs = [], {}
+    for point, experiment in experiments:
+        name = case_name(point.method, experiment.model_dump(mode="json"), prints[experiment.data.path])
+        told = {key: getattr(point, key) for key in ("method", "grid", "values", "trial", "seed")}
+        points.append(PlannedPoint(**told, case=name))
+        training = experiment.training
+        cost = training.members * (training.epochs or math.inf) * (experiment.data.split.train or math.inf)
+        jobs[name] = Job(str((output / CASES / name).absolute()), dump(experiment), command, cost)
+    base = {name: {key: _keys(experiment).get(key) for key in study.keys} for name, experiment in bases.items()}
+    first = next(iter(bases.values()))
+    data = prints.get(first.data.path, "")
+    plan = Plan(name=first.name, study=study, base=base, points=points, command=command, fingerprint=data)
+    return plan, list(jobs.values())
+
+
+def _write_plan(source: Source, plan: Plan, output: Path) -> None:
+    with replacing(output / "study.yaml") as part:
+        part.write_text(dump_tree(source.tree), encoding="utf-8")
+    write_json(output / PLAN, plan)
+
+
+def _run(plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> None:
+    first, step = spread.part or (1, 1)
+    mine = jobs[first - 1 :: step]
+    left = [job for job in mine if job.open]
+    total, here = len(plan.cases), len(plan.cases) * len(mine) // len(jobs)
+    todo = sum(len(job.open) for job in left)
+    kept = f", {here - todo} of them finished before" if todo < here else ""
+    say(f"study {plan.name}: {total} cases, {here} of them here{kept}")
+    stop = StopRequest()
+    with ExitStack() as stack:
+        stack.enter_context(stop.listening())
+        executor = stack.enter_context(_executor(spread)) if left else None
+        for number, outcome in enumerate(run_jobs(left, executor, lambda: _stopped(stop)), start=1):
+            say(f"[{number}/{todo}] {_told(plan, outcome, output)}")
+
+
+def _executor(spread: Spread) -> AbstractContextManager[Executor | None]:
+    """The workers of a study; None where everything runs in this process."""
+    if not spread.workers and spread.scheduler is None:
+        return nullcontext()
+    return dask_executor(spread.workers, spread.scheduler)
+
+
+def _stopped(stop: StopRequest) -> None:
+    if stop.signal is not None:
+        name = signal.Signals(stop.signal).name
+        raise Interrupted(f"stopped by {name}; finished cases are kept: continue with --resume")
+
+
+def _told(plan: Plan, outcome: Outcome, output: Path) -> str:
+    point = next(point for point in plan.points if point.case == outcome.name)
+    values = {key: value for key, value in {**point.values, **point.trial}.items() if value is not None}
+    what = ", ".join([point.method, *(f"{k.rpartition('.')[2]} {v}" for k, v in values.items()), f"seed {point.seed}"])
+    if outcome.status != "done":
+        return f"{what}: {outcome.status}{': ' if outcome.why else ''}{outcome.why}"
+    result = read_result(output / CASES / outcome.name)
+    error = result.test.get(plan.study.metric) if result else None
+    seconds = f", {result.seconds:.1f} s" if result else ""
+    return f"{what}: {plan.study.metric} {'none' if error is None else f'{error:.4g}'}{seconds}"
+
+
+def _close(plan: Plan, output: Path, say: Say) -> Path | None:
+    """The table and the report, unless other parts are still to come."""
+    cases = [output / CASES / name for name in plan.cases]
+    open_cases = [case for case in cases if read_result(case) is None and read_failure(case) is None]
+    if open_cases:
+        say(
+            f"{len(cases) - len(open_cases)} of {len(cases)} cases are finished; when the other parts are done: "
+            f"surrogate report {output}"
+        )
+        return None
+    report = _report(plan, output, plan.command)
+    failed = [case for case in cases if read_result(case) is None]
+    if len(failed) == len(cases):
+        failure = read_failure(failed[0])
+        raise NumericalError(f"every case of the study failed, the first with: {failure.error if failure else ''}")
+    if failed:
+        say(f"{len(failed)} of {len(cases)} cases failed; the report says which and why")
+    say(f"report: {report}")
+    return report
+
+
+def report_folders(folders: list[Path], output: Path | None, *, command: str) -> Path:
+    """One report about evaluated runs, or about a study from what is there of it."""
+    studies = [folder for folder in folders if (folder / PLAN).is_file()]
+    if not studies:
+        return report_runs(folders, output, command=command)
+    if len(folders) > 1:
+        raise ConfigError(f"{studies[0]} is the folder of a study, which has a report of its own; name it alone")
+    return _report(read_plan(studies[0]), studies[0], command, output)
+
+
+def _report(plan: Plan, folder: Path, command: str, output: Path | None = None) -> Path:
+    table = study_table(plan, folder / CASES)
+    save_table(table, output or folder)
+    return write_study_report(output or folder, folder, plan, choose(table, plan), command=command)
