@@ -33,7 +33,7 @@ VERSION = 2  # of the files of cached statistics
 TENSORS = ("count", "mean", "m2")
 PREFIX = ".statistics-"
 KEPT = 64  # files of statistics in a folder
-CONSTANT = 1e-7  # relative deviation below which a float32 channel is constant but for rounding
+CONSTANT = 1e-7  # deviation over the size of a channel, below which float32 values are constant but for rounding
 
 
 @dataclass(frozen=True)
@@ -107,18 +107,23 @@ class Normalizer(nn.Module):
 
     @classmethod
     def from_moments(cls, moments: Moments, names: Sequence[str]) -> Self:
-        """Normalise by mean and standard deviation; what is constant keeps scale 1, a constant channel is named.
+        """Normalise by mean and standard deviation; a constant channel keeps scale 1, and a warning names it.
+
+        What varies by no more than rounding of its channel's root mean square (over all pixels) is constant. A constant
+        pixel of a channel that varies is scaled by the channel's root mean square deviation, so that an error of the
+        network there stays in proportion to the data.
 
         Raises:
             DataError: A channel has no value.
         """
         _tell_of_holes(moments, names)
-        std = moments.std
-        constant = std <= CONSTANT * moments.mean.abs()
-        for index in constant.reshape(len(std), -1).all(dim=1).nonzero().flatten().tolist():
-            value = moments.mean[index].flatten()[0]
-            warnings.warn(f"channel '{names[index]}' is constant ({value:g}): it is shifted, not scaled")
-        return cls(moments.mean, torch.where(constant, torch.ones_like(std), std))
+        mean, std = (values.reshape(len(values), -1) for values in (moments.mean, moments.std))
+        deviation, size = (values.square().mean(1, keepdim=True).sqrt() for values in (std, std.hypot(mean)))
+        constant = std <= CONSTANT * size
+        for index in constant.all(dim=1).nonzero().flatten().tolist():
+            warnings.warn(f"channel '{names[index]}' is constant ({mean[index, 0]:g}): it is shifted, not scaled")
+        scale = torch.where(constant, torch.where(constant.all(1, keepdim=True), 1.0, deviation), std)
+        return cls(moments.mean, scale.reshape(moments.std.shape))
 
     @classmethod
     def identity(cls, channels: int) -> Self:

@@ -127,16 +127,29 @@ def test_refusals(action, text):
 
 def test_per_pixel_statistics_are_those_of_numpy():
     values = torch.randn(20, 2, 3, 4) * torch.rand(2, 3, 4) + torch.randn(2, 3, 4)
-    values[:, 0, 1, 2] = 5  # constant at one point: shifted, not scaled, and no reason to warn
+    values[:, 0, 1, 2] = 5  # constant at one point: scaled as its channel, and no reason to warn
     normalizer, _ = fit_normalizers(make_batches(values, values, 6), "ab", "ab", per_pixel=True)
     expected = values.double().numpy()
     np.testing.assert_allclose(normalizer.mean, expected.mean(0), rtol=1e-6, atol=1e-7)
     scale = expected.std(0)
-    scale[0, 1, 2] = 1
+    scale[0, 1, 2] = np.sqrt((scale[0] ** 2).mean())
     np.testing.assert_allclose(normalizer.scale, scale, rtol=1e-6)
     torch.testing.assert_close(normalizer.inverse(normalizer(values)), values, rtol=1e-6, atol=1e-6)
     with pytest.raises(DataError, match="normalised per pixel; use the grid of the training data"):
         normalizer(torch.zeros(2, 2, 6, 8))
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-6, 1, 1e6])
+@pytest.mark.parametrize("rounding", [0, 1e-24, 1e-9])
+def test_a_pixel_that_varies_by_rounding_alone_is_constant(scale, rounding):
+    values = torch.randn(50, 1, 8, dtype=torch.float64)
+    values[:, :, [0, -1]] *= rounding  # walls on which a solution is zero but for rounding
+    values = (scale * values).float()
+    normalizer, _ = fit_normalizers(make_batches(values, values, 9), "a", "a", per_pixel=True)
+    normalised = normalizer(values)
+    assert normalised[:, :, [0, -1]].abs().max() < 1e-6
+    error = normalizer.inverse(normalised + 1e-3) - values  # an error of the network is one of the data's scale
+    assert 1e-4 * scale < error.abs().max() < 1e-2 * scale
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
