@@ -98,7 +98,7 @@ def sizes() -> dict[str, dict[str, int]]:
         ("conv 16-2 on 256x256", convolution(), (2, 2, 256, 256)),
     ):
         values = torch.randn(shape)
-        sums = network.head.statistics(network.features(values).detach(), values).arranged(network.head.blocks)
+        sums = network.head.normal_equations(network.features(values).detach(), values).arranged(network.head.blocks)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         found[name] = {
             "parameters": parameters,

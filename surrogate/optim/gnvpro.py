@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.models.heads import Head
-from surrogate.slimtik import Statistics, tikhonov
+from surrogate.slimtik import NormalEquations, tikhonov
 
 __all__ = ["GNvpro", "KrylovPath"]
 
@@ -181,13 +181,13 @@ class GNvpro(Optimizer):
         Raises:
             NumericalError: Features or targets are not finite; the head is as before.
         """
-        self._statistics = self._gathered(pairs)
+        self._sums = self._gathered(pairs)
         self._count = sum(targets.numel() for _, targets in pairs)
-        self._value, error = self._projected(self._statistics)
+        self._value, error = self._projected(self._sums)
         self.zero_grad()
         for inputs, targets in pairs:
             output = self.head(self.features(inputs))
-            (nn.functional.mse_loss(output, targets) * (len(inputs) / self._statistics.samples)).backward()
+            (nn.functional.mse_loss(output, targets) * (len(inputs) / self._sums.samples)).backward()
         if self.weight_decay:
             for parameter in self.parameters:
                 parameter.grad = parameter.grad + self.weight_decay * parameter.detach()  # type: ignore[operator]
@@ -238,26 +238,26 @@ class GNvpro(Optimizer):
         vector_to_parameters(parameters, self.parameters)
 
     @torch.no_grad()
-    def _gathered(self, pairs: Pairs) -> Statistics:
-        found = Statistics.zeros(*self.head.shape, self.head.weight.device)
+    def _gathered(self, pairs: Pairs) -> NormalEquations:
+        found = NormalEquations.zeros(*self.head.shape, self.head.weight.device)
         for inputs, targets in pairs:
-            found = found + self.head.statistics(self.features(inputs), targets)
+            found = found + self.head.normal_equations(self.features(inputs), targets)
         return found
 
-    def _projected(self, statistics: Statistics) -> tuple[float, float]:
+    def _projected(self, sums: NormalEquations) -> tuple[float, float]:
         """F and the mean squared error with the best head, which is assigned."""
-        fit = tikhonov(statistics, regularization=self.regularization)
+        fit = tikhonov(sums, regularization=self.regularization)
         self.head.assign_(fit.weights)
-        error = fit.residual * statistics.equations / self._count
-        penalty = self.regularization * statistics.samples / self._count * float(fit.weights.square().sum())
+        error = fit.residual * sums.equations / self._count
+        penalty = self.regularization * sums.samples / self._count * float(fit.weights.square().sum())
         decay = 0.5 * self.weight_decay * sum(float(p.detach().square().sum()) for p in self.parameters)
         return error + penalty + decay, error
 
     def _product(self, pairs: Pairs) -> Product:
         """Multiplies by Gauss-Newton's matrix."""
-        statistics = self._statistics
-        damped = statistics.gram.clone()
-        damped.diagonal().add_(self.regularization * statistics.samples)
+        sums = self._sums
+        damped = sums.gram.clone()
+        damped.diagonal().add_(self.regularization * sums.samples)
         factor = torch.linalg.cholesky(damped)
         names, shapes = self.names, [parameter.shape for parameter in self.parameters]
         current = {name: p.detach() for name, p in zip(names, self.parameters, strict=True)}
@@ -268,7 +268,7 @@ class GNvpro(Optimizer):
 
         def product(vector: Tensor) -> Tensor:
             tangents = [self._tangent(inputs, current, unflatten(vector)) for inputs, _ in pairs]
-            cross = sum((self._cross(z, u) for z, u in tangents), torch.zeros_like(statistics.cross))  # A'T v
+            cross = sum((self._cross(z, u) for z, u in tangents), torch.zeros_like(sums.cross))  # A'T v
             self._scratch.assign_(torch.cholesky_solve(cross, factor))
             found = self.weight_decay * vector
             for (inputs, _), (z, u) in zip(pairs, tangents, strict=True):

@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from surrogate.batch import Batch
 from surrogate.errors import NumericalError
 from surrogate.models.separable import Separable
-from surrogate.slimtik import Statistics, TikhonovFit, tikhonov
+from surrogate.slimtik import NormalEquations, TikhonovFit, tikhonov
 from surrogate.slimtik.ranks import added, broadcast, summed
 
 __all__ = ["gather", "refit"]
@@ -24,7 +24,7 @@ def refit(
     regularization: float | None = None,
     process_group: distributed.ProcessGroup | None = None,
 ) -> TikhonovFit:
-    r"""Give the head the weights that are best for all data with the features as they are.
+    r"""Fit the head to all data with the features held fixed.
 
     .. math:: W = \operatorname{argmin} \|A W - C\|^2 / b + \alpha \|W\|^2
 
@@ -44,10 +44,10 @@ def refit(
     Raises:
         ConfigError: The regularization is negative.
         DataError: Features or targets do not fit the head.
-        NumericalError: There are no data, they are not finite, or the solve failed; the weights are as before.
+        NumericalError: There are no data, they are not finite, or the solve failed; the weights are unchanged.
     """
-    statistics, _ = gather(model, batches, process_group=process_group)
-    fit = tikhonov(statistics, regularization=regularization)
+    sums, _ = gather(model, batches, process_group=process_group)
+    fit = tikhonov(sums, regularization=regularization)
     broadcast(fit.weights, process_group)  # factorisations on different devices may differ in the last bit
     model.head.assign_(fit.weights)
     return fit
@@ -56,19 +56,19 @@ def refit(
 @torch.no_grad()
 def gather(
     model: Separable, batches: Iterable[Batch], *, process_group: distributed.ProcessGroup | None = None
-) -> tuple[Statistics, Tensor]:
-    """The sums of the head over all data, with features in evaluation mode, and the sum of squares of each output (M,).
+) -> tuple[NormalEquations, Tensor]:
+    """Return the normal equations of the head over all data, and the sum of squares of each output (M,).
 
-    They are what `tikhonov` and `Posterior.of` need, so that one pass serves both:
+    Features are taken in evaluation mode. One pass serves both `tikhonov` and `Posterior.of`:
 
     .. code-block:: python
 
-        statistics, energies = gather(model, batches)
-        model.head.assign_(tikhonov(statistics).weights)
-        posterior = Posterior.of(statistics, energies)
+        sums, energies = gather(model, batches)
+        model.head.assign_(tikhonov(sums).weights)
+        posterior = Posterior.of(sums, energies)
 
     Arguments:
-        model: The network; its training flags are left as found.
+        model: The network; its training flags are restored.
         batches: One pass over the data, in the units in which the network is trained.
         process_group: Ranks that share the data; the default group unless given.
 
@@ -77,24 +77,24 @@ def gather(
         NumericalError: There are no data, or they are not finite.
     """
     head, device = model.head, model.head.weight.device
-    statistics = Statistics.zeros(*head.shape, device)
+    sums = NormalEquations.zeros(*head.shape, device)
     energies = torch.zeros(head.shape[1], dtype=torch.float64, device=device)
     totals = []
     with _evaluating(model):
         for batch in batches:
             batch = batch.to(device)
-            found = head.statistics(model.features(batch.inputs), batch.targets)
-            statistics = statistics + found
+            part = head.normal_equations(model.features(batch.inputs), batch.targets)
+            sums = sums + part
             energies += head.rows(batch.targets).double().square().sum(0)
-            totals.append(found.gram.sum() + found.cross.sum() + found.energy)
-    statistics, energies = summed(statistics, process_group), added(energies, process_group)
-    _refuse_unusable(statistics, totals)
-    return statistics, energies
+            totals.append(part.gram.sum() + part.cross.sum() + part.energy)
+    sums, energies = summed(sums, process_group), added(energies, process_group)
+    _refuse_unusable(sums, totals)
+    return sums, energies
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards every module has its own flag again."""
+    """Switch to evaluation mode inside the block; restore the flag of every module afterwards."""
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -104,11 +104,11 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _refuse_unusable(statistics: Statistics, totals: list[Tensor]) -> None:
+def _refuse_unusable(sums: NormalEquations, totals: list[Tensor]) -> None:
     """Refuse sums of no data, or that are not finite; after the reduction, so that all ranks refuse together."""
-    if statistics.samples == 0:
+    if sums.samples == 0:
         raise NumericalError("refit: there are no samples; give it a stream with at least one batch")
-    if torch.isfinite(statistics.gram.sum() + statistics.cross.sum() + statistics.energy):
+    if torch.isfinite(sums.gram.sum() + sums.cross.sum() + sums.energy):
         return
     broken = [index for index, total in enumerate(totals) if not torch.isfinite(total)]
     where = f"batch {broken[0]}" if broken else "a batch of another rank"

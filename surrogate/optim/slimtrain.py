@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.models.heads import Head
-from surrogate.slimtik import Memory, Rule, Search, Solution, Statistics, rule_of, search_of, step
+from surrogate.slimtik import Memory, NormalEquations, Rule, Search, Solution, rule_of, search_of, step
 from surrogate.slimtik.ranks import broadcast, is_distributed, summed
 
 __all__ = ["SlimTrain"]
@@ -29,7 +29,7 @@ ELEMENTWISE = (
     "sum",
 )
 
-OWN = (  # attributes that torch's Optimizer does not know
+OWN = (  # attributes that torch's Optimizer does not have
     "base",
     "head",
     "rule",
@@ -92,7 +92,12 @@ class SlimTrain(Optimizer):
         lower_bound: float = 1e-7,
         process_group: distributed.ProcessGroup | None = None,
     ) -> None:
-        _refuse_head_parameters(base, head)
+        own = {id(parameter) for parameter in head.parameters()}
+        if any(id(parameter) in own for group in base.param_groups for parameter in group["params"]):
+            raise ConfigError(
+                "the base optimizer holds parameters of the head, which slimTrain solves for; "
+                "give it model.features.parameters() alone"
+            )
         if not regularization > 0 or not lower_bound >= 0:
             raise ConfigError(
                 f"regularization={regularization} and lower_bound={lower_bound}: "
@@ -110,16 +115,16 @@ class SlimTrain(Optimizer):
         self.memory = Memory(memory_depth)
         self.running_sum: Tensor | float = regularization
         self.steps = 0
-        self._pending: Statistics | None = None
+        self._pending: NormalEquations | None = None
         self._solution: Solution | None = None
         self._share()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copy.deepcopy: torch's own keeps groups and state alone."""
+        """Return all attributes for `copy.deepcopy`; torch's own method keeps groups and state alone."""
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in OWN}}
 
     def _share(self) -> None:
-        """Let groups and state be the base optimizer's own, not copies."""
+        """Share groups and state with the base optimizer, without copies."""
         self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
 
     @torch.no_grad()
@@ -129,8 +134,8 @@ class SlimTrain(Optimizer):
         Raises:
             DataError: The shapes do not fit the head.
         """
-        found = self._statistics(z, targets)
-        self._pending = found if self._pending is None else self._pending + found
+        sums = self._normal_equations(z, targets)
+        self._pending = sums if self._pending is None else self._pending + sums
 
     @torch.no_grad()
     def solve(self, z: Tensor, targets: Tensor) -> None:
@@ -146,7 +151,7 @@ class SlimTrain(Optimizer):
             DataError: The shapes do not fit the head.
         """
         pending, self._pending = self._pending, None
-        own = self._statistics(z, targets)
+        own = self._normal_equations(z, targets)
         own = own if pending is None else (pending + own).arranged(self.head.blocks)
         batch = summed(own, self.process_group)
         where = f"slimTrain step {self.steps + 1}"
@@ -165,20 +170,26 @@ class SlimTrain(Optimizer):
                 blocks=self.head.blocks,
             )
         except NumericalError as error:
-            _refuse_not_finite(batch, where)
-            raise NumericalError(f"{where}: {error}") from error
+            if torch.isfinite(batch.packed.sum() + batch.cross.sum() + batch.energy):
+                raise NumericalError(f"{where}: {error}") from error
+            culprit = "targets" if torch.isfinite(batch.packed.sum()) else "features"
+            raise NumericalError(
+                f"{where}: the {culprit} are not finite, weights left as they are; "
+                "lower the learning rate or look for NaN and Inf in the data"
+            ) from error
         if is_distributed():
             solution = self._agreed(solution)
         self.head.assign_(solution.weights)
         self.memory, self.running_sum, self._solution = memory, solution.running_sum, solution
         self.steps += 1
 
-    def _statistics(self, z: Tensor, targets: Tensor) -> Statistics:
-        found = self.head.statistics(z, targets) if z.numel() else Statistics.zeros(*self.head.shape, z.device)
-        return found.arranged(self.head.blocks)
+    def _normal_equations(self, z: Tensor, targets: Tensor) -> NormalEquations:
+        head = self.head
+        sums = head.normal_equations(z, targets) if z.numel() else NormalEquations.zeros(*head.shape, z.device)
+        return sums.arranged(self.head.blocks)
 
     def _agreed(self, solution: Solution) -> Solution:
-        """The solution of the first rank: factorisations on different devices may differ in the last bit."""
+        """Return the solution of the first rank: factorisations on different devices may differ in the last bit."""
         numbers = torch.cat([solution.weights.flatten(), torch.stack([solution.damping, solution.running_sum])])
         broadcast(numbers, self.process_group)
         weights = numbers[:-2].view_as(solution.weights)
@@ -190,7 +201,7 @@ class SlimTrain(Optimizer):
         return {} if self._solution is None else self._solution.diagnostics()
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step of the base optimizer on the features."""
+        """Take one step of the base optimizer on the features."""
         return self.base.step(closure) if closure is not None else self.base.step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -200,7 +211,7 @@ class SlimTrain(Optimizer):
             parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state, and under `slimtik` memory, running sum and steps, as tensors and numbers."""
+        """Return the state of the base optimizer and, under `slimtik`, memory, running sum and steps."""
         return {
             **self.base.state_dict(),
             "slimtik": {
@@ -247,24 +258,6 @@ class SlimTrain(Optimizer):
                 )
             stacks[name] = stack.unbind() if blocks is None else tuple(map(blocks.packed, stack))
         return Memory(depth, stacks["front"], stacks["back"])
-
-
-def _refuse_not_finite(batch: Statistics, where: str) -> None:
-    if not torch.isfinite(batch.packed.sum() + batch.cross.sum() + batch.energy):
-        culprit = "targets" if torch.isfinite(batch.packed.sum()) else "features"
-        raise NumericalError(
-            f"{where}: the {culprit} are not finite, weights left as they are; "
-            "lower the learning rate or look for NaN and Inf in the data"
-        )
-
-
-def _refuse_head_parameters(base: Optimizer, head: Head) -> None:
-    own = {id(parameter) for parameter in head.parameters()}
-    if any(id(parameter) in own for group in base.param_groups for parameter in group["params"]):
-        raise ConfigError(
-            "the base optimizer holds parameters of the head, which slimTrain solves for; "
-            "give it model.features.parameters() alone"
-        )
 
 
 def _refuse_other_shapes(base: Optimizer, state: dict[str, Any]) -> None:

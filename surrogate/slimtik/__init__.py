@@ -1,14 +1,14 @@
 """slimTik, the linear algebra of slimTrain: tensors in, tensors out.
 
-A batch becomes sums (`Statistics`), the sums of the last batches (`Memory`) a factorisation (`Spectrum`), the
-factorisation a curve of residual and trace over the damping (`Curve`); a rule and a search choose the damping, and
-`step` updates the weights. Sums over all data give the exact solution (`tikhonov`) and its uncertainty (`Posterior`).
+A batch becomes `NormalEquations`; the Gram matrices of the last batches (`Memory`) are factorised (`Spectrum`), which
+gives residual and trace as functions of the damping (`Curve`); a rule and a search choose the damping, and `step`
+updates the weights. Normal equations of all data give the exact solution (`tikhonov`) and its `Posterior`.
 """
 
 from surrogate.slimtik.blocks import Blocks
 from surrogate.slimtik.curve import Curve
 from surrogate.slimtik.memory import Memory
-from surrogate.slimtik.normal_equations import Statistics
+from surrogate.slimtik.normal_equations import NormalEquations
 from surrogate.slimtik.posterior import Posterior, predictive_leverage, predictive_std
 from surrogate.slimtik.selection import (
     RULES,
@@ -39,12 +39,12 @@ __all__ = [
     "Curve",
     "HalfSum",
     "Memory",
+    "NormalEquations",
     "Posterior",
     "Rule",
     "Search",
     "Solution",
     "Spectrum",
-    "Statistics",
     "TikhonovFit",
     "predictive_leverage",
     "predictive_std",

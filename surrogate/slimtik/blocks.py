@@ -1,4 +1,4 @@
-"""Matrices that fall into blocks, kept as the blocks alone."""
+"""Block-diagonal matrices with a border, stored as their blocks."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ class Blocks:
 
     @classmethod
     def of(cls, columns: Sequence[Sequence[int]], *, border: bool, device: torch.device | None = None) -> Blocks:
-        """Blocks from the columns of each, together 0 to the number of all columns."""
+        """Return blocks of the columns given for each; together they are 0 to the number of columns."""
         width = max(map(len, columns))
         padded = torch.tensor([[*block, *[block[0]] * (width - len(block))] for block in columns], device=device)
         used = torch.tensor([[float(i < len(block)) for i in range(width)] for block in columns], device=device)
         stride = width + border
         flat = {column: p * stride + i for p, block in enumerate(columns) for i, column in enumerate(block)}
-        found = [flat[column] for column in range(len(flat))] + [width] * border
-        places = torch.tensor(found, device=device)
+        places = torch.tensor([flat[column] for column in range(len(flat))] + [width] * border, device=device)
         return cls(padded, None if bool(used.all()) else used.double(), places, border)
 
     @cached_property
@@ -56,7 +55,7 @@ class Blocks:
         return functional.pad(self.used, (0, 1), value=1.0) if self.border and self.used is not None else self.used
 
     def packed(self, matrix: Tensor) -> Tensor:
-        """A matrix (K, K) packed, with shape (P, w, w); as it is if it is packed already."""
+        """Return a matrix (K, K) packed, with shape (P, w, w); unchanged if it is packed already."""
         if matrix.ndim == 3:
             return matrix
         blocks = matrix[self._members[:, :, None], self._members[:, None, :]]
@@ -67,16 +66,16 @@ class Blocks:
         return blocks
 
     def whole(self, packed: Tensor) -> Tensor:
-        """The opposite of `packed`, with shape (K, K)."""
+        """Unpack a matrix to shape (K, K), the inverse of `packed`."""
         K = len(self.places)
         entries = (self._members[:, :, None] * K + self._members[:, None, :]).flatten()
         return packed.new_zeros(K * K).index_add_(0, entries, packed.flatten()).view(K, K)
 
     def split(self, matrix: Tensor) -> Tensor:
-        """The rows of a matrix (K, M) by blocks, the last one in each, with shape (P, w, M)."""
+        """Return the rows of a matrix (K, M) by blocks, the last one in each, with shape (P, w, M)."""
         rows = matrix.index_select(0, self._members.flatten()).view(*self._members.shape, -1)
         return rows if self._used is None else rows * self._used[:, :, None]
 
     def joined(self, rows: Tensor) -> Tensor:
-        """The opposite of `split`, with shape (K, M)."""
+        """Join rows to a matrix (K, M), the inverse of `split`."""
         return rows.flatten(0, 1)[self.places]

@@ -1,4 +1,4 @@
-"""What a step of slimTik would do to a batch, as a function of the damping."""
+"""Residual and trace of a batch after a slimTik step, as functions of the damping."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from surrogate.slimtik.normal_equations import Statistics
+from surrogate.slimtik.normal_equations import NormalEquations
 from surrogate.slimtik.spectrum import Border, Spectrum
 
 __all__ = ["Curve", "Elimination"]
@@ -35,8 +35,8 @@ class Curve:
         weights: The weights W_0 in the eigenbasis, by blocks and a border in each, with shape (P, w, M).
         shifted: Eigenvalues plus the running sum, by blocks, with shape (P, 1, k).
         start: Squared residual norm per sample of W_0, with shape ().
-        forms: What D is multiplied by, with shape (P, k, .): the quadratic form (k columns), then the linear forms of
-            trace and residual, then what an elimination needs.
+        forms: Factors of D, with shape (P, k, .): the quadratic form (k columns), then the linear forms of
+            trace and residual, then those of an elimination.
         elimination: The effect of a border, if there is one.
         running_sum: Sum of all dampings so far, with shape ().
         equations: Number of scalar equations m = n M.
@@ -53,8 +53,8 @@ class Curve:
     samples: int
 
     @classmethod
-    def of(cls, spectrum: Spectrum, weights: Tensor, batch: Statistics, running_sum: Tensor) -> Curve:
-        """The curve of a batch about the weights (K, M)."""
+    def of(cls, spectrum: Spectrum, weights: Tensor, batch: NormalEquations, running_sum: Tensor) -> Curve:
+        """Return the curve of a batch about the weights (K, M)."""
         (k, M), blocks = (spectrum.values.shape[-1], weights.shape[1]), spectrum.blocks
         V, G = spectrum.basis, batch.arranged(blocks).packed_G.view(-1, *spectrum.basis.shape[1:])
         rows = spectrum.split(torch.cat([weights, batch.B], 1))
@@ -84,13 +84,13 @@ class Curve:
         )
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared residual norm per sample and trace at the dampings `points`, all of shape (T,)."""
+        """Return squared residual norm per sample and trace at the dampings `points`, all of shape (T,)."""
         D = (self.shifted + points[:, None]).reciprocal_()
-        found, k = torch.bmm(D, self.forms), D.shape[2]
-        second = found[:, :, :k].mul_(D).sum((0, 2))
-        trace, first = found[:, :, k : k + 2].sum(0).unbind(1)
+        products, k = torch.bmm(D, self.forms), D.shape[2]
+        second = products[:, :, :k].mul_(D).sum((0, 2))
+        trace, first = products[:, :, k : k + 2].sum(0).unbind(1)
         if self.elimination is not None:
-            more = self.elimination(D, found[:, :, k + 2 :], self.running_sum + points)
+            more = self.elimination(D, products[:, :, k + 2 :], self.running_sum + points)
             first, second, trace = first + more[0], second + more[1], trace + more[2]
         rho = self.start + points * (points * second - 2 * first)
         rounding = torch.finfo(D.dtype).eps * self.start  # a residual below it carries no information
@@ -99,7 +99,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Elimination:
-    r"""What the elimination of a border adds to a curve.
+    r"""Terms that the elimination of a border adds to a curve.
 
     Let h and g be the couplings of H and G, :math:`w = D h`, :math:`v = (w, -1)`, :math:`u = v^\top G v`, and e and p
     the last rows of :math:`W_0` and :math:`G W_0 - B`. The last row of X is :math:`x = (e - w^\top E) / s`, the rest
@@ -124,7 +124,7 @@ class Elimination:
 
     @classmethod
     def of(cls, border: Border, gram: Tensor, weights: Tensor, gradient: Tensor) -> tuple[Elimination, list[Tensor]]:
-        """The elimination of the border of a spectrum, and what D is to be multiplied by, with shapes (P, k, .).
+        """Return the elimination of the border of a spectrum, and its factors of D, with shapes (P, k, .).
 
         Arguments:
             border: The border of H.
@@ -139,19 +139,19 @@ class Elimination:
         forms = [h * torch.cat([E, P, h, g], 2), h * inner]
         return cls(torch.cat([E, h], 2), g.mT, (border.corner, gram[0, k, k]), last), forms
 
-    def __call__(self, D: Tensor, found: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is added to <X, P>, <X, G X> and the trace.
+    def __call__(self, D: Tensor, products: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the terms added to <X, P>, <X, G X> and the trace.
 
         Arguments:
             D: With shape (P, T, k).
-            found: The products of D with the forms, with shape (P, T, 2 M + 2 + k); overwritten.
+            products: The products of D with the forms, with shape (P, T, 2 M + 2 + k); overwritten.
             shift: The running sums, with shape (T,).
         """
         M = len(self.last) // 2
-        eliminated, other = found[:, :, : 2 * M].sum(0) - self.last, found[:, :, 2 * M : 2 * M + 2].sum(0)
+        eliminated, other = products[:, :, : 2 * M].sum(0) - self.last, products[:, :, 2 * M : 2 * M + 2].sum(0)
         s = torch.maximum(self.corners[0] + shift - other[:, 0], shift)
         x = eliminated[:, :M] / -s[:, None]
-        y = torch.bmm(found[:, :, 2 * M + 2 :].sub_(self.coupling).mul_(D), self.inner).sum(0)
+        y = torch.bmm(products[:, :, 2 * M + 2 :].sub_(self.coupling).mul_(D), self.inner).sum(0)
         u = y[:, M] - other[:, 1] + self.corners[1]
         first = -(x * eliminated[:, M:]).sum(1)
         second = (x * (u[:, None] * x - 2 * y[:, :M])).sum(1)

@@ -16,7 +16,7 @@ __all__ = ["Memory"]
 
 @dataclass(frozen=True)
 class Memory:
-    r"""A queue of the last r + 1 matrices :math:`G` that knows its sum :math:`H`.
+    r"""A queue of the last r + 1 matrices :math:`G` and its sum :math:`H`.
 
     The queue is two stacks: `back` holds new matrices, `front` holds sums of each old matrix and all that are younger
     in it, so dropping the oldest takes no subtraction and the sum never drifts. A step costs two additions, however
@@ -44,7 +44,7 @@ class Memory:
         return len(self.front) + len(self.back)
 
     def pushed(self, gram: Tensor) -> Memory:
-        """The memory that has taken in `gram` and forgotten what is older than its depth."""
+        """Return the memory with `gram` added and matrices older than its depth dropped."""
         memory = self._popped() if len(self) > self.depth else self
         total = gram if memory.back_sum is None else memory.back_sum + gram
         return Memory(self.depth, memory.front, (*memory.back, gram), total)
@@ -63,10 +63,10 @@ class Memory:
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def tensors(self, features: int, blocks: Blocks | None = None) -> dict[str, Tensor]:
-        """Both stacks as float64 tensors of shape (., K, K), for a checkpoint; packed ones as whole."""
+        """Return both stacks as float64 tensors of shape (., K, K), for a checkpoint; packed ones as whole."""
         empty = torch.zeros(0, features, features, dtype=torch.float64)
-        found = {}
+        stacks = {}
         for name, stack in (("front", self.front), ("back", self.back)):
             whole = stack if blocks is None else [blocks.whole(matrix) for matrix in stack]
-            found[name] = torch.stack(tuple(whole)) if stack else empty
-        return found
+            stacks[name] = torch.stack(tuple(whole)) if stack else empty
+        return stacks

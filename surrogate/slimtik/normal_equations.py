@@ -1,4 +1,4 @@
-"""Sufficient statistics of a linear head: sums that merge over slices, batches and ranks."""
+"""Normal equations of a linear head: sums that merge over slices, batches and ranks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from surrogate.errors import DataError
 from surrogate.slimtik.blocks import Blocks
 
-__all__ = ["Statistics"]
+__all__ = ["NormalEquations"]
 
 
 @dataclass(frozen=True)
-class Statistics:
+class NormalEquations:
     r"""Sums over the rows of a least-squares problem `A W = C`, in float64 on the device of their data.
 
-    Two sets of statistics over different rows merge by addition.
+    Normal equations of different rows merge by addition.
 
     Arguments:
         packed: The sum :math:`A^\top A`, with shape (K, K); with blocks packed, (P, w, w).
@@ -37,8 +37,8 @@ class Statistics:
     blocks: Blocks | None = None
 
     @classmethod
-    def of(cls, design: Tensor, targets: Tensor, samples: int) -> Statistics:
-        """Statistics of a whole design (n, K) and its targets (n, M).
+    def of(cls, design: Tensor, targets: Tensor, samples: int) -> NormalEquations:
+        """Return the normal equations of a whole design (n, K) and its targets (n, M).
 
         Raises:
             DataError: The two disagree in their number of rows.
@@ -52,14 +52,14 @@ class Statistics:
         return cls(A.mT @ A, A.mT @ C, C.square().sum(), len(A), samples)
 
     @classmethod
-    def zeros(cls, features: int, outputs: int, device: torch.device | None = None) -> Statistics:
-        """Statistics of no rows at all, for K features and M outputs."""
+    def zeros(cls, features: int, outputs: int, device: torch.device | None = None) -> NormalEquations:
+        """Return the normal equations of no rows at all, for K features and M outputs."""
         gram = torch.zeros(features, features, dtype=torch.float64, device=device)
         return cls(gram, gram.new_zeros(features, outputs), gram.new_zeros(()), 0, 0)
 
-    def __add__(self, other: Statistics) -> Statistics:
+    def __add__(self, other: NormalEquations) -> NormalEquations:
         blocks = self.blocks if self.blocks is other.blocks else None
-        return Statistics(
+        return NormalEquations(
             self.arranged(blocks).packed + other.arranged(blocks).packed,
             self.cross + other.cross,
             self.energy + other.energy,
@@ -68,8 +68,8 @@ class Statistics:
             blocks,
         )
 
-    def arranged(self, blocks: Blocks | None) -> Statistics:
-        """The same statistics packed in other blocks; in none if None."""
+    def arranged(self, blocks: Blocks | None) -> NormalEquations:
+        """Return the same normal equations packed in other blocks; unpacked if None."""
         if blocks is self.blocks:
             return self
         return replace(self, packed=self.gram if blocks is None else blocks.packed(self.gram), blocks=blocks)
@@ -100,7 +100,7 @@ class Statistics:
         return self.energy / self.samples
 
     def residual(self, weights: Tensor) -> Tensor:
-        r"""Squared residual norm per sample of weights (K, M), :math:`\|A W - C\|^2 / b`, with shape ()."""
+        r"""Return the squared residual norm per sample of weights (K, M), :math:`\|A W - C\|^2 / b`, with shape ()."""
         return ((self.G @ weights - 2 * self.B) * weights).sum() + self.e
 
     @property

@@ -1,4 +1,4 @@
-"""Bayesian linear head: how sure the head is of its outputs, from the same sums as its weights."""
+"""Bayesian linear head: predictive uncertainty from the same normal equations as the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from surrogate.errors import ConfigError, DataError, did_you_mean
-from surrogate.slimtik.normal_equations import Statistics
+from surrogate.slimtik.normal_equations import NormalEquations
 from surrogate.slimtik.tikhonov import Ridge
 
 __all__ = ["Posterior", "predictive_leverage", "predictive_std"]
@@ -58,15 +58,15 @@ class Posterior(nn.Module):
         self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
 
     @classmethod
-    def of(cls, statistics: Statistics, energies: Tensor | None = None, *, rule: str = EVIDENCE) -> Self:
-        r"""The posterior of full statistics.
+    def of(cls, sums: NormalEquations, energies: Tensor | None = None, *, rule: str = EVIDENCE) -> Self:
+        r"""Return the posterior from the normal equations of all rows.
 
         `evidence` maximises :math:`\log p(c \mid \alpha, \beta)` of each output, beta in closed form and the ratio
         :math:`r = \alpha / \beta` by a search; `gcv` takes r from generalised cross-validation and
         :math:`1 / \beta = \|A w - c\|^2 / (n - t)`.
 
         Arguments:
-            statistics: Sums over all rows.
+            sums: Sums over all rows.
             energies: Sum of squared targets of each output, with shape (M,); without it all outputs share one alpha
                 and one beta.
             rule: `evidence` or `gcv`.
@@ -74,18 +74,18 @@ class Posterior(nn.Module):
         Raises:
             ConfigError: There is no such rule.
             DataError: There is not one energy per output.
-            NumericalError: There are no rows, the statistics are not finite, or the factorisation failed.
+            NumericalError: There are no rows, they are not finite, or the factorisation failed.
 
         Source: MacKay, Neural Computation 4(3), 1992, doi 10.1162/neco.1992.4.3.415.
         """
         if rule not in (EVIDENCE, GCV):
             raise ConfigError(f"rule '{rule}' of the posterior is unknown; {did_you_mean(rule, (EVIDENCE, GCV))}")
-        K, M = statistics.cross.shape
+        K, M = sums.cross.shape
         if energies is not None and tuple(energies.shape) != (M,):
             raise DataError(f"energies have shape {tuple(energies.shape)}; give one number for each of {M} outputs")
-        ridge = Ridge.of(statistics, energies)
+        ridge = Ridge.of(sums, energies)
         if rule == EVIDENCE:
-            ratio = ridge.minimised(lambda r: -_profile_evidence(ridge, r))
+            ratio = ridge.minimised(lambda r: -ridge.evidence(r))
             noise = ridge.objective(ratio) / ridge.rows
         else:
             ratio = ridge.minimised(ridge.gcv)
@@ -94,17 +94,17 @@ class Posterior(nn.Module):
         posterior.values, posterior.vectors = ridge.values, ridge.vectors.contiguous()
         posterior.mean = ridge.weights(ratio)
         posterior.ratio, posterior.noise = ratio.expand(M).clone(), noise.expand(M).clone()
-        posterior.rows.fill_(statistics.rows)
+        posterior.rows.fill_(sums.rows)
         return posterior
 
     @property
     def effective_dof(self) -> Tensor:
-        """Effective degrees of freedom of each output, the sum of the leverages of all rows fitted, with shape (M,)."""
+        """Effective degrees of freedom of each output: the sum of the leverages of all rows fitted, with shape (M,)."""
         return (self.values[:, None] / (self.values[:, None] + self.ratio)).sum(0)
 
     @torch.no_grad()
     def leverage(self, design: Tensor) -> Tensor:
-        """Leverage of design rows (n, K) for each output, with shape (n, M): an out-of-range score.
+        """Return the leverage of design rows (n, K) for each output, with shape (n, M): an out-of-range score.
 
         Rows fitted have a leverage of `effective_dof / rows` on average and of at most 1; a multiple of the mean means
         that the features are unlike those of training.
@@ -118,11 +118,11 @@ class Posterior(nn.Module):
         return rotated.square() @ (1.0 / (self.values[:, None] + self.ratio))
 
     def std(self, design: Tensor) -> Tensor:
-        """Predictive standard deviation of design rows (n, K) for each output, noise included, with shape (n, M)."""
+        """Return the predictive standard deviation of design rows (n, K), noise included, with shape (n, M)."""
         return ((1.0 + self.leverage(design)) * self.noise).sqrt()
 
     def quantile(self, level: float = 0.9) -> Tensor:
-        """Half width of the central interval of each output in standard deviations, with shape (M,).
+        """Return the half width of the central interval of each output in standard deviations, with shape (M,).
 
         From Student's t with n - t degrees of freedom (at least one), because the noise is estimated from the same
         rows: with few rows, intervals by the normal distribution cover too little. The interval is about the
@@ -137,25 +137,15 @@ class Posterior(nn.Module):
         return degrees.new_tensor(stdtrit(degrees.cpu().numpy(), 0.5 + 0.5 * level))
 
     def covariance(self, output: int = 0) -> Tensor:
-        """Covariance Sigma of the weights of an output, with shape (K, K)."""
+        """Return the covariance Sigma of the weights of an output, with shape (K, K)."""
         return self.vectors * (self.noise[output] / (self.values + self.ratio[output])) @ self.vectors.mT
-
-
-def _profile_evidence(ridge: Ridge, ratio: Tensor) -> Tensor:
-    r"""Log evidence with the best beta for a ratio, up to a constant, with shape (P,).
-
-    .. math:: -\tfrac{n}{2} \log \min_w (\|A w - c\|^2 + r \|w\|^2) + \tfrac{1}{2} \sum_j \log \frac{r}{s_j + r}
-    """
-    tiny = torch.finfo(ratio.dtype).tiny  # targets that are zero have no noise
-    fit = ridge.objective(ratio).clamp(min=tiny).log()
-    return 0.5 * (ridge.filters(ratio).log().sum(0) - ridge.rows * fit)
 
 
 # Fields ---------------------------------------------------------------------------------------------------------------
 
 
 class Designed(Protocol):
-    """What is asked of a head: see `Head` of `surrogate.models`."""
+    """The methods of a head that are used here; `Head` of `surrogate.models` has them."""
 
     def __call__(self, z: Tensor) -> Tensor: ...
     def design(self, z: Tensor) -> Tensor: ...
@@ -163,7 +153,7 @@ class Designed(Protocol):
 
 
 def predictive_leverage(head: Designed, posterior: Posterior, z: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Tensor:
-    """Leverage at every output of a head, in the shape of its output and in float64.
+    """Return the leverage at every output of a head, in the shape of its output and in float64.
 
     Arguments:
         head: A head.
@@ -178,7 +168,7 @@ def predictive_leverage(head: Designed, posterior: Posterior, z: Tensor, *, byte
 
 
 def predictive_std(head: Designed, posterior: Posterior, z: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Tensor:
-    """Predictive standard deviation at every output of a head, in the shape of its output and in float64.
+    """Return the predictive standard deviation at every output of a head, in its shape and in float64.
 
     It is the uncertainty of the head given the features z, noise included.
 
@@ -198,7 +188,7 @@ def predictive_std(head: Designed, posterior: Posterior, z: Tensor, *, byte_budg
 def _by_slices(
     head: Designed, posterior: Posterior, z: Tensor, function: Callable[[Tensor], Tensor], byte_budget: int
 ) -> Tensor:
-    """A function from design rows to (n, M), in the shape of the head's output."""
+    """Apply a function of design rows, (n, K) to (n, M), in slices; return the shape of the head's output."""
     outputs = head(z)
     order = head.rows(torch.arange(outputs.numel(), device=outputs.device).reshape(outputs.shape))
     K, M = len(posterior.values), len(posterior.ratio)
@@ -206,10 +196,10 @@ def _by_slices(
         raise DataError(f"the posterior has {M} outputs, the head {order.shape[1]}; fit it to this head")
     rows = max(1, byte_budget // (8 * K))
     samples = max(1, rows * len(z) // max(len(order), 1))
-    found = torch.empty(outputs.numel(), dtype=posterior.values.dtype, device=outputs.device)
+    result = torch.empty(outputs.numel(), dtype=posterior.values.dtype, device=outputs.device)
     first = 0
     for part in z.split(samples):
         for design in head.design(part).split(rows):
-            found[order[first : first + len(design)]] = function(design)
+            result[order[first : first + len(design)]] = function(design)
             first += len(design)
-    return found.reshape(outputs.shape)
+    return result.reshape(outputs.shape)

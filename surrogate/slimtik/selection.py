@@ -1,4 +1,4 @@
-"""Choosing the damping of a step: a rule says what is minimised, a search says over which points.
+"""Choosing the damping of a step: a rule is the criterion to minimise, a search the set of trial points.
 
 Any rule works with any search, and both see the batch only through a `Curve`.
 Sources: Newman et al. 2022, doi 10.1137/21M1452512; Chung et al., arXiv 1812.06165.
@@ -132,8 +132,8 @@ class Bounded:
             return _criterion(curve, rule, curve.running_sum.new_tensor([point]), curve.equations).item()
 
         bounds, options = (self.lower_bound, self.upper_bound), {"xatol": self.tolerance}
-        found = minimize_scalar(criterion, bounds=bounds, method="bounded", options=options)
-        return curve.running_sum.new_tensor(float(found.x))
+        result = minimize_scalar(criterion, bounds=bounds, method="bounded", options=options)
+        return curve.running_sum.new_tensor(float(result.x))
 
 
 @dataclass(frozen=True)
@@ -148,26 +148,26 @@ class Constant:
 
 @lru_cache(maxsize=16)
 def _mirrored(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Least points and exponents, as fractions of their range, of negative points and then of positive ones."""
+    """Return least points and exponents, as fractions of their range, of the negative points, then of the positive."""
     fraction = torch.arange(count, dtype=torch.float64, device=device) / (count - 1)
     least = torch.full_like(fraction, LEAST)
     return torch.cat([-least, least]), torch.cat([fraction.flip(0), fraction])
 
 
 def _logspace(first: Tensor, last: Tensor, count: int) -> Tensor:
-    """torch.logspace with end points that stay on their device."""
+    """Return logarithmic points as `torch.logspace` does; the end points stay on their device."""
     fraction = torch.arange(count, dtype=first.dtype, device=first.device) / (count - 1)
     return 10.0 ** (first + (last - first) * fraction)
 
 
 def _criterion(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tensor:
-    """The rule at `points`; a pole or any other non-finite value loses against every other point."""
+    """Return the rule at `points`, infinite where it is not finite, as at a pole."""
     inf = torch.inf
     return torch.nan_to_num(rule(*curve(points), equations), nan=inf, posinf=inf, neginf=inf)
 
 
 def _best(curve: Curve, rule: Rule, points: Tensor, equations: int) -> Tensor:
-    """The first point of least criterion; zero (the running sum stays) when no point has a finite criterion."""
+    """Return the first point of least criterion; zero (the running sum stays) where none is finite."""
     least, best = _criterion(curve, rule, points, equations).min(0)
     return points.take(best) * (least < torch.inf)  # an index would be read by the host
 
@@ -179,7 +179,7 @@ SEARCHES = ("half-sum", "bounds", "bounded", "constant")
 
 
 def rule_of(name: str, *, noise_variance: float | None = None, tau: float = 2.0) -> Rule:
-    """The rule of this name.
+    """Return the rule of this name.
 
     Raises:
         ConfigError: There is no such rule, or it needs a noise variance above zero.
@@ -194,7 +194,7 @@ def rule_of(name: str, *, noise_variance: float | None = None, tau: float = 2.0)
 
 
 def search_of(name: str, *, damping: float = 0.05, lower_bound: float = 1e-7, upper_bound: float = 1e3) -> Search:
-    """The search of this name.
+    """Return the search of this name.
 
     Raises:
         ConfigError: There is no such search.

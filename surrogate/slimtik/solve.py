@@ -11,7 +11,7 @@ from torch import Tensor
 from surrogate.errors import NumericalError
 from surrogate.slimtik.blocks import Blocks
 from surrogate.slimtik.curve import Curve
-from surrogate.slimtik.normal_equations import Statistics
+from surrogate.slimtik.normal_equations import NormalEquations
 from surrogate.slimtik.selection import HalfSum, Rule, Search, sgcv
 from surrogate.slimtik.spectrum import Spectrum
 
@@ -20,7 +20,7 @@ __all__ = ["Solution", "step"]
 
 @dataclass(frozen=True)
 class Solution:
-    """What a step of slimTik found; every number is a float64 tensor of shape () on the device of the statistics.
+    """Result of a slimTik step; every number is a float64 tensor of shape () on the device of the normal equations.
 
     Numbers that the step itself does not need are computed when they are asked for.
 
@@ -28,7 +28,7 @@ class Solution:
         weights: New head weights, with shape (K, M).
         damping: The damping chosen, lambda in the paper; may be negative.
         running_sum: Sum of all dampings, Lambda in the paper, this step included.
-        batch: Statistics of the batch.
+        batch: NormalEquations of the batch.
         spectrum: Factorisation of the memory.
         curve: Residual and trace of the batch as functions of the damping.
     """
@@ -36,7 +36,7 @@ class Solution:
     weights: Tensor
     damping: Tensor
     running_sum: Tensor
-    batch: Statistics = field(repr=False)
+    batch: NormalEquations = field(repr=False)
     spectrum: Spectrum = field(repr=False)
     curve: Curve = field(repr=False)
 
@@ -56,14 +56,14 @@ class Solution:
         return self.spectrum.condition(self.running_sum)
 
     def diagnostics(self) -> dict[str, float]:
-        """Every number but the weights, by name, in one transfer to the host."""
+        """Return every number but the weights, by name, in one transfer to the host."""
         names = ("damping", "running_sum", "residual", "effective_dof", "condition")
         return dict(zip(names, torch.stack([getattr(self, name) for name in names]).tolist(), strict=True))
 
 
 def step(
     weights: Tensor,
-    batch: Statistics,
+    batch: NormalEquations,
     memory: Tensor,
     running_sum: Tensor | float,
     *,
@@ -78,7 +78,7 @@ def step(
 
     Arguments:
         weights: Head weights W, with shape (K, M).
-        batch: Statistics of the current batch.
+        batch: NormalEquations of the current batch.
         memory: Sum H of the normalised Gram matrices in memory, the current batch included, with shape (K, K); packed
             by the blocks, if any, or not.
         running_sum: Sum of all dampings so far, Lambda, above zero.
@@ -88,7 +88,7 @@ def step(
         blocks: Columns between which every Gram matrix is zero, to save time.
 
     Raises:
-        NumericalError: The statistics are not finite, or the factorisation or the solution failed.
+        NumericalError: The normal equations are not finite, or the factorisation or the solution failed.
 
     Source: Newman, Chung, Chung, Ruthotto, SIAM J. Sci. Comput. 44(4), 2022, Algorithm 4.1.
     """

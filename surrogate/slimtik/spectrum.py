@@ -32,7 +32,7 @@ class Border:
 class Spectrum:
     r"""Eigendecomposition :math:`H = V \operatorname{diag}(\sigma) V^\top` of a positive semidefinite matrix.
 
-    With blocks, V is block diagonal and a border is kept beside it; it is eliminated wherever a system is solved. With
+    With blocks, V is block diagonal and a border is kept apart; it is eliminated wherever a system is solved. With
     :math:`D = 1 / (\sigma + \tau)`, coupling h and corner eta, the last unknown of :math:`(H + \tau I) x = r` is
 
     .. math:: x_b = (r_b - h^\top D r) / s, \qquad s = \eta + \tau - h^\top D h \ge \tau.
@@ -83,22 +83,22 @@ class Spectrum:
         if self.border is None:
             return vectors
         P, k, _ = vectors.shape
-        found = vectors.new_zeros(P, k + 1, k + 1).mT  # laid out like eigenvectors
-        found[:, :k, :k] = vectors
-        found[:, k, k] = 1.0
-        return found
+        basis = vectors.new_zeros(P, k + 1, k + 1).mT  # laid out like eigenvectors
+        basis[:, :k, :k] = vectors
+        basis[:, k, k] = 1.0
+        return basis
 
     def split(self, matrix: Tensor) -> Tensor:
-        """The rows of a matrix (K, M) by blocks, a border in each, with shape (P, w, M)."""
+        """Return the rows of a matrix (K, M) by blocks, a border in each, with shape (P, w, M)."""
         return matrix[None] if self.blocks is None else self.blocks.split(matrix)
 
     def joined(self, rows: Tensor) -> Tensor:
-        """The matrix (K, M) whose rows in this basis are given, with shape (P, w, M)."""
+        """Return the matrix (K, M) whose rows in this basis are given, with shape (P, w, M)."""
         rows = torch.bmm(self.basis, rows)
         return rows[0] if self.blocks is None else self.blocks.joined(rows)
 
     def shrunk(self, rows: Tensor, shift: Tensor | float, last: Tensor | None = None) -> Tensor:
-        r"""The solution of :math:`(H + \tau I) X = R` in this basis, by blocks and a border in each.
+        r"""Solve :math:`(H + \tau I) X = R` in this basis, by blocks and a border in each.
 
         Arguments:
             rows: V'R by blocks, with shape (P, w, M); the row of a border is the sum of those of all blocks.
@@ -117,11 +117,11 @@ class Spectrum:
         return torch.cat([inner - Dh * x, x.expand(len(rows), 1, -1)], 1)
 
     def solve(self, rhs: Tensor, shift: Tensor | float) -> Tensor:
-        r"""The solution of :math:`(H + \tau I) X = R` for a right-hand side of shape (K, M)."""
+        r"""Solve :math:`(H + \tau I) X = R` for a right-hand side of shape (K, M)."""
         return self.joined(self.shrunk(torch.bmm(self.basis.mT, self.split(rhs)), shift, rhs[-1]))
 
     def condition(self, shift: Tensor | float) -> Tensor:
-        r"""Condition number of :math:`H + \tau I`, with shape ()."""
+        r"""Return the condition number of :math:`H + \tau I`, with shape ()."""
         values = self.values.flatten()
         if self.border is not None:
             arrow = torch.diag(torch.cat([values, self.border.corner[None]]))
@@ -131,7 +131,7 @@ class Spectrum:
 
 
 def _factorised(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of one symmetric matrix or of several, (P, k, k)."""
+    """Return eigenvalues and eigenvectors of one symmetric matrix or of several, (P, k, k)."""
     try:
         values, vectors = torch.linalg.eigh(matrices)
     except torch.linalg.LinAlgError as error:

@@ -1,4 +1,4 @@
-"""The exact Tikhonov solution of full statistics, its regularization chosen by generalised cross-validation."""
+"""The exact Tikhonov solution over all rows, its regularization chosen by generalised cross-validation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from surrogate.errors import ConfigError, NumericalError
-from surrogate.slimtik.normal_equations import Statistics
+from surrogate.slimtik.normal_equations import NormalEquations
 from surrogate.slimtik.spectrum import Spectrum
 
 __all__ = ["Ridge", "TikhonovFit", "tikhonov"]
@@ -52,67 +52,76 @@ class Ridge:
     rows: int
 
     @classmethod
-    def of(cls, statistics: Statistics, energies: Tensor | None = None) -> Ridge:
-        """The problem of full statistics.
+    def of(cls, sums: NormalEquations, energies: Tensor | None = None) -> Ridge:
+        """Return the problem of given normal equations.
 
         Arguments:
-            statistics: Sums over all rows.
+            sums: Sums over all rows.
             energies: Sum of squared targets of each output, with shape (M,), to treat each on its own.
 
         Raises:
-            NumericalError: There are no rows, the statistics are not finite, or the factorisation failed.
+            NumericalError: There are no rows, they are not finite, or the factorisation failed.
         """
-        if statistics.rows == 0:
+        if sums.rows == 0:
             raise NumericalError("there are no samples to fit the head to; give at least one batch")
-        if not torch.isfinite(statistics.cross.sum() + statistics.energy):
+        if not torch.isfinite(sums.cross.sum() + sums.energy):
             raise NumericalError("features or targets are not finite; look for NaN and Inf in the data")
-        spectrum = Spectrum.of(statistics.gram)
+        spectrum = Spectrum.of(sums.gram)
         eps = torch.finfo(torch.float64).eps
         values = spectrum.values
         values = values.where(values > len(values) * eps * values.max(), 0.0)
         root = values.where(values > 0, torch.inf).rsqrt()  # zero for a direction that no row has
-        targets = root[:, None] * (spectrum.vectors.mT @ statistics.cross)
+        targets = root[:, None] * (spectrum.vectors.mT @ sums.cross)
         power = targets.square()
         if energies is None:
-            power, energies = power.mean(1, keepdim=True), statistics.energy[None] / targets.shape[1]
+            power, energies = power.mean(1, keepdim=True), sums.energy[None] / targets.shape[1]
         misfit = torch.maximum(energies - power.sum(0), eps * energies)
-        if statistics.rows <= int((values > 0).sum()):  # as many directions as rows: the targets can be met exactly
+        if sums.rows <= int((values > 0).sum()):  # as many directions as rows: the targets can be met exactly
             misfit = torch.zeros_like(misfit)
-        return cls(values, spectrum.vectors, targets, power, misfit, statistics.rows)
+        return cls(values, spectrum.vectors, targets, power, misfit, sums.rows)
 
     def filters(self, ratio: Tensor) -> Tensor:
-        """Share f of each coordinate that stays in the residual, for r of shape (P,), with shape (K, P)."""
+        """Return the share f of each coordinate that stays in the residual, for r of shape (P,), with shape (K, P)."""
         return torch.where(self.values[:, None] > 0, ratio / (self.values[:, None] + ratio), 1.0)
 
     def residual(self, ratio: Tensor) -> Tensor:
-        """Squared residual norm, with shape (P,)."""
+        """Return the squared residual norm, with shape (P,)."""
         return self.misfit + (self.power * self.filters(ratio).square()).sum(0)
 
     def objective(self, ratio: Tensor) -> Tensor:
-        """Squared residual norm plus penalty, the least value of the problem, with shape (P,)."""
+        """Return the squared residual norm plus penalty, the minimum of the problem, with shape (P,)."""
         return self.misfit + (self.power * self.filters(ratio)).sum(0)
 
     def effective_dof(self, ratio: Tensor) -> Tensor:
-        r"""Effective degrees of freedom :math:`t = \sum_j s_j / (s_j + r)` of one output, with shape (P,)."""
+        r"""Return the effective degrees of freedom :math:`t = \sum_j s_j / (s_j + r)` of an output, (P,)."""
         return (1.0 - self.filters(ratio)).sum(0)
 
     def free_rows(self, ratio: Tensor) -> Tensor:
-        """Rows less effective degrees of freedom, n - t, with shape (P,)."""
-        found = self.values > 0
-        return (self.rows - found.sum()).clamp(min=0) + (self.filters(ratio) * found[:, None]).sum(0)
+        """Return the rows less the effective degrees of freedom, n - t, with shape (P,)."""
+        positive = self.values > 0
+        return (self.rows - positive.sum()).clamp(min=0) + (self.filters(ratio) * positive[:, None]).sum(0)
 
     def gcv(self, ratio: Tensor) -> Tensor:
-        r"""Generalised cross-validation, :math:`\|A W - C\|^2 / (n - t)^2`, with shape (P,)."""
+        r"""Return generalised cross-validation, :math:`\|A W - C\|^2 / (n - t)^2`, with shape (P,)."""
         return self.residual(ratio) / self.free_rows(ratio).square()
 
+    def evidence(self, ratio: Tensor) -> Tensor:
+        r"""Return the log evidence with the best noise precision for r, up to a constant, with shape (P,).
+
+        .. math:: -\tfrac{n}{2} \log \min_w (\|A w - c\|^2 + r \|w\|^2) + \tfrac{1}{2} \sum_j \log \frac{r}{s_j + r}
+        """
+        tiny = torch.finfo(ratio.dtype).tiny  # targets that are zero have no noise
+        fit = self.objective(ratio).clamp(min=tiny).log()
+        return 0.5 * (self.filters(ratio).log().sum(0) - self.rows * fit)
+
     def weights(self, ratio: Tensor) -> Tensor:
-        """The solution for r of shape (P,), with shape (K, M)."""
+        """Return the solution for r of shape (P,), with shape (K, M)."""
         shares = 1.0 - self.filters(ratio)
         root = self.values.where(self.values > 0, torch.inf).rsqrt()
         return self.vectors @ (root[:, None] * shares * self.targets)
 
     def minimised(self, criterion: Callable[[Tensor], Tensor]) -> Tensor:
-        """The r of least criterion for every group, with shape (P,).
+        """Return the r of least criterion for every group, with shape (P,).
 
         A scan over a logarithmic grid relative to the largest eigenvalue, from 1e6 down to the rounding error, then
         golden sections between the neighbours of its least point. Among equals the largest r wins.
@@ -136,7 +145,7 @@ class Ridge:
 
 @dataclass(frozen=True)
 class TikhonovFit:
-    """The head weights that fit all data, and how.
+    """Head weights that fit all rows, with diagnostics of the fit.
 
     Arguments:
         weights: Head weights W, with shape (K, M).
@@ -153,7 +162,7 @@ class TikhonovFit:
     condition: float
 
 
-def tikhonov(statistics: Statistics, *, regularization: float | None = None) -> TikhonovFit:
+def tikhonov(sums: NormalEquations, *, regularization: float | None = None) -> TikhonovFit:
     r"""Minimise the regularised mean squared error over all rows.
 
     .. math:: W = \operatorname{argmin} \|A W - C\|^2 / b + \alpha \|W\|^2
@@ -163,23 +172,23 @@ def tikhonov(statistics: Statistics, *, regularization: float | None = None) -> 
     solution is the one of least norm.
 
     Arguments:
-        statistics: Sums over all rows.
+        sums: Sums over all rows.
         regularization: alpha, zero or more.
 
     Raises:
         ConfigError: The regularization is negative.
-        NumericalError: There are no rows, the statistics are not finite, or the factorisation failed.
+        NumericalError: There are no rows, they are not finite, or the factorisation failed.
 
     Source: Golub, Heath, Wahba, Technometrics 21(2), 1979, doi 10.1080/00401706.1979.10489751.
     """
     if regularization is not None and not 0 <= regularization < float("inf"):
         raise ConfigError(f"regularization={regularization}: it must be zero or more; leave it out to have it chosen")
-    ridge = Ridge.of(statistics)
+    ridge = Ridge.of(sums)
     if regularization is None:
         ratio = ridge.minimised(ridge.gcv)
     else:
-        ratio = torch.full_like(ridge.misfit, regularization * statistics.samples)
+        ratio = torch.full_like(ridge.misfit, regularization * sums.samples)
     weights = ridge.weights(ratio)
     extremes = (ridge.values.max() + ratio[0]) / (ridge.values.min() + ratio[0])
-    numbers = [ratio[0] / statistics.samples, ridge.residual(ratio)[0] / ridge.rows, ridge.effective_dof(ratio)[0]]
+    numbers = [ratio[0] / sums.samples, ridge.residual(ratio)[0] / ridge.rows, ridge.effective_dof(ratio)[0]]
     return TikhonovFit(weights, *torch.stack([*numbers, extremes]).tolist())

@@ -28,7 +28,7 @@ from surrogate.models import (
 )
 from surrogate.models.families.pod import ModesHead
 from surrogate.normalize import Normalizer
-from surrogate.slimtik import Posterior, Statistics, predictive_std
+from surrogate.slimtik import NormalEquations, Posterior, predictive_std
 
 LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.Linear(5, 3), (7, 5)),
@@ -72,7 +72,7 @@ def test_the_ensemble_is_the_mean_and_its_head_keeps_the_laws_of_heads(make: Any
         head = whole.head
         A, targets = head.design(z), torch.randn_like(output)
         torch.testing.assert_close(A @ head.matrix(), head.rows(output))
-        found, expected = head.statistics(z, targets), Statistics.of(A, head.rows(targets), len(z))
+        found, expected = head.normal_equations(z, targets), NormalEquations.of(A, head.rows(targets), len(z))
         torch.testing.assert_close(found.gram, expected.gram)
         torch.testing.assert_close(found.cross, expected.cross)
     assert (getattr(head.layer, "in_features", None) or head.layer.in_channels) == head.channels
@@ -167,7 +167,7 @@ def test_the_posterior_of_an_ensemble_is_that_of_its_head(tmp_path: Path) -> Non
     network, x = whole.network, torch.randn(6, 1, 8, 8)
     with torch.no_grad():
         z = network.features(x)
-        whole.posterior = Posterior.of(network.head.statistics(z, torch.randn(6, 1, 8, 8)))
+        whole.posterior = Posterior.of(network.head.normal_equations(z, torch.randn(6, 1, 8, 8)))
         whole.save(tmp_path)
         _, std = Surrogate.load(tmp_path).predict_with_std(whole.inputs.inverse(x))
         expected = predictive_std(network.head, whole.posterior, z)

@@ -20,7 +20,7 @@ def test_it_is_the_dense_head_of_flattened_targets(sizes: tuple[int, ...]) -> No
     head, z, targets = parts(sizes)
     flat = head_of(head.layer)
     torch.testing.assert_close(head(z).flatten(1), flat(z), rtol=0, atol=0)
-    found, expected = head.statistics(z, targets), flat.statistics(z, targets.flatten(1))
+    found, expected = head.normal_equations(z, targets), flat.normal_equations(z, targets.flatten(1))
     for name in ("gram", "cross", "energy"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0)
     assert (found.rows, found.samples) == (expected.rows, expected.samples) == (30, 30)
@@ -28,9 +28,9 @@ def test_it_is_the_dense_head_of_flattened_targets(sizes: tuple[int, ...]) -> No
 
 def test_standard_deviations_come_in_the_shape_of_the_targets() -> None:
     head, z, targets = parts((2, 4))
-    statistics = head.statistics(z, targets)
-    posterior = Posterior.of(statistics, head.rows(targets).square().sum(0))
-    head.assign_(tikhonov(statistics).weights)
+    sums = head.normal_equations(z, targets)
+    posterior = Posterior.of(sums, head.rows(targets).square().sum(0))
+    head.assign_(tikhonov(sums).weights)
     std = predictive_std(head, posterior, z)
     assert std.shape == (30, 2, 4)
     torch.testing.assert_close(std[4], posterior.std(head.design(z))[4].view(2, 4))
@@ -39,6 +39,6 @@ def test_standard_deviations_come_in_the_shape_of_the_targets() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     head, z, targets = parts((2, 4))
     with pytest.raises(DataError, match=r"targets have shape \(30, 4, 2\), but .* makes \(30, 2, 4\)"):
-        head.statistics(z, targets.movedim(1, 2))
+        head.normal_equations(z, targets.movedim(1, 2))
     with pytest.raises(ConfigError, match="they have 6 numbers"):
         FieldHead(nn.Linear(7, 8), (2, 3))

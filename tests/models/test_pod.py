@@ -104,8 +104,8 @@ def test_the_head_solves_the_problem_of_the_whole_field() -> None:
 
 def test_standard_deviations_hold_what_the_modes_leave_out() -> None:
     network, head, batch = prepared(modes=2)
-    statistics, energies = gather(network, [batch])
-    posterior = Posterior.of(statistics, energies)
+    sums, energies = gather(network, [batch])
+    posterior = Posterior.of(sums, energies)
     head.assign_(posterior.mean)
     z = network.features(batch.inputs)
     std = head.std(posterior, z)

@@ -133,9 +133,9 @@ def test_convolutional_heads_are_refitted() -> None:
 
 def test_one_pass_serves_weights_and_posterior() -> None:
     model, (x, y) = network(), data()
-    statistics, energies = gather(model, batches(x, y))
+    sums, energies = gather(model, batches(x, y))
     torch.testing.assert_close(energies, y.double().square().sum(0))
-    assert Posterior.of(statistics, energies).noise.shape == (2,)
+    assert Posterior.of(sums, energies).noise.shape == (2,)
 
 
 @pytest.mark.parametrize("culprit", ["inputs", "targets"])
@@ -181,9 +181,9 @@ def refit_on_rank(rank: int, folder: str) -> None:
     x, y = data()
     part = slice(0, 25) if rank == 0 else slice(25, None)
     model = network()
-    statistics, energies = gather(model, batches(x[part], y[part]))
+    sums, energies = gather(model, batches(x[part], y[part]))
     refit(model, batches(x[part], y[part]))
-    torch.save({"weights": model.head.matrix(), "gram": statistics.gram, "energies": energies}, f"{folder}/{rank}.pt")
+    torch.save({"weights": model.head.matrix(), "gram": sums.gram, "energies": energies}, f"{folder}/{rank}.pt")
     x[-1, 0] = math.nan  # of rank 1 alone
     try:
         refit(model, batches(x[part], y[part]))
@@ -196,11 +196,11 @@ def refit_on_rank(rank: int, folder: str) -> None:
 def test_two_ranks_agree_with_one_process_and_fail_together(tmp_path: Path) -> None:
     multiprocessing.spawn(refit_on_rank, (str(tmp_path),), nprocs=2)
     model, (x, y) = network(), data()
-    statistics, energies = gather(model, batches(x, y))
+    sums, energies = gather(model, batches(x, y))
     refit(model, batches(x, y))
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found["gram"], statistics.gram, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found["gram"], sums.gram, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(found["energies"], energies, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(found["weights"], model.head.matrix(), rtol=1e-6, atol=1e-6)
     assert "a batch of another rank are not finite" in (tmp_path / "0.txt").read_text()

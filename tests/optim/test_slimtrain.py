@@ -20,7 +20,7 @@ from surrogate.errors import ConfigError, DataError, NumericalError
 from surrogate.models.heads import head_of
 from surrogate.models.separable import Separable
 from surrogate.optim.slimtrain import SlimTrain
-from surrogate.slimtik import Constant, HalfSum, Statistics, step, supre
+from surrogate.slimtik import Constant, HalfSum, NormalEquations, step, supre
 
 
 def network(seed: int = 0, *, outputs: int = 1, width: int = 8) -> Separable:
@@ -68,7 +68,7 @@ def test_a_solve_is_the_pure_step_on_head_and_memory() -> None:
     for seed in range(4):
         z = torch.randn(5, 8, dtype=torch.float64)
         y = torch.randn(5, 2, dtype=torch.float64)
-        batch = Statistics.of(model.head.design(z), y, 5)
+        batch = NormalEquations.of(model.head.design(z), y, 5)
         grams = [*grams, batch.G][-2:]
         expected = step(model.head.matrix(), batch, sum(grams), L, rule=supre(1e-2), search=HalfSum(7))
         optimizer.solve(z, y)

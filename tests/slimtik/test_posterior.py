@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from surrogate.errors import ConfigError, DataError
 from surrogate.models.heads import head_of
-from surrogate.slimtik import Posterior, Statistics, predictive_leverage, predictive_std, tikhonov
+from surrogate.slimtik import NormalEquations, Posterior, predictive_leverage, predictive_std, tikhonov
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -27,7 +27,7 @@ def problem(n: int = 40, K: int = 6, *, noise: tuple[float, ...] = (0.1, 0.5), s
 
 
 def posterior_of(A: Tensor, C: Tensor, *, rule: str = "evidence") -> Posterior:
-    return Posterior.of(Statistics.of(A, C, len(A)), C.square().sum(0), rule=rule)
+    return Posterior.of(NormalEquations.of(A, C, len(A)), C.square().sum(0), rule=rule)
 
 
 @pytest.mark.parametrize("rule", ["evidence", "gcv"])
@@ -65,11 +65,11 @@ def test_precisions_maximise_the_brute_force_evidence(n: int, K: int) -> None:
 
 def test_one_evidence_for_all_outputs_without_their_energies() -> None:
     A, C = problem(n=25, K=4, noise=(0.3, 0.3, 0.3))
-    pooled = Posterior.of(Statistics.of(A, C, len(A)))
+    pooled = Posterior.of(NormalEquations.of(A, C, len(A)))
     assert len(pooled.noise) == 3
     assert pooled.noise.unique().numel() == pooled.ratio.unique().numel() == 1
     repeated = posterior_of(A, C[:, :1].expand(-1, 3))
-    single = Posterior.of(Statistics.of(A, C[:, :1].expand(-1, 3), len(A)))
+    single = Posterior.of(NormalEquations.of(A, C[:, :1].expand(-1, 3), len(A)))
     torch.testing.assert_close(single.noise, repeated.noise)
     torch.testing.assert_close(single.ratio, repeated.ratio, rtol=1e-5, atol=0)
 
@@ -83,7 +83,7 @@ def test_noise_of_each_output_is_found(rule: str) -> None:
 
 def test_gcv_takes_the_regularization_of_the_refit() -> None:
     A, C = problem(noise=(0.4,))
-    fit, posterior = tikhonov(Statistics.of(A, C, len(A))), posterior_of(A, C, rule="gcv")
+    fit, posterior = tikhonov(NormalEquations.of(A, C, len(A))), posterior_of(A, C, rule="gcv")
     assert float(posterior.ratio) == pytest.approx(fit.regularization * len(A), rel=1e-6)
     assert float(posterior.noise) == pytest.approx(fit.residual * 40 / (40 - fit.effective_dof))
 
@@ -175,7 +175,7 @@ def test_deviation_of_a_field_is_that_of_its_rows(name: str, byte_budget: int) -
     layer, shape = HEADS[name]
     head, z = head_of(layer), random(*shape).float()
     targets = random(*head(z).shape, seed=1)
-    posterior = Posterior.of(head.statistics(z, targets), head.rows(targets).square().sum(0))
+    posterior = Posterior.of(head.normal_equations(z, targets), head.rows(targets).square().sum(0))
     for function, rows in ((predictive_std, posterior.std), (predictive_leverage, posterior.leverage)):
         found = function(head, posterior, z, byte_budget=byte_budget)
         assert found.shape == targets.shape
@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="rule 'evidense' of the posterior is unknown; did you mean 'evidence'"):
         posterior_of(A, C, rule="evidense")
     with pytest.raises(DataError, match=r"energies have shape \(3,\); give one number for each of 2 outputs"):
-        Posterior.of(Statistics.of(A, C, len(A)), torch.ones(3))
+        Posterior.of(NormalEquations.of(A, C, len(A)), torch.ones(3))
     with pytest.raises(DataError, match=r"design has shape \(4, 5\); the posterior needs \(n, 6\)"):
         posterior.std(random(4, 5))
     with pytest.raises(DataError, match="the posterior has 2 outputs, the head 3; fit it to this head"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from surrogate.models.heads import head_of
-from surrogate.slimtik import Bounded, Bounds, Constant, HalfSum, Memory, Statistics, sdp, sgcv, step, supre
+from surrogate.slimtik import Bounded, Bounds, Constant, HalfSum, Memory, NormalEquations, sdp, sgcv, step, supre
 
 RULES = {"sGCV": sgcv, "sDP": sdp(1e-2), "sUPRE": supre(1e-2)}
 
@@ -32,7 +32,7 @@ def test_steps_of_the_matlab_code(shared_data: Path, rule: str, search: str) -> 
             L, damping, b = float(case.attrs["L"]), float(case.attrs["lam"]), len(Z)
             among = {"trialPoints": HalfSum(), "constant": Constant(L), "fminbnd": Bounded()}[search]
             bound = 1e-7 if search == "trialPoints" else 0.0  # only the trial points are clamped in that code
-            batch, memory = Statistics.of(Z, C, b), M.T @ M / b
+            batch, memory = NormalEquations.of(Z, C, b), M.T @ M / b
             found = step(W, batch, memory, L, rule=RULES[rule], search=among, lower_bound=bound)
             # The scalar search stops within its own tolerance, so its weights are compared at the published damping.
             assert abs(float(found.damping) - damping) <= (1e-6 if search == "fminbnd" else 1e-8) * abs(damping)
@@ -61,7 +61,7 @@ def follow(run: h5py.Group) -> None:
         saved = {name: torch.from_numpy(value[...]) for name, value in run[number].items()}
         head = head_of(nn.ConvTranspose2d(saved["z"].shape[1], 1, 4, stride=2, padding=1).double())
         head.load_state_dict({"layer.weight": saved["weight"], "layer.bias": saved["bias"]})
-        batch = head.statistics(saved["z"], saved["target"])
+        batch = head.normal_equations(saved["z"], saved["target"])
         memory = memory.pushed(batch.G)
         bound = float(about["lower_bound"])
         found = step(head.matrix(), batch, memory.total, L, search=search, lower_bound=bound)

@@ -17,10 +17,10 @@ from surrogate.slimtik import (
     Constant,
     Curve,
     HalfSum,
+    NormalEquations,
     Rule,
     Search,
     Spectrum,
-    Statistics,
     rule_of,
     sdp,
     search_of,
@@ -39,7 +39,7 @@ class Case:
         )
         self.H = (self.A.T @ self.A + old.T @ old) / b
         self.b, self.L = b, torch.tensor(L, dtype=torch.float64)
-        self.batch = Statistics.of(self.A, self.C, b)
+        self.batch = NormalEquations.of(self.A, self.C, b)
         self.curve = Curve.of(Spectrum.of(self.H), self.W, self.batch, self.L)
 
     def inverse(self, damping: float) -> torch.Tensor:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from surrogate.models.heads import head_of
-from surrogate.slimtik import Blocks, Curve, Memory, Spectrum, Statistics, sgcv, step, supre
+from surrogate.slimtik import Blocks, Curve, Memory, NormalEquations, Spectrum, sgcv, step, supre
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -28,7 +28,7 @@ class Case:
         if border:
             A[..., -1] = 1.0
         self.W, C = random(K, M, seed=seed + 1), random(len(sizes) * rows, M, seed=seed + 2)
-        self.batch = Statistics.of(A[1], C, 3)
+        self.batch = NormalEquations.of(A[1], C, 3)
         self.H = (A.mT @ A).sum(0) / 3
 
 
@@ -90,7 +90,7 @@ def test_blocks_of_a_transposed_convolution_are_those_of_its_gram_matrix(layer: 
     head = head_of(layer.double())
     z = random(6, head.channels, *(5,) * (layer.weight.ndim - 2))
     y = torch.randn_like(head(z)).detach()
-    batch = head.statistics(z, y)
+    batch = head.normal_equations(z, y)
     memory = Memory(0).pushed(batch.G).total
     by_blocks, whole = (step(head.matrix(), batch, memory, 0.1, blocks=found) for found in (head.blocks, None))
     assert head.blocks is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from surrogate.errors import NumericalError
-from surrogate.slimtik import Constant, Solution, Statistics, step
+from surrogate.slimtik import Constant, NormalEquations, Solution, step
 
 
 def stacked_step(W: Tensor, designs: list[Tensor], C: Tensor, L: float, damping: float, b: int) -> Tensor:
@@ -24,7 +24,7 @@ def stacked_step(W: Tensor, designs: list[Tensor], C: Tensor, L: float, damping:
 
 def solve(W: Tensor, designs: list[Tensor], C: Tensor, L: float, b: int, **options: object) -> Solution:
     memory = sum(A.mT.double() @ A.double() for A in designs) / b
-    return step(W, Statistics.of(designs[-1], C, b), memory, L, **options)
+    return step(W, NormalEquations.of(designs[-1], C, b), memory, L, **options)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

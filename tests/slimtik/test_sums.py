@@ -1,4 +1,4 @@
-"""Statistics merge by addition; memory sums without drift."""
+"""Normal equations merge by addition; memory sums without drift."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surrogate.errors import ConfigError, DataError, NumericalError
-from surrogate.slimtik import Memory, Spectrum, Statistics
+from surrogate.slimtik import Memory, NormalEquations, Spectrum
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -15,8 +15,8 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_statistics_of_parts_add_up_to_those_of_the_whole() -> None:
     A, C = random(12, 4), random(12, 3, seed=1)
-    parts = Statistics.of(A[:5], C[:5], 2) + Statistics.of(A[5:], C[5:], 4)
-    whole = Statistics.of(A, C, 6)
+    parts = NormalEquations.of(A[:5], C[:5], 2) + NormalEquations.of(A[5:], C[5:], 4)
+    whole = NormalEquations.of(A, C, 6)
     for name in ("gram", "cross", "energy", "G", "B", "e"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
     assert (parts.rows, parts.samples, parts.equations) == (12, 6, 36)
@@ -24,20 +24,20 @@ def test_statistics_of_parts_add_up_to_those_of_the_whole() -> None:
 
 def test_normalised_views_are_per_sample() -> None:
     A, C = random(12, 4), random(12, 3, seed=1)
-    sums = Statistics.of(A, C, 6)
+    sums = NormalEquations.of(A, C, 6)
     torch.testing.assert_close(sums.G, A.T @ A / 6)
     torch.testing.assert_close(sums.B, A.T @ C / 6)
     torch.testing.assert_close(sums.e, C.square().sum() / 6)
 
 
 def test_statistics_of_single_precision_are_double() -> None:
-    sums = Statistics.of(random(5, 2).float(), random(5, 1).float(), 5)
+    sums = NormalEquations.of(random(5, 2).float(), random(5, 1).float(), 5)
     assert sums.gram.dtype == sums.cross.dtype == sums.energy.dtype == torch.float64
 
 
 def test_rows_that_do_not_match_are_refused() -> None:
     with pytest.raises(DataError, match=r"design \(5, 2\) and targets \(4, 1\) do not match"):
-        Statistics.of(random(5, 2), random(4, 1), 5)
+        NormalEquations.of(random(5, 2), random(4, 1), 5)
 
 
 @given(depth=st.integers(0, 6), count=st.integers(1, 20), seed=st.integers(0, 99))

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from surrogate.errors import ConfigError, NumericalError
-from surrogate.slimtik import Statistics, TikhonovFit, tikhonov
+from surrogate.slimtik import NormalEquations, TikhonovFit, tikhonov
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -19,7 +19,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def fit(A: Tensor, C: Tensor, *, samples: int | None = None, alpha: float | None = None) -> TikhonovFit:
-    return tikhonov(Statistics.of(A, C, samples or len(A)), regularization=alpha)
+    return tikhonov(NormalEquations.of(A, C, samples or len(A)), regularization=alpha)
 
 
 def dense(A: Tensor, C: Tensor, alpha: float, b: int) -> Tensor:
@@ -148,7 +148,7 @@ def test_what_cannot_be_fitted_is_an_error() -> None:
     with pytest.raises(ConfigError, match="regularization=-1: it must be zero or more"):
         fit(A, C, alpha=-1)
     with pytest.raises(NumericalError, match="there are no samples to fit the head to"):
-        tikhonov(Statistics.zeros(4, 2))
+        tikhonov(NormalEquations.zeros(4, 2))
     with pytest.raises(NumericalError, match="not finite"):
         fit(A, C * math.nan)
     with pytest.raises(NumericalError, match="not finite"):

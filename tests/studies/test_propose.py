@@ -2,13 +2,13 @@
 
 import torch
 
-from surrogate.slimtik import Posterior, Statistics
+from surrogate.slimtik import NormalEquations, Posterior
 from surrogate.studies import greedy_batch
 
 
 def posterior_of(A: torch.Tensor, C: torch.Tensor) -> Posterior:
-    statistics = Statistics(A.mT @ A, A.mT @ C, (C * C).sum(), rows=len(A), samples=len(A))
-    return Posterior.of(statistics, (C * C).sum(0))
+    sums = NormalEquations(A.mT @ A, A.mT @ C, (C * C).sum(), rows=len(A), samples=len(A))
+    return Posterior.of(sums, (C * C).sum(0))
 
 
 def problem(seed: int = 0) -> tuple[Posterior, torch.Tensor]:

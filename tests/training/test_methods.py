@@ -106,7 +106,7 @@ def test_extreme_learning_is_one_exact_solve(regularization: float | None) -> No
     before = [parameter.clone() for parameter in network.features.parameters()]
     descend(ExtremeLearningSettings(regularization=regularization), network, whole, 3)
     z = network.features(whole.inputs)
-    expected = tikhonov(network.head.statistics(z, whole.targets), regularization=regularization).weights
+    expected = tikhonov(network.head.normal_equations(z, whole.targets), regularization=regularization).weights
     torch.testing.assert_close(network.head.matrix(), expected.float())
     assert all(map(torch.equal, network.features.parameters(), before))
 

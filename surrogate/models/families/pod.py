@@ -18,7 +18,7 @@ from surrogate.models.layers.modes import Modes, leading_modes
 from surrogate.models.layers.torch_layers import Activation
 from surrogate.models.registry import Batches, ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
-from surrogate.slimtik import Posterior, Statistics
+from surrogate.slimtik import NormalEquations, Posterior
 
 __all__ = ["ModesHead", "PodSettings", "fit_modes", "pod"]
 
@@ -81,9 +81,9 @@ class ModesHead(DenseHead):
         return (targets.flatten(1) - self.mean) @ self.modes
 
     @torch.no_grad()
-    def statistics(self, z: Tensor, targets: Tensor, **options: int) -> Statistics:
+    def normal_equations(self, z: Tensor, targets: Tensor, **options: int) -> NormalEquations:
         """The sums of the coefficients' problem, but the energy of whole targets, so that residuals are theirs."""
-        found = super().statistics(z, targets, **options)
+        found = super().normal_equations(z, targets, **options)
         return replace(found, energy=(targets.flatten(1) - self.mean).double().square().sum())
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from torch.nn import functional
 from surrogate.errors import DataError
 from surrogate.models.heads.geometry import Layout, Phase, Position
 from surrogate.models.heads.head import BYTE_BUDGET, Head, refuse_shape
-from surrogate.slimtik import Statistics
+from surrogate.slimtik import NormalEquations
 
 __all__ = ["DenseHead"]
 
@@ -24,14 +24,14 @@ class DenseHead(Head):
     channel_axis = -1
 
     @torch.no_grad()
-    def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:
+    def normal_equations(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> NormalEquations:
         fields, C = self._features(z), self._targets(targets, z, ())
         positions = max(1, byte_budget // (8 * self.shape[0]))
         parts = (
-            Statistics.of(A if self.bias is None else functional.pad(A, (0, 1), value=1.0), rows, 0)
+            NormalEquations.of(A if self.bias is None else functional.pad(A, (0, 1), value=1.0), rows, 0)
             for A, rows in zip(fields.T.split(positions), C.T.split(positions), strict=True)
         )
-        return replace(reduce(Statistics.__add__, parts), samples=len(z))
+        return replace(reduce(NormalEquations.__add__, parts), samples=len(z))
 
     def _features(self, z: Tensor) -> Tensor:
         if z.ndim < 2 or z.shape[-1] != self.channels:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from surrogate.models.heads.correlation_plan import Plan, cheaper_plan, plan_of
 from surrogate.models.heads.tiling import Area, Copy, Piece, pieces_of
-from surrogate.slimtik import Statistics
+from surrogate.slimtik import NormalEquations
 
 __all__ = ["Taps", "cheaper_plan", "correlated", "plan_of"]
 
@@ -34,7 +34,7 @@ Taps = tuple[tuple[int, ...], ...]
 
 def correlated(
     plan: Plan, fields: Tensor, targets: Tensor, *, byte_budget: int, taps: Taps | None = None
-) -> Statistics:
+) -> NormalEquations:
     """The sums of a design with a last column of ones, its other columns by channel, then tap.
 
     Arguments:
@@ -57,7 +57,7 @@ def correlated(
     gram, cross = sums.take(places.gram).add_(edges.take(places.edges)), sums.take(places.cross)
     gram[0, -1, -1], cross[-1] = rows, targets.sum(tuple(range(1, targets.ndim)), dtype=torch.float64)
     energy = torch.linalg.vector_norm(targets, dtype=torch.float64).square()
-    return Statistics(gram[0] if taps is None else gram, cross, energy, rows, samples)
+    return NormalEquations(gram[0] if taps is None else gram, cross, energy, rows, samples)
 
 
 def _frame(piece: Piece, fields: Tensor, targets: Tensor) -> Tensor:

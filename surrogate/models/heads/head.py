@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from torch.nn import functional
 from surrogate.errors import DataError
 from surrogate.models.heads.geometry import Layout, Phase, Position
 from surrogate.models.heads.gram import Taps, cheaper_plan, correlated
-from surrogate.slimtik import Blocks, Posterior, Statistics, predictive_std
+from surrogate.slimtik import Blocks, NormalEquations, Posterior, predictive_std
 
 __all__ = ["BYTE_BUDGET", "Head", "refuse_shape"]
 
@@ -99,7 +100,7 @@ class Head(nn.Module):
     def design(self, z: Tensor) -> Tensor:
         """The whole design A of shape (n, K), rows by sample, then output position.
 
-        Meant for small problems and for checking: `statistics` never builds it.
+        Meant for small problems and for checking: `normal_equations` never builds it.
 
         Raises:
             DataError: The features do not fit the layer.
@@ -124,7 +125,7 @@ class Head(nn.Module):
         return predictive_std(self, posterior, z)
 
     @torch.no_grad()
-    def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> Statistics:
+    def normal_equations(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> NormalEquations:
         """The sums A'A, A'C and ||C||^2, gathered in slices so that A never exists whole.
 
         Products are taken in float64 whatever the dtype of the features: they are exact for float32, so the normal
@@ -150,14 +151,19 @@ class Head(nn.Module):
             found = replace(found, packed=found.packed[..., :-1, :-1], cross=found.cross[:-1])
         return found.arranged(blocks) if taps is None else replace(found, blocks=blocks)
 
+    def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> NormalEquations:
+        """Return `normal_equations`, the name since version 0.2; deprecated."""
+        warnings.warn("Head.statistics is now Head.normal_equations", DeprecationWarning, stacklevel=2)
+        return self.normal_equations(z, targets, byte_budget=byte_budget)
+
     def _taps_of_blocks(self) -> Taps | None:
         """The taps of each block where there are blocks, all with as many."""
         return None
 
-    def _gathered(self, layout: Layout, fields: Tensor, C: Tensor, byte_budget: int) -> Statistics:
-        """Statistics from the rows of A themselves, by phases and in slices."""
+    def _gathered(self, layout: Layout, fields: Tensor, C: Tensor, byte_budget: int) -> NormalEquations:
+        """Return normal equations from the rows of A themselves, by phases and in slices."""
         phases = layout.phases
-        sums = [Statistics.zeros(len(self._columns(phase)), len(C), fields.device) for phase in phases]
+        sums = [NormalEquations.zeros(len(self._columns(phase)), len(C), fields.device) for phase in phases]
         positions = max(1, byte_budget // (8 * max(len(part.gram) for part in sums)))
         samples = max(1, positions // max(prod(phase.counts) for phase in phases))
         for first in range(0, fields.shape[1], samples):
@@ -167,18 +173,18 @@ class Head(nn.Module):
                 for piece in phase.slices(positions):
                     X = self._gather(padded, piece, before)
                     rows = C[(slice(None), part, *piece.writes)].double().reshape(len(C), -1)
-                    sums[index] += Statistics(X @ X.T, X @ rows.T, rows.square().sum(), rows.shape[1], 0)
+                    sums[index] += NormalEquations(X @ X.T, X @ rows.T, rows.square().sum(), rows.shape[1], 0)
         return self._merged(sums, phases)
 
-    def _merged(self, sums: Sequence[Statistics], phases: Sequence[Phase]) -> Statistics:
-        """Statistics over all columns from those of each phase over its own."""
-        whole = Statistics.zeros(*self.shape, sums[0].gram.device)
+    def _merged(self, sums: Sequence[NormalEquations], phases: Sequence[Phase]) -> NormalEquations:
+        """Return normal equations over all columns from those of each phase over its own."""
+        whole = NormalEquations.zeros(*self.shape, sums[0].gram.device)
         for part, phase in zip(sums, phases, strict=True):
             columns = torch.tensor(self._columns(phase), dtype=torch.long, device=part.gram.device)
             whole.gram[columns[:, None], columns] += part.gram
             whole.cross[columns] += part.cross
         energy = torch.stack([part.energy for part in sums]).sum()
-        return Statistics(whole.gram, whole.cross, energy, sum(part.rows for part in sums), 0)
+        return NormalEquations(whole.gram, whole.cross, energy, sum(part.rows for part in sums), 0)
 
     @property
     def blocks(self) -> Blocks | None:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from surrogate.models.heads import head_of
 from surrogate.models.heads.gram import cheaper_plan, correlated, plan_of
-from surrogate.slimtik import Statistics
+from surrogate.slimtik import NormalEquations
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -48,7 +48,7 @@ def check(layer: nn.Module, z: Tensor, *budgets: int) -> bool:
     if plan is None:
         return False
     targets = random(*head(z).shape, seed=1)
-    expected = Statistics.of(head.design(z), head.rows(targets), len(z))
+    expected = NormalEquations.of(head.design(z), head.rows(targets), len(z))
     for budget in budgets:
         found = correlated(plan, z.movedim(1, 0), targets.movedim(1, 0), byte_budget=budget)
         for name in ("gram", "cross", "energy"):
@@ -133,7 +133,7 @@ def test_heads_on_large_fields_sum_like_their_design(bias: bool, dtype: torch.dt
     head = head_of(nn.Conv2d(16, 2, 3, padding=1, bias=bias))
     z, targets = random(4, 16, 40, 40).to(dtype), random(4, 2, 40, 40, seed=1).float()
     assert cheaper_plan(head._layout((40, 40)), 16, 2, 4) is not None
-    expected = Statistics.of(head.design(z), head.rows(targets), 4)
-    found = head.statistics(z, targets)
+    expected = NormalEquations.of(head.design(z), head.rows(targets), 4)
+    found = head.normal_equations(z, targets)
     torch.testing.assert_close(found.gram, expected.gram)
     torch.testing.assert_close(found.cross, expected.cross)

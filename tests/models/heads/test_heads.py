@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from surrogate.errors import ConfigError, DataError
 from surrogate.models.heads import Head, head_of
-from surrogate.slimtik import Statistics
+from surrogate.slimtik import NormalEquations
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -43,12 +43,12 @@ def check(layer: nn.Module, z: Tensor) -> None:
     assert A.shape == (output.numel() // head.shape[1], head.shape[0])
     torch.testing.assert_close(A @ W, head.rows(output))
     targets = torch.randn_like(output)
-    whole = Statistics.of(A, head.rows(targets), len(z))
+    whole = NormalEquations.of(A, head.rows(targets), len(z))
     for budget in (1, 8 * A.shape[1] * 7, 2**25):
-        same(head.statistics(z, targets, byte_budget=budget), whole)
+        same(head.normal_equations(z, targets, byte_budget=budget), whole)
 
 
-def same(found: Statistics, expected: Statistics) -> None:
+def same(found: NormalEquations, expected: NormalEquations) -> None:
     for name in ("gram", "cross", "energy"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
     assert (found.rows, found.samples) == (expected.rows, expected.samples)
@@ -92,7 +92,7 @@ def test_transposed_convolutions_of_any_setting(case: tuple[nn.Module, Tensor]) 
 
 def test_gram_of_a_transposed_convolution_is_block_diagonal_but_for_the_bias() -> None:
     head = head_of(nn.ConvTranspose2d(2, 1, 4, stride=2, padding=1).double())
-    gram = head.statistics(random(3, 2, 5, 4), random(3, 1, 10, 8)).gram[:-1, :-1].reshape(2, 4, 4, 2, 4, 4)
+    gram = head.normal_equations(random(3, 2, 5, 4), random(3, 1, 10, 8)).gram[:-1, :-1].reshape(2, 4, 4, 2, 4, 4)
     for tap in range(4):
         assert not gram[:, tap, :, :, (tap + 1) % 2 :: 2].any()
         assert gram[:, tap, :, :, tap % 2 :: 2].any()
@@ -116,16 +116,16 @@ def test_weights_of_another_shape_are_refused() -> None:
 def test_sums_over_micro_batches_are_those_of_the_batch() -> None:
     head = head_of(nn.ConvTranspose2d(3, 2, 3, stride=2).double())
     z, targets = random(5, 3, 4, 4), random(5, 2, 9, 9)
-    parts = head.statistics(z[:2], targets[:2]) + head.statistics(z[2:], targets[2:])
-    same(parts, head.statistics(z, targets))
+    parts = head.normal_equations(z[:2], targets[:2]) + head.normal_equations(z[2:], targets[2:])
+    same(parts, head.normal_equations(z, targets))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_sums_of_low_precision_features_are_exact_products_of_what_they_hold(dtype: torch.dtype) -> None:
     head: Head = head_of(nn.Conv1d(3, 2, 3, padding=1))
     z, targets = random(4, 3, 20).to(dtype), random(4, 2, 20).float()
-    exact = head_of(nn.Conv1d(3, 2, 3, padding=1).double()).statistics(z.double(), targets.double())
-    found = head.statistics(z, targets)
+    exact = head_of(nn.Conv1d(3, 2, 3, padding=1).double()).normal_equations(z.double(), targets.double())
+    found = head.normal_equations(z, targets)
     assert found.gram.dtype == torch.float64
     same(found, exact)
     assert head.design(z).dtype == torch.float32
@@ -134,7 +134,7 @@ def test_sums_of_low_precision_features_are_exact_products_of_what_they_hold(dty
 def test_statistics_carry_no_graph() -> None:
     head = head_of(nn.Linear(5, 3))
     z = torch.randn(7, 5, requires_grad=True)
-    assert not head.statistics(z, torch.randn(7, 3)).gram.requires_grad
+    assert not head.normal_equations(z, torch.randn(7, 3)).gram.requires_grad
 
 
 def test_slices_stay_within_the_byte_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,22 +149,22 @@ def test_slices_stay_within_the_byte_budget(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(head, "_gather", watched)
     for budget in (8 * 37 * 32, 8 * 37 * 32 * 40, 2**24):
         largest.clear()
-        head.statistics(random(3, 4, 32, 32), random(3, 2, 32, 32), byte_budget=budget)
+        head.normal_equations(random(3, 4, 32, 32), random(3, 2, 32, 32), byte_budget=budget)
         assert max(largest) <= budget
 
 
 def test_features_and_targets_that_do_not_fit_are_refused() -> None:
     conv, dense = head_of(nn.Conv2d(3, 2, 3)), head_of(nn.Linear(5, 3))
     with pytest.raises(DataError, match=r"features have shape \(3, 8, 8\), but Conv2d.* takes \(B, 3, \*S\)"):
-        conv.statistics(torch.zeros(3, 8, 8), torch.zeros(2, 6, 6))
+        conv.normal_equations(torch.zeros(3, 8, 8), torch.zeros(2, 6, 6))
     with pytest.raises(DataError, match=r"targets have shape \(4, 2, 8, 8\), but Conv2d.* makes \(4, 2, 6, 6\)"):
-        conv.statistics(torch.zeros(4, 3, 8, 8), torch.zeros(4, 2, 8, 8))
+        conv.normal_equations(torch.zeros(4, 3, 8, 8), torch.zeros(4, 2, 8, 8))
     with pytest.raises(DataError, match=r"features of size \(2, 8\) are too small for Conv2d"):
-        conv.statistics(torch.zeros(4, 3, 2, 8), torch.zeros(4, 2, 1, 6))
+        conv.normal_equations(torch.zeros(4, 3, 2, 8), torch.zeros(4, 2, 1, 6))
     with pytest.raises(DataError, match=r"features have shape \(4, 6\), but Linear.* takes \(B, \*, 5\)"):
-        dense.statistics(torch.zeros(4, 6), torch.zeros(4, 3))
+        dense.normal_equations(torch.zeros(4, 6), torch.zeros(4, 3))
     with pytest.raises(DataError, match=r"targets have shape \(4,\), but Linear.* makes \(4, 3\)"):
-        dense.statistics(torch.zeros(4, 5), torch.zeros(4))
+        dense.normal_equations(torch.zeros(4, 5), torch.zeros(4))
 
 
 class Halved(nn.Linear):
