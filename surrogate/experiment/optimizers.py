@@ -18,6 +18,7 @@ __all__ = [
     "GNvproSettings",
     "LBFGSSettings",
     "MuonSettings",
+    "OptimizerBase",
     "OptimizerSettings",
     "SgdSettings",
     "SlimTrainSettings",
@@ -27,8 +28,8 @@ Schedule = ("schedule", "warmup", "decay_to")
 Minibatch = ("accumulate", "clip_norm", "precision")
 
 
-class _Optimizer(Settings):
-    """What every optimizer tells the loop.
+class OptimizerBase(Settings):
+    """Base of the settings of all optimizers.
 
     Attributes:
         unused: Options of `training` that would have no effect, so that they are refused.
@@ -39,7 +40,7 @@ class _Optimizer(Settings):
     full_batch: ClassVar[bool] = False
 
 
-class AdamSettings(_Optimizer):
+class AdamSettings(OptimizerBase):
     """Adam on features and head alike."""
 
     name: Literal["adam"] = "adam"
@@ -47,7 +48,7 @@ class AdamSettings(_Optimizer):
     weight_decay: float = Field(0.0, ge=0)
 
 
-class AdamWSettings(_Optimizer):
+class AdamWSettings(OptimizerBase):
     """Adam with decoupled weight decay on features and head alike."""
 
     name: Literal["adamw"] = "adamw"
@@ -55,7 +56,7 @@ class AdamWSettings(_Optimizer):
     weight_decay: float = Field(1e-2, ge=0)
 
 
-class SgdSettings(_Optimizer):
+class SgdSettings(OptimizerBase):
     """Stochastic gradient descent with momentum on features and head alike."""
 
     name: Literal["sgd"] = "sgd"
@@ -64,7 +65,7 @@ class SgdSettings(_Optimizer):
     weight_decay: float = Field(0.0, ge=0)
 
 
-class MuonSettings(_Optimizer):
+class MuonSettings(OptimizerBase):
     """Muon on the matrices of the features, AdamW on all else: convolution kernels, vectors and the head.
 
     Updates of matrices are scaled as AdamW's, so that one learning rate serves both.
@@ -82,7 +83,7 @@ class MuonSettings(_Optimizer):
         return self
 
 
-class SlimTrainSettings(_Optimizer):
+class SlimTrainSettings(OptimizerBase):
     """A base optimizer on the features, the regularised least-squares solve on the head.
 
     Arguments:
@@ -116,7 +117,7 @@ class SlimTrainSettings(_Optimizer):
         return self
 
 
-class FullBatchSettings(_Optimizer):
+class FullBatchSettings(OptimizerBase):
     """Base of the methods whose step takes all training data: an epoch is one step.
 
     They minimise the network in evaluation mode, without dropout and with BatchNorm's averages fixed, since their
@@ -164,7 +165,7 @@ class GNvproSettings(FullBatchSettings):
     krylov: int = Field(20, ge=1)
 
 
-class ExtremeLearningSettings(_Optimizer):
+class ExtremeLearningSettings(OptimizerBase):
     """Extreme learning machine: random features as they are, one exact solve for the head, one epoch.
 
     Arguments:

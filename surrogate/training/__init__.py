@@ -6,7 +6,7 @@ from surrogate.experiment.optimizers import AdamSettings, SgdSettings, SlimTrain
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment, SimulateSettings, TrainingSettings, case_sources, read_experiment
 from surrogate.training.build import evaluation_stream, split_datasets
-from surrogate.training.loop import Progressed, Trainer
+from surrogate.training.loop import Trainer, TrainState
 from surrogate.training.methods import Method, build_method
 from surrogate.training.ranks import Ranks
 from surrogate.training.run import train
@@ -16,7 +16,6 @@ __all__ = [
     "CheckpointFolder",
     "Experiment",
     "Method",
-    "Progressed",
     "Ranks",
     "Reporter",
     "RunFolder",
@@ -24,6 +23,7 @@ __all__ = [
     "SgdSettings",
     "SimulateSettings",
     "SlimTrainSettings",
+    "TrainState",
     "Trainer",
     "TrainingSettings",
     "build_method",

@@ -82,7 +82,7 @@ def _keep_mean(job: Job, experiment: Experiment, run: RunFolder, folders: Sequen
     job.ranks.alone(lambda: _write_epochs(run, folders))
     losses = [member["validation_loss"] for member in members]
     loss = setup.validation_loss()
-    setup.tell("ensemble", step=steps, validation_loss=loss, members=losses)
+    setup.record("ensemble", step=steps, validation_loss=loss, members=losses)
     reporter.line(f"mean of {len(folders)}: validation {loss:.3e}, alone {min(losses):.3e} to {max(losses):.3e}")
     if experiment.training.uncertainty:
         loss = refit_end(setup, reporter, step=steps) or loss

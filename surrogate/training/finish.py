@@ -33,7 +33,7 @@ def prepare_network(trainer: Trainer, whole: Stream) -> None:
 def refit_start(trainer: Trainer) -> None:
     """Start from the head that is best for the initial features, as variable projection does."""
     fit = refit(trainer.surrogate.network, _whole(trainer, trainer.unshuffled))
-    trainer.tell("refit", step=0, regularization=fit.regularization, residual=fit.residual)
+    trainer.record("refit", step=0, regularization=fit.regularization, residual=fit.residual)
 
 
 def refit_end(setup: Setup, reporter: Reporter, *, step: int) -> float | None:
@@ -51,7 +51,7 @@ def refit_end(setup: Setup, reporter: Reporter, *, step: int) -> float | None:
         network.head.assign_(tikhonov(statistics).weights)
     after = setup.validation_loss()
     kept = after < before or setup.settings.uncertainty
-    setup.tell("refit", step=step, validation_loss_before=before, validation_loss_after=after, kept=kept)
+    setup.record("refit", step=step, validation_loss_before=before, validation_loss_after=after, kept=kept)
     reporter.line(f"head refit: validation {before:.3e} -> {after:.3e}{'' if kept else ', not kept'}")
     return after if kept else None
 

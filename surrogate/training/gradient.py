@@ -1,4 +1,4 @@
-"""The gradient of one step over all ranks, of which nothing stays where it is not finite."""
+"""Compute the gradient of one step over all ranks; a step that is not finite leaves no trace."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from surrogate.training.methods import Method
 from surrogate.training.objective import samples_of
 from surrogate.training.ranks import Ranks
 
-__all__ = ["Found", "Gradient", "seed_step"]
+__all__ = ["Gradient", "StepResult", "seed_step"]
 
 
 def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
-    """Let the random numbers of a step be a function of seed, step and rank alone, so that none need be kept."""
-    place = f"{seed} {step} {rank}"
-    number = int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest())  # quicker than a SeedSequence
+    """Seed all generators from (seed, step, rank), so that checkpoints need no generator state."""
+    digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
+    number = int.from_bytes(digest)  # faster than numpy's SeedSequence
     torch.default_generator.manual_seed(number)
     np.random.seed(number % 2**32)
     if device.type == "cuda":
@@ -33,13 +33,13 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a step came to, alike on all ranks.
+class StepResult:
+    """Loss of one step over all ranks, and whether the step can be taken; the same on every rank.
 
     Arguments:
         loss: Mean over the samples.
         samples: Their number.
-        signal: A signal that reached any rank; 0 where none did, or this is the only one.
+        signal: A stop signal that reached any rank; 0 where there was none, or there is one rank only.
         cause: Why the step cannot be taken; empty where it can.
     """
 
@@ -50,27 +50,27 @@ class Found:
 
 
 class Gradient:
-    """Leaves the gradient of a step on the parameters of a network.
+    """Loss and gradient of a step over all ranks; the gradient is left on the parameters of the network.
 
     Arguments:
         network: The network.
-        method: What computes loss and gradient.
+        method: Computes loss and gradient of this rank.
         ranks: The processes that share every batch.
         clip_norm: Largest norm of the gradient; a larger one is scaled down.
     """
 
     def __init__(self, network: Separable, method: Method, ranks: Ranks, clip_norm: float | None = None) -> None:
         self.network, self.method, self.ranks, self.clip_norm = network, method, ranks, clip_norm
-        # listed once: walking through the modules takes longer than one may think
+        # listed once: a walk through all modules at every step is slow
         self._parameters = list(network.parameters())
         self._owners = [module for module in network.modules() if any(True for _ in module.buffers(False))]
 
-    def backward(self, batches: Sequence[Batch], signal_number: int = 0) -> Found:
-        """Loss and gradient over all ranks; where they are not finite, buffers are as before.
+    def backward(self, batches: Sequence[Batch], stop_signal: int = 0) -> StepResult:
+        """Compute loss and gradient over all ranks; where they are not finite, restore the buffers.
 
         Arguments:
             batches: This rank's share of the batches of the step, in normalised units.
-            signal_number: A signal that reached this rank, or 0.
+            stop_signal: A signal that reached this rank, or 0.
         """
         buffers = self._buffers
         before = [buffer.clone() for buffer in buffers]  # BatchNorm averages even a batch that is skipped
@@ -78,20 +78,20 @@ class Gradient:
             loss, cause = float(self.method.backward(self.network, batches)), ""
         except NumericalError as error:
             loss, cause = math.nan, str(error)
-        loss, samples, signalled = self._averaged(loss, samples_of(batches), signal_number)
-        if not cause and not math.isfinite(loss + self._clipped_norm()):
+        loss, samples, stop_signal = self._reduce(loss, samples_of(batches), stop_signal)
+        if not cause and not math.isfinite(loss + self._clip()):
             cause = "loss or gradient not finite"
         if cause:
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
-        return Found(loss, samples, signalled, cause)
+        return StepResult(loss, samples, stop_signal, cause)
 
     @property
     def _buffers(self) -> list[Tensor]:
         return [buffer for module in self._owners for buffer in module.buffers(recurse=False)]
 
-    def _averaged(self, loss: float, samples: int, signal_number: int) -> tuple[float, int, int]:
-        """Loss, samples and signal over all ranks; gradients and BatchNorm's averages become their means."""
+    def _reduce(self, loss: float, samples: int, stop_signal: int) -> tuple[float, int, int]:
+        """Return loss, samples and signal over all ranks; average gradients and BatchNorm's statistics in place."""
         if self.ranks.world == 1:
             return loss, samples, 0
         for parameter in self._parameters:
@@ -100,12 +100,12 @@ class Gradient:
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         averages = [buffer for buffer in self._buffers if buffer.is_floating_point()]
         loss_sum, total, signals = self.ranks.average(
-            [*gradients, *averages], samples, [loss * samples if samples else 0.0, samples, signal_number]
+            [*gradients, *averages], samples, [loss * samples if samples else 0.0, samples, stop_signal]
         )
-        return loss_sum / total, int(total), (signal_number or signal.SIGTERM) if signals else 0
+        return loss_sum / total, int(total), (stop_signal or signal.SIGTERM) if signals else 0
 
-    def _clipped_norm(self) -> float:
-        """Norm of the gradient, which is scaled down to `clip_norm`."""
+    def _clip(self) -> float:
+        """Scale a gradient with a norm above `clip_norm` down to it; return the norm before."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if not gradients:
             return 0.0

@@ -79,14 +79,14 @@ class Job:
             prepare_network(trainer, evaluation_stream(experiment, self.datasets["train"]))
             if training.refit in ("start", "both"):
                 refit_start(trainer)
-        reporter = self.reporter(title, trainer.total, done=trainer.progressed.step)
-        progressed = trainer.fit(reporter)
-        loss = progressed.best
+        reporter = self.reporter(title, trainer.total, done=trainer.state.step)
+        state = trainer.fit(reporter)
+        loss = state.best
         if training.uncertainty or training.refit in ("end", "both"):
-            trainer.go_back_to_best()
-            refitted = refit_end(trainer, reporter, step=progressed.step)
+            trainer.load_best()
+            refitted = refit_end(trainer, reporter, step=state.step)
             if refitted is not None:
                 ranks.alone(lambda: trainer.checkpoints.save_final(trainer.surrogate))
                 loss = refitted
-        done = {"train_seconds": progressed.seconds, "steps": progressed.step, "validation_loss": loss}
+        done = {"train_seconds": state.seconds, "steps": state.step, "validation_loss": loss}
         self.note(experiment, run, parameters=size, **done)

@@ -25,12 +25,12 @@ from surrogate.training.gradient import Gradient, seed_step
 from surrogate.training.methods import Method
 from surrogate.training.setup import Setup
 
-__all__ = ["Progressed", "Trainer"]
+__all__ = ["TrainState", "Trainer"]
 
 
 @dataclass
-class Progressed:
-    """How far a run has come; all of it is in the checkpoint.
+class TrainState:
+    """Counters of a run; all of them are in the checkpoint.
 
     Arguments:
         step: Steps done.
@@ -59,7 +59,7 @@ class Progressed:
 
 @dataclass(kw_only=True)
 class Trainer(Setup):
-    """Everything one run is made of.
+    """A run: model, data, optimizer and state.
 
     Arguments:
         method: Optimizer and step.
@@ -67,6 +67,10 @@ class Trainer(Setup):
         train: Shuffled stream of training samples.
         per_step: Batches of a step.
         total: Steps of the whole run.
+        state: Counters.
+        stop: Set by a signal that reached this process.
+        mean: Running mean of the weights, with `settings.average`.
+        stop_signal: The signal that reached any rank, as of the last reduction.
     """
 
     method: Method
@@ -74,12 +78,12 @@ class Trainer(Setup):
     train: Stream
     per_step: int
     total: int
-    progressed: Progressed = field(default_factory=Progressed)
+    state: TrainState = field(default_factory=TrainState)
     stop: StopRequest = field(default_factory=StopRequest)
-    mean: MeanWeights | None = None  # with `settings.average`
-    agreed: int | None = None  # the signal that all ranks know of since the last reduction
+    mean: MeanWeights | None = None
+    stop_signal: int | None = None
 
-    def fit(self, reporter: Reporter) -> Progressed:
+    def fit(self, reporter: Reporter) -> TrainState:
         """Train to the last epoch.
 
         Raises:
@@ -91,132 +95,32 @@ class Trainer(Setup):
         with self.stop.listening(), reporter:
             while not self._finished:
                 self._epoch(reporter)
-                self._leave_on_signal()
-        if not math.isfinite(self.progressed.best):
+                self._raise_on_signal()
+        if not math.isfinite(self.state.best):
             raise NumericalError("the validation loss was never finite; lower optimizer.learning_rate")
-        return self.progressed
+        return self.state
 
     def resume(self) -> bool:
-        """Continue from the newest checkpoint that is whole; False when there is none."""
+        """Continue from the newest intact checkpoint; return False when there is none."""
         folder = self.checkpoints.latest()
         if folder is None:
             return False
-        state = load_state(folder, self.surrogate)
+        saved = load_state(folder, self.surrogate)
         if self.settings.average is not None:  # the checkpoint's model is the mean
-            self.mean = MeanWeights(self.surrogate.network, self.settings.average, state["averaged"])
-            self.surrogate.network.load_state_dict(state["weights"])
-        self.method.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.train.load_state_dict(state["stream"])
-        self.progressed = Progressed(**state["progressed"])
+            self.mean = MeanWeights(self.surrogate.network, self.settings.average, saved["averaged"])
+            self.surrogate.network.load_state_dict(saved["weights"])
+        self.method.optimizer.load_state_dict(saved["optimizer"])
+        self.scheduler.load_state_dict(saved["scheduler"])
+        self.train.load_state_dict(saved["stream"])
+        self.state = TrainState(**saved["train_state"])
         if self.ranks.first:
-            self.log.truncate(state["log_bytes"])
-            self.checkpoints.point_best(self.progressed.best_step)
+            self.log.truncate(saved["log_bytes"])
+            self.checkpoints.point_best(self.state.best_step)
         return True
 
-    def go_back_to_best(self) -> None:
-        """Give the model the weights of the checkpoint with the lowest validation loss."""
+    def load_best(self) -> None:
+        """Load the weights of the checkpoint with the lowest validation loss."""
         self.surrogate.load_state_dict(load_file(self.checkpoints.best_of_training() / "model.safetensors"))
-
-    @property
-    def _finished(self) -> bool:
-        patience = self.settings.patience
-        stale = patience is not None and self.progressed.stale >= patience
-        return stale or self.progressed.step >= self.total
-
-    @cached_property
-    def _gradient(self) -> Gradient:
-        return Gradient(self.surrogate.network, self.method, self.ranks, self.settings.clip_norm)
-
-    def _epoch(self, reporter: Reporter) -> None:
-        clock = Clock(self.progressed.seconds)
-        self.surrogate.train()
-        for batches in grouped(clock.waiting(self.train), self.per_step):
-            self._step(batches, reporter)
-            self.progressed.seconds = clock.seconds
-            reporter.step(clock, self.progressed.samples)
-            if self.progressed.step >= self.total:
-                break  # validated first, then a signal is heeded
-            if (self.agreed if self.ranks.world > 1 else self.stop.signal) is not None:
-                self.save(best=False)
-                self._leave_on_signal()
-            if self.settings.checkpoint_every and self.progressed.step % self.settings.checkpoint_every == 0:
-                self.save(best=False)
-        with self._mean_weights():
-            if self.mean is not None:
-                recompute_averages(self)
-            loss = self.validation_loss()
-        self.progressed.seconds = clock.seconds
-        self._close_epoch(loss, clock, reporter)
-
-    def _leave_on_signal(self) -> None:
-        """End the run after a signal; a checkpoint has just been written."""
-        self._agree_on_signal()
-        if self.agreed is not None:
-            name, step = signal.Signals(self.agreed).name, self.progressed.step
-            raise Interrupted(f"stopped by {name} at step {step}; a checkpoint is written: continue with --resume")
-
-    def _agree_on_signal(self) -> None:
-        """Let a signal that reached any rank have reached all of them."""
-        self.agreed = self.ranks.largest(self.stop.signal or 0) or None
-
-    def _step(self, batches: Sequence[Batch], reporter: Reporter) -> None:
-        progressed = self.progressed
-        seed_step(self.settings.seed, progressed.step, self.ranks.rank, self.device)
-        batches = [self.objective.batch(self.surrogate, batch.to(self.device, non_blocking=True)) for batch in batches]
-        found = self._gradient.backward(batches, self.stop.signal or 0)
-        self.agreed = found.signal or self.agreed
-        progressed.step += 1
-        if found.cause:
-            self._skipped(found.cause)
-        else:
-            self.method.update(self.surrogate.network, batches)
-            if self.mean is not None:
-                self.mean.update(self.surrogate.network)
-            self.scheduler.step()
-            progressed.failures = 0
-            progressed.loss_sum += found.loss * found.samples
-            progressed.samples += found.samples
-        if progressed.step % self.settings.log_every == 0:
-            loss = math.nan if found.cause else found.loss
-            self.tell("step", step=progressed.step, epoch=progressed.epoch, loss=loss, **self.method.diagnostics())
-
-    def _skipped(self, cause: str) -> None:
-        progressed = self.progressed
-        progressed.failures += 1
-        progressed.skipped += 1
-        self.tell("skipped", step=progressed.step, epoch=progressed.epoch, cause=cause)
-        if progressed.failures > self.settings.tolerated_failures:
-            raise NumericalError(
-                f"{progressed.failures} steps in a row had to be skipped, the last at step {progressed.step}: "
-                f"{cause}; lower optimizer.learning_rate or look at the data with `surrogate inspect`"
-            )
-
-    def _close_epoch(self, loss: float, clock: Clock, reporter: Reporter) -> None:
-        progressed = self.progressed
-        train_loss = progressed.loss_sum / max(progressed.samples, 1)
-        rate = progressed.samples / clock.elapsed
-        progressed.epoch += 1
-        progressed.loss_sum, progressed.samples = 0.0, 0
-        best = loss < progressed.best
-        progressed.stale = 0 if best else progressed.stale + 1
-        if best:
-            progressed.best, progressed.best_step = loss, progressed.step
-        record = {"step": progressed.step, "epoch": progressed.epoch, "train_loss": train_loss, "validation_loss": loss}
-        self.tell(
-            "epoch",
-            **record,
-            seconds=clock.elapsed,
-            samples_per_second=rate,
-            data_wait=clock.waited / clock.elapsed,
-            skipped=progressed.skipped,
-        )
-        self.save(best=best)
-        of = f"/{self.settings.epochs}" if self.settings.epochs else ""
-        reporter.line(
-            f"epoch {progressed.epoch}{of}  train {train_loss:.3e}  validation {loss:.3e}  {rate:.0f} samples/s"
-            f"  data wait {clock.waited / clock.elapsed:.0%}{reporter.left()}{'  best' if best else ''}"
-        )
 
     def save(self, *, best: bool) -> None:
         """Write a checkpoint, on the first rank alone."""
@@ -224,21 +128,123 @@ class Trainer(Setup):
             "optimizer": self.method.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "stream": self.train.state_dict(),
-            "progressed": vars(self.progressed),
+            "train_state": vars(self.state),
             "log_bytes": self.log.size,
         }
         if self.mean is not None:
             state |= self.mean.state(self.surrogate.network)
         with self._mean_weights():
-            self.ranks.alone(lambda: self.checkpoints.save(self.progressed.step, self.surrogate, state, best=best))
+            self.ranks.alone(lambda: self.checkpoints.save(self.state.step, self.surrogate, state, best=best))
+
+    @property
+    def _finished(self) -> bool:
+        patience = self.settings.patience
+        stale = patience is not None and self.state.stale >= patience
+        return stale or self.state.step >= self.total
+
+    @cached_property
+    def _gradient(self) -> Gradient:
+        return Gradient(self.surrogate.network, self.method, self.ranks, self.settings.clip_norm)
+
+    def _epoch(self, reporter: Reporter) -> None:
+        """Train on one pass over the data, or what is left of it, then validate and write a checkpoint."""
+        state, clock = self.state, Clock(self.state.seconds)
+        self.surrogate.train()
+        for batches in grouped(clock.waiting(self.train), self.per_step):
+            self._step(batches, reporter)
+            state.seconds = clock.seconds
+            reporter.step(clock, state.samples)
+            if state.step >= self.total:
+                break  # validate first, then stop if a signal came
+            if (self.stop_signal if self.ranks.world > 1 else self.stop.signal) is not None:
+                self.save(best=False)
+                self._raise_on_signal()
+            if self.settings.checkpoint_every and state.step % self.settings.checkpoint_every == 0:
+                self.save(best=False)
+        with self._mean_weights():
+            if self.mean is not None:
+                recompute_averages(self)
+            loss = self.validation_loss()
+        state.seconds = clock.seconds
+        self._close_epoch(loss, clock, reporter)
+
+    def _step(self, batches: Sequence[Batch], reporter: Reporter) -> None:
+        """Take one step: gradient, new parameters, running mean, learning rate; skip it where it is not finite."""
+        state = self.state
+        seed_step(self.settings.seed, state.step, self.ranks.rank, self.device)
+        batches = [self.objective.batch(self.surrogate, batch.to(self.device, non_blocking=True)) for batch in batches]
+        result = self._gradient.backward(batches, self.stop.signal or 0)
+        self.stop_signal = result.signal or self.stop_signal
+        state.step += 1
+        if result.cause:
+            self._skip(result.cause)
+        else:
+            self.method.update(self.surrogate.network, batches)
+            if self.mean is not None:
+                self.mean.update(self.surrogate.network)
+            self.scheduler.step()
+            state.failures = 0
+            state.loss_sum += result.loss * result.samples
+            state.samples += result.samples
+        if state.step % self.settings.log_every == 0:
+            loss = math.nan if result.cause else result.loss
+            self.record("step", step=state.step, epoch=state.epoch, loss=loss, **self.method.diagnostics())
+
+    def _skip(self, cause: str) -> None:
+        """Count a skipped step; give up after too many in a row."""
+        state = self.state
+        state.failures += 1
+        state.skipped += 1
+        self.record("skipped", step=state.step, epoch=state.epoch, cause=cause)
+        if state.failures > self.settings.tolerated_failures:
+            raise NumericalError(
+                f"{state.failures} steps in a row had to be skipped, the last at step {state.step}: "
+                f"{cause}; lower optimizer.learning_rate or check the data with `surrogate inspect`"
+            )
+
+    def _close_epoch(self, loss: float, clock: Clock, reporter: Reporter) -> None:
+        """Update the counters after validation, log the epoch and write its checkpoint."""
+        state = self.state
+        train_loss = state.loss_sum / max(state.samples, 1)
+        rate = state.samples / clock.elapsed
+        state.epoch += 1
+        state.loss_sum, state.samples = 0.0, 0
+        best = loss < state.best
+        state.stale = 0 if best else state.stale + 1
+        if best:
+            state.best, state.best_step = loss, state.step
+        self.record(
+            "epoch",
+            step=state.step,
+            epoch=state.epoch,
+            train_loss=train_loss,
+            validation_loss=loss,
+            seconds=clock.elapsed,
+            samples_per_second=rate,
+            data_wait=clock.waited / clock.elapsed,
+            skipped=state.skipped,
+        )
+        self.save(best=best)
+        of = f"/{self.settings.epochs}" if self.settings.epochs else ""
+        reporter.line(
+            f"epoch {state.epoch}{of}  train {train_loss:.3e}  validation {loss:.3e}  {rate:.0f} samples/s"
+            f"  data wait {clock.waited / clock.elapsed:.0%}{reporter.left()}{'  best' if best else ''}"
+        )
+
+    def _raise_on_signal(self) -> None:
+        """Share a stop signal with all ranks; raise `Interrupted` if there was one. A checkpoint has been written."""
+        self.stop_signal = self.ranks.largest(self.stop.signal or 0) or None
+        if self.stop_signal is not None:
+            name, step = signal.Signals(self.stop_signal).name, self.state.step
+            raise Interrupted(f"stopped by {name} at step {step}; a checkpoint is written: continue with --resume")
 
     def _mean_weights(self) -> AbstractContextManager[None]:
-        """Inside it the surrogate has the mean weights, where there is a mean."""
+        """Give the surrogate the mean weights inside the block, where there is a mean."""
         return nullcontext() if self.mean is None else self.mean.in_use(self.surrogate)
 
 
 def grouped(batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
-    """Lists of so many batches; the last may be shorter."""
+    """Yield lists of so many batches; the last may be shorter."""
     group: list[Batch] = []
     for batch in batches:
         group.append(batch)

@@ -49,7 +49,7 @@ class Setup:
     ranks: Ranks = field(default_factory=Ranks)
     callbacks: Sequence[Callback] = ()
 
-    def tell(self, event: str, **values: Any) -> None:
+    def record(self, event: str, **values: Any) -> None:
         """Write a record to the log and give it to the callbacks; on the first rank alone."""
         if self.ranks.first:
             record = self.log.write(event, **values)

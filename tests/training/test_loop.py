@@ -66,7 +66,7 @@ def train_until(stop_at: int, settings: Experiment, output: Path, monkeypatch: p
 
     def stopping(self: Trainer, *args: object) -> None:
         step(self, *args)  # type: ignore[arg-type]
-        if self.progressed.step == stop_at:
+        if self.state.step == stop_at:
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
