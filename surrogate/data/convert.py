@@ -85,7 +85,13 @@ def convert(
     folders = folders_of(ds, output, to)
     block_bytes = memory_bytes // COPIES
     target = Target(to, block_bytes, samples_per_file(ds, to, block_bytes, file_bytes))
-    _check_chunks(ds, memory_bytes)
+    for name, variable in ds.variables.items():
+        size = math.prod(max(sizes) for sizes in variable.chunks) * variable.dtype.itemsize if variable.chunks else 0
+        if size * COPIES > memory_bytes:
+            raise ResourceError(
+                f"'{name}' is read in blocks of {size / 1e6:,.0f} MB (whole chunks, whole snapshots), which do not fit "
+                f"into --memory {memory_bytes / 1e6:,.0f}MB; give at least --memory {math.ceil(size * COPIES / 1e6)}MB"
+            )
     if any(file.resolve().is_relative_to(output.resolve()) for file in source.files):
         raise ConfigError(f"output {output} holds the source itself; choose another folder")
     claim_output(output, overwrite=overwrite, resume=resume)
@@ -100,12 +106,12 @@ def convert(
 
 
 def _silent(*_: int) -> None:
-    """Progress that nobody watches."""
+    """Report progress to nobody."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What is converted; any process can open it."""
+    """The source of a conversion; any process can open it."""
 
     files: list[Path]
     layout: Layout | None
@@ -114,7 +120,7 @@ class _Source:
         return open_snapshots(self.files, self.layout).drop_vars("origin")
 
     def digest(self, target: Target) -> str:
-        """A name for the source and the way of writing, so that another job is not taken for this one."""
+        """Hash source and settings, so that another conversion is not mistaken for this one."""
         shown = self.layout.model_dump(mode="json") if isinstance(self.layout, Mapping) else self.layout
         text = json.dumps([fingerprint(self.files), shown, target.to, target.samples])
         return hashlib.sha256(text.encode()).hexdigest()
@@ -132,20 +138,19 @@ class _Task:
     first: int
 
     def anywhere(self) -> _Task:
-        """The same task for a process with another working directory."""
+        """Make paths absolute, for a process with another working directory."""
         source = _Source([file.absolute() for file in self.source.files], self.source.layout)
         return replace(self, source=source, output=self.output.absolute(), folder=self.folder.absolute())
+
+    def write_elsewhere(self) -> Shard:
+        """Write it in another process, which opens the source for itself."""
+        with dask.config.set(scheduler="threads"):  # a worker would send its reading to its scheduler
+            return self.write(folders_of(self.source.open(), self.output, self.target.to)[self.folder], _silent)
 
     def write(self, part: xr.Dataset, done: Callable[[int], None]) -> Shard:
         """Write it from the data of its folder."""
         piece = part.isel(sample=slice(self.first, self.first + self.target.samples))
         return self.target.write(self.folder / self.file, piece, self.first, done)
-
-
-def _write_elsewhere(task: _Task) -> Shard:
-    """Write a file in another process, which opens the source for itself."""
-    with dask.config.set(scheduler="threads"):  # a worker would send its reading to its scheduler
-        return task.write(folders_of(task.source.open(), task.output, task.target.to)[task.folder], _silent)
 
 
 def _means_of(path: Path) -> FieldMeans:
@@ -155,7 +160,7 @@ def _means_of(path: Path) -> FieldMeans:
 
 @dataclass
 class _Run:
-    """One conversion: what is written, where, and how far it has come."""
+    """One conversion: source, target, and the bytes written so far."""
 
     source: _Source
     target: Target
@@ -175,10 +180,17 @@ class _Run:
         for left in folder.glob(".*.part"):
             left.unlink()
         digest = self.source.digest(self.target)
-        known, whole, tasks = _earlier(folder, digest), {}, []
+        noted = [name for name in (PROGRESS, MANIFEST) if (folder / name).exists()]
+        earlier = read_manifest(folder, noted[0]) if noted else None
+        if earlier is not None and earlier.digest != digest:
+            raise ConfigError(
+                f"output {folder} was made from other data or with other settings; give --overwrite or another folder"
+            )
+        known = {shard.file: shard for shard in earlier.shards} if earlier is not None else {}
+        whole, tasks = dict[str, Shard](), list[_Task]()
         for index, first in enumerate(range(0, part.sizes["sample"], self.target.samples)):
             file = self.target.file_name(self.output.name, index)
-            if file in known and _is_whole(folder, known[file]):
+            if file in known and self._is_whole(folder, known[file]):
                 whole[file] = known[file]
                 self.advance(self._bytes_of(part, first))
             else:
@@ -191,16 +203,22 @@ class _Run:
         write_manifest(folder, _with_shards(manifest, whole))
         (folder / PROGRESS).unlink(missing_ok=True)
 
+    def _is_whole(self, folder: Path, shard: Shard) -> bool:
+        with contextlib.suppress(DataError):
+            check_shard(folder, shard)
+            return True
+        return False
+
     def _bytes_of(self, part: xr.Dataset, first: int) -> int:
         return int(part.isel(sample=slice(first, first + self.target.samples)).nbytes)
 
     def _written(self, tasks: Sequence[_Task], part: xr.Dataset) -> Iterator[tuple[str, Shard]]:
-        """Names and shards of files as they are written, here or on workers."""
+        """Yield names and shards of files as they are written, here or on workers."""
         if self.executor is None:
             for task in tasks:
                 yield task.file, task.write(part, self.advance)
             return
-        futures = {self.executor.submit(_write_elsewhere, task.anywhere()): task for task in tasks}
+        futures = {self.executor.submit(task.anywhere().write_elsewhere): task for task in tasks}
         try:
             for future in as_completed(futures):
                 task = futures.pop(future)  # what dask still holds it computes again when the worker that did it dies
@@ -212,7 +230,7 @@ class _Run:
                 future.cancel()
 
     def write_statistics(self, folders: Iterable[Path]) -> None:
-        """`stats.yaml` of the training data, or of all where there are none; file by file."""
+        """Write `stats.yaml` of the training data, or of all where there are none; file by file."""
         train = [folder for folder in folders if folder.name == "train"]
         files = [file for folder in train or folders for file in sorted(folder.absolute().glob("*.hdf5"))]
         spread = self.executor.map if self.executor is not None else map
@@ -222,40 +240,9 @@ class _Run:
 
 
 def _with_shards(manifest: Manifest, whole: dict[str, Shard]) -> Manifest:
-    """The manifest of so many files, in the order of their names."""
+    """Return the manifest with these files, in the order of their names."""
     shards = [whole[file] for file in sorted(whole)]
     return manifest.model_copy(update={"shards": shards, "samples": sum(shard.samples for shard in shards)})
-
-
-def _check_chunks(ds: xr.Dataset, memory_bytes: int) -> None:
-    for name, variable in ds.variables.items():
-        size = math.prod(max(sizes) for sizes in variable.chunks) * variable.dtype.itemsize if variable.chunks else 0
-        if size * COPIES > memory_bytes:
-            raise ResourceError(
-                f"'{name}' comes in blocks of {size / 1e6:,.0f} MB (whole chunks, whole snapshots), which does not fit "
-                f"into --memory {memory_bytes / 1e6:,.0f}MB; give at least --memory {math.ceil(size * COPIES / 1e6)}MB"
-            )
-
-
-def _earlier(folder: Path, digest: str) -> dict[str, Shard]:
-    """What an earlier run of the same job noted in the folder."""
-    noted = [name for name in (PROGRESS, MANIFEST) if (folder / name).exists()]
-    if not noted:
-        return {}
-    manifest = read_manifest(folder, noted[0])
-    if manifest.digest != digest:
-        raise ConfigError(
-            f"output {folder} was made from other data or with other settings; give --overwrite or another folder"
-        )
-    return {shard.file: shard for shard in manifest.shards}
-
-
-def _is_whole(folder: Path, shard: Shard) -> bool:
-    try:
-        check_shard(folder, shard)
-    except DataError:
-        return False
-    return True
 
 
 # --- for the command line ---------------------------------------------------------------------------------------------
@@ -272,10 +259,10 @@ class _File(Settings):
 
 
 def read_layout(path: Path) -> Layout | None:
-    """The layout that a configuration declares; everything else in it is left alone.
+    """Read the layout that a configuration declares; everything else in it is ignored.
 
     Raises:
-        ConfigError: The file cannot be read, or its `data.layout` is none.
+        ConfigError: The file cannot be read, or its `data.layout` is not a layout.
     """
     source = read_yaml(path)
     section = source.tree.get("data")
@@ -286,10 +273,10 @@ def read_layout(path: Path) -> Layout | None:
 
 
 def read_size(text: str) -> int:
-    """Bytes of a size such as `512MB`.
+    """Parse a size such as `512MB`, in bytes.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The text is not a size.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if not match or match[2].lower() not in UNITS or not float(match[1]):
@@ -299,7 +286,7 @@ def read_size(text: str) -> int:
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, nothing elsewhere."""
+    """Show a bar on a terminal, nothing elsewhere."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         yield None

@@ -18,12 +18,12 @@ LayoutName = Literal["auto", "shards", "netcdf", "pdebench", "the_well", "idx"]
 
 
 def is_channel(axis: object) -> bool:
-    """Whether an axis counts components: `channel`, or `..._channel` where variables differ in them."""
+    """Test whether an axis counts components: `channel`, or `..._channel` where variables differ in them."""
     return axis == "channel" or str(axis).endswith("_channel")
 
 
 def in_order(axes: tuple[Any, ...]) -> list[Any]:
-    """Axes in the order sample, time, channel, space."""
+    """Sort axes: sample, time, channel, space."""
     first = [axis for axis in ("sample", "time") if axis in axes] + [axis for axis in axes if is_channel(axis)]
     return first + [axis for axis in axes if axis not in first]
 
@@ -54,7 +54,7 @@ class MappedVariable(Settings):
 
 
 class Mapping(Settings):
-    """A file described by its user, never guessed from shapes.
+    """The layout of files as their user declares it; nothing is guessed from shapes.
 
     Arguments:
         groups: HDF5 groups that hold the same variables, joined along `sample`; their names become coordinate `group`.
@@ -80,7 +80,7 @@ class Mapping(Settings):
         return self
 
     def only(self, names: Collection[str]) -> Mapping:
-        """The mapping without variables that are not named; coordinates stay.
+        """Keep the named variables and all coordinates.
 
         Raises:
             ConfigError: It declares none of them.

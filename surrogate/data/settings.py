@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Window(Settings):
-    """Which time steps make a sample.
+    """Time steps of a sample.
 
     Arguments:
         steps_in: Input steps, the first at the start t of the window.
@@ -53,12 +53,12 @@ class NamedGroup(Settings):
 
 
 class SplitSettings(Settings):
-    """Which simulations train, validate and test.
+    """Division of the simulations into training, validation and test.
 
     Arguments:
         validation: Fraction or number of the simulations, or a named group.
         test: Fraction or number of the simulations, or a named group.
-        train: Number of training simulations; None takes all that are left. Smaller sets lie within larger ones.
+        train: Number of training simulations; None takes all that are left. Smaller sets are subsets of larger ones.
         seed: Seed of the draw.
         train_seed: Another draw of the training simulations from those that are left, with the same validation and
             test simulations; None takes them in the order of `seed`.
@@ -72,7 +72,7 @@ class SplitSettings(Settings):
 
 
 class DataSettings(Settings):
-    """What a training run reads.
+    """Data of a training run: files, variables, windows, split.
 
     Arguments:
         path: File, folder or glob.
@@ -85,8 +85,8 @@ class DataSettings(Settings):
         by: Coordinate that names the simulation where several samples belong to one; None makes each its own.
         normalize: Mean and deviation by which the network sees the data: of each `channel`, of each `pixel`, or
             `none`: it sees them in their own units.
-        nonfinite: What NaN and Inf are: an `error`, a reason to `drop` their simulation, or values to `mask`:
-            targets that count for nothing, inputs that become the mean, while `<name>_valid` tells where values are.
+        nonfinite: Treatment of NaN and Inf: an `error`; `drop` their simulation; or `mask` the values: targets are left
+            out, inputs become the mean, and `<name>_valid` is 1 where there is a value.
     """
 
     path: str = Field(min_length=1)

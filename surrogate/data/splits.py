@@ -14,9 +14,9 @@ PARTS = ("train", "validation", "test")
 
 
 def split(ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None) -> dict[str, xr.Dataset]:
-    """Training, validation and test data that share no simulation.
+    """Divide data into training, validation and test, by whole simulations.
 
-    The draw depends on the seeds and the simulations alone; smaller training sets lie within larger ones.
+    The draw depends on the seeds and the simulations alone; smaller training sets are subsets of larger ones.
 
     Arguments:
         ds: The data.
@@ -38,7 +38,7 @@ def split(ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None) -> 
 
 
 def split_ids(parts: dict[str, xr.Dataset], *, by: str | None = None) -> dict[str, list[str]]:
-    """The simulations of each part as plain lists, by coordinate `by`, or by their origin."""
+    """List the simulations of each part, by coordinate `by`, or by their origin."""
     ids = {}
     for name, ds in parts.items():
         key = by or ("origin" if "origin" in ds.variables else "sample")
@@ -47,7 +47,7 @@ def split_ids(parts: dict[str, xr.Dataset], *, by: str | None = None) -> dict[st
 
 
 def _simulations(ds: xr.Dataset, by: str | None) -> np.ndarray:
-    """Number of the simulation of every sample, in order of first appearance."""
+    """Number the simulation of every sample, in order of first appearance."""
     if by is None:
         return np.arange(ds.sizes["sample"])
     names = _labels(ds, by, "data.by")
@@ -65,7 +65,7 @@ def _labels(ds: xr.Dataset, name: str, key: str) -> np.ndarray:
 
 
 def _draw(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -> dict[str, np.ndarray]:
-    """Simulations of each part, by number."""
+    """Draw the simulations of each part, by number."""
     parts: dict[str, np.ndarray] = {}
     taken = np.zeros(0, np.int64)
     for name, size in (("test", settings.test), ("validation", settings.validation)):
@@ -83,7 +83,12 @@ def _draw(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -> d
     if settings.train_seed is not None:
         left = np.random.default_rng([settings.seed, settings.train_seed]).permutation(left)
     parts["train"] = left if settings.train is None else left[: settings.train]
-    _check_disjoint(parts)
+    for one, two in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        shared = np.intersect1d(parts[one], parts[two])
+        if len(shared):
+            raise DataError(
+                f"data.split: {one} and {two} share {len(shared)} simulations; choose groups that do not overlap"
+            )
     _check_count("train", settings.train or 1, len(parts["train"]), total)
     return parts
 
@@ -103,12 +108,3 @@ def _group(ds: xr.Dataset, simulations: np.ndarray, group: str, part: str) -> np
         names = sorted({str(label) for label in labels})
         raise DataError(f"data.split.{part}.group: no simulation in group '{group}'; {did_you_mean(group, names)}")
     return found
-
-
-def _check_disjoint(parts: dict[str, np.ndarray]) -> None:
-    for one, two in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        shared = np.intersect1d(parts[one], parts[two])
-        if len(shared):
-            raise DataError(
-                f"data.split: {one} and {two} share {len(shared)} simulations; choose groups that do not overlap"
-            )

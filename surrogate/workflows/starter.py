@@ -1,4 +1,4 @@
-"""A configuration to start from, for data that nobody has trained on yet."""
+"""Write a first configuration for new data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODES, LEVELS, LATENT = 16, 2, 50
 
 
 class _Section(Settings):
-    """The part of a configuration that is proposed."""
+    """The `data:` section alone."""
 
     data: DataSettings
 
@@ -42,7 +42,7 @@ def write_starter(path: Path, name: str, data: str) -> None:
 
 
 def proposed_model(data: str) -> str:
-    """The `model:` entry for a data section: a family that maps its inputs to its targets, and why this one.
+    """Propose a `model:` entry for a data section: a family that maps its inputs to its targets, and the reason.
 
     Arguments:
         data: A `data:` section; where it cannot be read yet, its axes being a guess, fields are supposed.
@@ -73,5 +73,5 @@ def _fitting(stream: Stream, samples: int) -> str:
 
 
 def _halvings(grid: Sequence[int]) -> int:
-    """How often a grid can be halved, at most as often as an autoencoder needs."""
+    """Count how often a grid can be halved, at most as often as an autoencoder needs."""
     return max(level for level in range(LEVELS + 1) if all(side % 2**level == 0 for side in grid))

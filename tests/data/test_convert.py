@@ -197,7 +197,7 @@ LAYOUT = Mapping.model_validate({"variables": {"u": {"path": "u", "axes": ["samp
 
 def test_hostile_chunks_are_read_once_and_within_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = hostile(tmp_path / "a.h5")
-    with pytest.raises(ResourceError, match=r"'u' comes in blocks of 0 MB .* give at least --memory 1MB"):
+    with pytest.raises(ResourceError, match=r"'u' is read in blocks of 0 MB .* give at least --memory 1MB"):
         convert(tmp_path / "a.h5", tmp_path / "s", "shards", layout=LAYOUT, memory_bytes=100_000)
     assert not (tmp_path / "s").exists()
     largest = []

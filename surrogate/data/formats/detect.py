@@ -1,4 +1,4 @@
-"""Which layout a file has, and what that is concluded from; nothing is ever concluded from a shape."""
+"""Recognise the layout of a file, with the reason; nothing is concluded from a shape."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def detect(handle: h5py.File) -> Detection:
 
 
 def _named(handle: h5py.File) -> str | None:
-    """The first variable at the root whose axes are named, in words."""
+    """Describe the first variable at the root whose axes are named."""
     for name in handle:
         item = handle[name] if isinstance(handle.get(name, getlink=True), h5py.HardLink) else None
         if not isinstance(item, h5py.Dataset) or item.shape is None or not item.ndim or not is_variable(item):

@@ -50,18 +50,18 @@ class IdxPair:
 
 
 def is_idx(file: Path) -> bool:
-    """Whether a file is named as those of MNIST are."""
+    """Test whether a file is named as those of MNIST are."""
     return NAME.fullmatch(file.name) is not None
 
 
 def idx_files(folder: Path) -> list[Path]:
-    """The IDX files of a folder in sorted order; of a plain and a compressed file of one name the plain one."""
+    """List the IDX files of a folder in sorted order; of a plain and a compressed file of one name the plain one."""
     found = {file.name: file for file in sorted(folder.iterdir()) if is_idx(file) and file.is_file()}
     return [file for name, file in found.items() if name.removesuffix(".gz") == name or name[:-3] not in found]
 
 
 def pairs_of(files: Iterable[Path]) -> list[IdxPair]:
-    """Images with their labels, by the names of the files.
+    """Pair images with their labels, by the names of the files.
 
     Raises:
         DataError: A file is not named so, or there are labels without images.
@@ -82,10 +82,10 @@ def pairs_of(files: Iterable[Path]) -> list[IdxPair]:
 
 
 def read_pair(pair: IdxPair) -> xr.Dataset:
-    """Variables `image` (sample, y, x) and, where there are labels, coordinate `label` (sample).
+    """Read variables `image` (sample, y, x) and, where there are labels, coordinate `label` (sample).
 
     Raises:
-        DataError: A file is no IDX file, cut short, or of another kind than its name says.
+        DataError: A file is not an IDX file, is cut short, or of another kind than its name says.
     """
     images = read_idx(pair.images)
     if images.ndim != 3:
@@ -102,10 +102,10 @@ def read_pair(pair: IdxPair) -> xr.Dataset:
 
 
 def read_idx(file: Path) -> np.ndarray:
-    """The array of an IDX file: a memory map of a plain one, in memory from a compressed one.
+    """Read an IDX file: a memory map of a plain one, in memory from a compressed one.
 
     Raises:
-        DataError: It is no IDX file, is cut short, or goes on after its end.
+        DataError: It is not an IDX file, is cut short, or goes on after its end.
     """
     with open(file, "rb") as stream:
         packed = stream.read(2) == GZIP
@@ -126,7 +126,7 @@ def read_idx(file: Path) -> np.ndarray:
 
 
 def _header(stream: BinaryIO | gzip.GzipFile, file: Path) -> tuple[np.dtype, tuple[int, ...]]:
-    """Type and shape."""
+    """Read type and shape."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not magic[3]:
         found = " ".join(f"{byte:02x}" for byte in magic) or "nothing"

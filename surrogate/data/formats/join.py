@@ -13,7 +13,7 @@ from surrogate.errors import DataError
 
 __all__ = ["MASK", "Part", "join_parts"]
 
-MASK = "_mask"  # ending of the coordinate that tells where a boundary of The Well lies
+MASK = "_mask"  # suffix of the coordinate that marks a boundary of The Well
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Part:
 
 
 def join_parts(parts: Sequence[Part]) -> xr.Dataset:
-    """One data set of all parts, in their order.
+    """Join all parts into one data set, in their order.
 
     Raises:
         DataError: Two parts differ in their variables, axes, types, sizes or coordinates.
@@ -45,7 +45,7 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
         if difference:
             raise DataError(
                 f"{first.where} and {other.where} cannot be joined: {difference}; convert them to one form, or open "
-                "them apart"
+                "them separately"
             )
     if len(parts) == 1:
         return first.ds
@@ -62,7 +62,7 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
 
 
 def _of_one_length(parts: Sequence[Part]) -> Sequence[Part]:
-    """Parts with as many time steps as the longest one."""
+    """Extend the time axis of all parts to that of the longest."""
     if len({part.ds.sizes.get("time") for part in parts}) == 1 or any("time" not in part.ds.sizes for part in parts):
         return parts
     longer = padded([part.ds for part in parts])
@@ -70,7 +70,7 @@ def _of_one_length(parts: Sequence[Part]) -> Sequence[Part]:
 
 
 def _with_all_masks(parts: Sequence[Part]) -> list[Part]:
-    """Parts that all have the masks of each other's boundaries; where one has no such boundary, it lies nowhere."""
+    """Give all parts the masks of each other's boundaries; a boundary that a part does not have is empty there."""
     masks = {name: v for part in parts for name, v in part.ds.coords.variables.items() if str(name).endswith(MASK)}
     found = []
     for part in parts:
@@ -85,7 +85,7 @@ def _with_all_masks(parts: Sequence[Part]) -> list[Part]:
 
 
 def _spread(parts: Sequence[Part]) -> list[Part]:
-    """Parts in which a variable without a sample axis that differs between them has one, broadcast lazily."""
+    """Broadcast variables without a sample axis along it, lazily, where they differ between parts."""
     shared = set.intersection(*({*part.ds.variables} for part in parts)) - {*parts[0].ds.dims}
     for name in [name for name in parts[0].ds.variables if name in shared]:
         first, *others = [part.ds.variables[name].isel(sample=0, missing_dims="ignore") for part in parts]
@@ -108,7 +108,7 @@ def _on_samples(ds: xr.Dataset, name: Hashable) -> xr.Dataset:
 
 
 def _difference(a: xr.Dataset, b: xr.Dataset) -> str | None:
-    """The first difference that keeps two parts from being joined, in words."""
+    """Describe the first difference that keeps two parts from being joined."""
     lone = sorted(set(map(str, a.variables)) ^ set(map(str, b.variables)))
     if lone:
         return f"only one of them has {', '.join(lone)}"

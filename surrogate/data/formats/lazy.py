@@ -1,4 +1,4 @@
-"""From datasets of a file to lazy, named variables in blocks that follow the chunks of the file."""
+"""Lazy, named variables from the datasets of a file, in blocks that follow its chunks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EAGER_BYTES = 16_000_000  # coordinates and static variables up to this size are
 
 
 def assemble(found: Sequence[FileVariable], file: Path) -> xr.Dataset:
-    """A data set of the variables of a file.
+    """Assemble the variables of a file into a data set.
 
     Raises:
         DataError: An axis has another length in one variable than in another.
@@ -48,7 +48,7 @@ def _check_lengths(found: Sequence[FileVariable], file: Path) -> None:
 
 
 def lazy_variable(variable: FileVariable) -> xr.Variable:
-    """The variable, its axes in the order sample, time, channel, space; coordinates and small ones are read."""
+    """Return a variable with axes sample, time, channel, space; coordinates and small ones are read at once."""
     values = variable.values
     small = math.prod(values.shape) * values.dtype.itemsize <= EAGER_BYTES
     if isinstance(values, np.ndarray):
@@ -61,7 +61,7 @@ def lazy_variable(variable: FileVariable) -> xr.Variable:
 
 
 def lazy(array: H5Array | H5Stack, axes: tuple[str, ...]) -> da.Array:
-    """A dask array that reads a dataset in blocks of whole chunks and whole snapshots."""
+    """Make a dask array that reads a dataset in blocks of whole chunks and whole snapshots."""
     first = array.arrays[0] if isinstance(array, H5Stack) else array
     count = len(array.arrays) if isinstance(array, H5Stack) else 0
     name = f"read-{first.path.strip('/')}-{tokenize(str(first.file), first.path, first.stamp, count)}"
@@ -73,7 +73,7 @@ def lazy(array: H5Array | H5Stack, axes: tuple[str, ...]) -> da.Array:
 def block_shape(
     shape: Sequence[int], axes: Sequence[str], chunks: Sequence[int] | None, itemsize: int
 ) -> tuple[int, ...]:
-    """Shape of the blocks in which a variable is read: whole chunks, whole snapshots, about 8 MB.
+    """Choose the blocks in which a variable is read: whole chunks, whole snapshots, about 8 MB.
 
     Arguments:
         shape: Shape of the variable.

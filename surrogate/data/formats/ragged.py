@@ -21,10 +21,14 @@ STEPS = "time_steps"
 
 
 def padded(datasets: Sequence[xr.Dataset]) -> list[xr.Dataset]:
-    """Data sets whose time axis has the length of the longest one, with the number of steps of every simulation."""
+    """Extend the time axis of all data sets to the longest one, and add the number of steps of every simulation."""
     longest = max(datasets, key=lambda ds: ds.sizes["time"])
     total = longest.sizes["time"]
-    shared = all(_is_prefix(ds.coords.get("time"), longest.coords.get("time")) for ds in datasets)
+    clock = longest["time"].values if "time" in longest.coords else None
+    shared = all(
+        clock is None if times is None else clock is not None and np.array_equal(times.values, clock[: times.size])
+        for times in (ds.coords.get("time") for ds in datasets)
+    )
     found = []
     for ds in datasets:
         steps = np.full(ds.sizes["sample"], ds.sizes["time"])
@@ -43,14 +47,8 @@ def padded(datasets: Sequence[xr.Dataset]) -> list[xr.Dataset]:
     return found
 
 
-def _is_prefix(one: xr.DataArray | None, other: xr.DataArray | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one.values, other.values[: one.size])
-
-
 def _longer(array: xr.DataArray, total: int) -> xr.DataArray:
-    """An array with absent steps at the end of its time axis."""
+    """Extend an array with absent steps at the end of its time axis."""
     if "time" not in array.dims or array.sizes["time"] == total:
         return array
     array = array if array.dtype.kind == "f" else array.astype(np.float64)
@@ -68,7 +66,7 @@ def _longer(array: xr.DataArray, total: int) -> xr.DataArray:
 
 
 def lengths_of(ds: xr.Dataset) -> np.ndarray:
-    """Time steps of every simulation."""
+    """Count the time steps of every simulation."""
     steps = ds.sizes.get("time", 1)
     found = ds.coords.get(STEPS)
     if found is None or found.dims != ("sample",) or found.dtype.kind not in "iu":
@@ -77,18 +75,18 @@ def lengths_of(ds: xr.Dataset) -> np.ndarray:
 
 
 def of_equal_length(lengths: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Runs of neighbouring simulations with as many steps: (first, end, steps)."""
+    """Yield runs of neighbouring simulations with as many steps: (first, end, steps)."""
     edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
     return ((a, b, int(lengths[a])) for a, b in itertools.pairwise(edges))
 
 
 def same_length(ds: xr.Dataset) -> bool:
-    """Whether all simulations have the steps of the time axis."""
+    """Test whether all simulations have the steps of the time axis."""
     return bool((lengths_of(ds) == ds.sizes.get("time", 1)).all())
 
 
 def present(ds: xr.Dataset, array: xr.DataArray) -> xr.DataArray | None:
-    """Which steps (sample, time) of an array the simulations have; None where they have all."""
+    """Mark the steps (sample, time) of an array that the simulations have; None where they have all."""
     if same_length(ds) or not {"sample", "time"} <= set(array.dims):
         return None
     return xr.DataArray(np.arange(ds.sizes["time"]) < lengths_of(ds)[:, None], dims=("sample", "time"))

@@ -1,4 +1,4 @@
-"""What a conversion writes: folders and files of a layout, each of which any process can write by itself."""
+"""Targets of a conversion: folders and files of a layout, each of which any process can write by itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TARGETS = ("shards", "the_well", "pdebench")
 
 @dataclass(frozen=True)
 class Target:
-    """A layout to write, and how much at a time.
+    """A layout to write, and how much to write at a time.
 
     Arguments:
         to: One of `TARGETS`.
@@ -48,7 +48,10 @@ class Target:
             done: Called with the bytes written since the call before.
         """
         if self.to == "shards":
-            return write_shard(path, _storable(ds), block_bytes=self.block_bytes, reread=True, done=done)
+            ds = encode_text(ds)
+            flags = [name for name, variable in ds.variables.items() if variable.dtype.kind == "b"]
+            ds = ds.assign({name: ds[name].astype(np.uint8) for name in flags})
+            return write_shard(path, ds, block_bytes=self.block_bytes, reread=True, done=done)
         if self.to == "the_well":
             return write_well(path, ds, block_bytes=self.block_bytes, done=done, name=path.stem)
         if choose_family(ds) == "per seed" and ds.nbytes <= self.block_bytes:
@@ -57,12 +60,12 @@ class Target:
 
 
 def plain_name(name: str) -> str:
-    """The name of a folder as one that can begin the names of files."""
+    """Turn the name of a folder into one that can begin the names of files."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "data"
 
 
 def folders_of(ds: xr.Dataset, output: Path, to: str) -> dict[Path, xr.Dataset]:
-    """The simulations that belong into each folder; refuses what the target cannot hold before anything is written."""
+    """Assign simulations to folders; refuse what the target cannot hold before anything is written."""
     if to == "the_well":
         fields_of(ds)
         return {output / "data" / split: part for split, part in by_split(ds).items()}
@@ -72,7 +75,7 @@ def folders_of(ds: xr.Dataset, output: Path, to: str) -> dict[Path, xr.Dataset]:
 
 
 def samples_per_file(ds: xr.Dataset, to: str, block_bytes: int, file_bytes: int) -> int:
-    """Simulations of a file: whole chunks of the source, as many as the size of a file allows."""
+    """Choose the number of simulations of a file: whole chunks of the source, as many as the size of a file allows."""
     if to == "pdebench" and choose_family(ds) == "per seed":
         file_bytes = min(file_bytes, block_bytes)
     largest = max(ds.variables.values(), key=lambda variable: ("sample" in variable.dims, variable.nbytes))
@@ -80,10 +83,3 @@ def samples_per_file(ds: xr.Dataset, to: str, block_bytes: int, file_bytes: int)
     each = max(1, ds.nbytes // max(1, ds.sizes["sample"]))
     count = max(1, file_bytes // each)
     return count // chunk * chunk if count >= chunk else count
-
-
-def _storable(ds: xr.Dataset) -> xr.Dataset:
-    """The data set as numbers alone: text as bytes, truth values as 0 and 1."""
-    ds = encode_text(ds)
-    flags = [name for name, variable in ds.variables.items() if variable.dtype.kind == "b"]
-    return ds.assign({name: ds[name].astype(np.uint8) for name in flags})

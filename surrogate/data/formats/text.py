@@ -1,4 +1,4 @@
-"""Text in shards, which hold numbers alone: bytes in UTF-8 along an axis of their own."""
+"""Text in shards, which hold only numbers: UTF-8 bytes along an additional axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENCODING = "utf-8"
 
 
 def encode_text(ds: xr.Dataset) -> xr.Dataset:
-    """The data set with variables of text as bytes; a coordinate of an axis becomes `<axis>_names`."""
+    """Encode variables of text as bytes; a coordinate of an axis becomes `<axis>_names`."""
     for name, variable in list(ds.variables.items()):
         if variable.dtype.kind not in "UO":
             continue
@@ -26,7 +26,7 @@ def encode_text(ds: xr.Dataset) -> xr.Dataset:
 
 
 def decode_text(ds: xr.Dataset) -> xr.Dataset:
-    """The inverse of `encode_text`: text as coordinates."""
+    """Invert `encode_text`: bytes become text coordinates."""
     for name, variable in list(ds.variables.items()):
         if variable.attrs.get(MARK) != ENCODING or variable.dtype != np.uint8 or not variable.ndim:
             continue

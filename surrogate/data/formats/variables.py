@@ -1,4 +1,4 @@
-"""The variables of one file: found by the names of their dimensions, or by a declared mapping."""
+"""Variables of one file, by the names of their dimensions or by a declared mapping."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FileVariable:
 
 
 def attributes(item: h5py.HLObject) -> dict[str, Any]:
-    """Attributes as plain Python values, without those of the file format."""
+    """Return attributes as plain Python values, without those of the file format."""
     return {name: _plain(value) for name, value in item.attrs.items() if name not in INTERNAL}
 
 
@@ -65,7 +65,7 @@ def _plain(value: Any) -> Any:
 
 
 def named_axes(dataset: h5py.Dataset) -> tuple[str, ...] | None:
-    """Names of the axes of a dataset from its dimension scales or labels; None where one has no name."""
+    """Return the axis names of a dataset from its dimension scales or labels; None where one has no name."""
     if dataset.is_scale and dataset.ndim == 1:
         return (_bare(dataset.name),)
     axes = []
@@ -84,7 +84,9 @@ def _bare(name: str) -> str:
 def variable_at(
     handle: h5py.File, path: str, axes: tuple[str, ...], *, name: str = "", external: bool = False
 ) -> FileVariable:
-    """The dataset at a path, whose axes a known layout prescribes; a coordinate where it is named like its only axis.
+    """Describe the dataset at a path, whose axes a known layout prescribes.
+
+    It is a coordinate where it is named like its only axis.
 
     Raises:
         DataError: It is missing, cannot be used, or has another rank.
@@ -101,7 +103,7 @@ def variable_at(
 
 
 def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVariable]:
-    """The datasets at the root of a file whose dimensions are named; links are left to declared layouts.
+    """Describe the datasets at the root of a file whose dimensions are named; links are left to declared layouts.
 
     Raises:
         DataError: A dataset has an axis without a name, or the root holds no dataset.
@@ -114,7 +116,7 @@ def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVa
 
 
 def is_variable(dataset: h5py.Dataset) -> bool:
-    """Whether a dataset holds values; some stand only for a dimension of NetCDF-4."""
+    """Test whether a dataset holds values; some only stand for a dimension of NetCDF-4."""
     label = dataset.attrs.get("NAME", b"") if dataset.is_scale else b""
     return not (label if isinstance(label, bytes) else str(label).encode()).startswith(NO_VARIABLE)
 

@@ -26,7 +26,7 @@ NO_ATTRIBUTES = ("config", "pdebench_family")
 
 
 def choose_family(ds: xr.Dataset) -> str:
-    """The family that holds these data: `flow`, `scalar`, or `per seed`, where parameters may differ.
+    """Choose the family that holds these data: `flow`, `scalar`, or `per seed`, where parameters may differ.
 
     Raises:
         DataError: None of them does; the message says why.
@@ -59,7 +59,7 @@ def _refusal(reason: str) -> DataError:
 
 
 def _fields(ds: xr.Dataset) -> dict[str, xr.Variable]:
-    """All variables but coordinates of axes, parameters and text."""
+    """Select all variables but coordinates of axes, parameters and text."""
     fields = {}
     for name, variable in ds.variables.items():
         if name in (*ds.dims, *OWN) or variable.dims == ("sample",) or variable.dtype.kind == "U":
@@ -116,7 +116,7 @@ def write_pdebench(
 
 
 def _arrays(ds: xr.Dataset, file: h5py.File) -> dict[str, xr.Variable]:
-    """Scalar and flow files: arrays at the root, parameters as attributes, T + 1 times."""
+    """Declare a scalar or flow file: arrays at the root, parameters as attributes, T + 1 times."""
     fields = _fields(ds)
     space = _space(ds, fields)[::-1]  # x first
     values: dict[str, xr.Variable] = {}
@@ -124,7 +124,7 @@ def _arrays(ds: xr.Dataset, file: h5py.File) -> dict[str, xr.Variable]:
     for name, variable in fields.items():
         variable = variable.transpose("sample", "time", *space, missing_dims="ignore")
         if darcy and name == "tensor":
-            variable = _with_step(variable)
+            variable = variable.set_dims({"step": 1, **variable.sizes}).transpose("sample", "step", ...)
         _put(values, file, name if darcy or name in FLOW else "tensor", variable)
     for axis in space:
         _put(values, file, COORDINATES[axis], _coordinate(ds, axis))
@@ -134,19 +134,18 @@ def _arrays(ds: xr.Dataset, file: h5py.File) -> dict[str, xr.Variable]:
     return values
 
 
-def _with_step(variable: xr.Variable) -> xr.Variable:
-    first, *rest = variable.dims
-    return variable.set_dims({"step": 1, **variable.sizes}).transpose(first, "step", *rest)
-
-
 def _seeds(ds: xr.Dataset, first: int, file: h5py.File) -> dict[str, xr.Variable]:
-    """Per-seed files: a group for every simulation, whose parameters stand in its `config`."""
+    """Declare a per-seed file: a group for every simulation, whose parameters stand in its `config`."""
     fields = _fields(ds)
     space = _space(ds, fields)
     data, labels = _stacked(ds, fields, space)
     parameters, values = _parameters(ds), dict[str, xr.Variable]()
     grid = {"t": _times(ds)[:-1]} | {axis: _coordinate(ds, axis) for axis in space}
-    for index, seed in enumerate(_numbers(ds, first)):
+    numbers = list(range(first, first + ds.sizes["sample"]))
+    seeds = ds.variables.get("seed")
+    if seeds is not None and seeds.dtype.kind in "iu" and len(np.unique(seeds.values)) == ds.sizes["sample"]:
+        numbers = [int(seed) for seed in seeds.values]  # of their own, where they have some
+    for index, seed in enumerate(numbers):
         group = file.create_group(f"{seed:04d}")
         _put(values, group, "data", data[index])
         for axis, coordinate in grid.items():
@@ -159,7 +158,7 @@ def _seeds(ds: xr.Dataset, first: int, file: h5py.File) -> dict[str, xr.Variable
 
 
 def _stacked(ds: xr.Dataset, fields: dict[str, xr.Variable], space: tuple[str, ...]) -> tuple[xr.Variable, list[str]]:
-    """All fields along one last axis, and the names of its entries."""
+    """Stack all fields along one last axis, and the names of its entries."""
     parts, labels = [], []
     for name, variable in fields.items():
         channel = next((str(dim) for dim in variable.dims if is_channel(dim)), "channel")
@@ -169,20 +168,9 @@ def _stacked(ds: xr.Dataset, fields: dict[str, xr.Variable], space: tuple[str, .
             known = ds[channel].values if channel in ds.coords else range(variable.sizes[channel])
             names = [str(label) if len(fields) == 1 else f"{name}_{label}" for label in known]
         labels += names
-        parts.append(xr.Variable(("sample", "time", *space, "channel"), _last(variable, space, channel).data))
+        variable = variable.transpose("sample", "time", *space, channel).astype(np.float32)
+        parts.append(xr.Variable(("sample", "time", *space, "channel"), variable.data))
     return xr.Variable.concat(parts, "channel"), labels
-
-
-def _last(variable: xr.Variable, space: tuple[str, ...], channel: str) -> xr.Variable:
-    return variable.transpose("sample", "time", *space, channel).astype(np.float32)
-
-
-def _numbers(ds: xr.Dataset, first: int) -> list[int]:
-    """Names of the groups: the seeds of the simulations where they have some of their own, else their numbers."""
-    seeds = ds.variables.get("seed")
-    if seeds is not None and seeds.dtype.kind in "iu" and len(np.unique(seeds.values)) == ds.sizes["sample"]:
-        return [int(seed) for seed in seeds.values]
-    return list(range(first, first + ds.sizes["sample"]))
 
 
 def _coordinate(ds: xr.Dataset, axis: str) -> xr.Variable:
@@ -191,7 +179,7 @@ def _coordinate(ds: xr.Dataset, axis: str) -> xr.Variable:
 
 
 def _times(ds: xr.Dataset) -> xr.Variable:
-    """Times and, as in PDEBench's files, the one after the last."""
+    """Return the times and, as in PDEBench's files, the one after the last."""
     known = _coordinate(ds, "time") if "time" in ds.dims else xr.Variable(("time",), np.zeros(1))
     values = np.asarray(known.values, np.float64)
     step = values[-1] - values[-2] if len(values) > 1 else 1.0

@@ -47,7 +47,7 @@ def by_split(ds: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def fields_of(ds: xr.Dataset) -> tuple[tuple[str, ...], list[dict[str, xr.Variable]], dict[str, xr.Variable]]:
-    """Spatial axes, the fields of order 0, 1 and 2, and the scalars of a data set.
+    """Return spatial axes, the fields of order 0, 1 and 2, and the scalars of a data set.
 
     Channels that are not the components of a vector or tensor become fields of their own.
 
@@ -88,7 +88,7 @@ def fields_of(ds: xr.Dataset) -> tuple[tuple[str, ...], list[dict[str, xr.Variab
 
 
 def is_mask(ds: xr.Dataset, name: str) -> bool:
-    """Whether a coordinate tells where a boundary of The Well lies."""
+    """Test whether a coordinate is the mask of a boundary of The Well."""
     return name in ds.coords and name.endswith(MASK) and name.removesuffix(MASK) in _known_boundaries(ds)
 
 
@@ -168,7 +168,7 @@ def _put(values: dict[str, xr.Variable], group: h5py.Group, name: str, variable:
 
 
 def _dimensions(file: h5py.File, ds: xr.Dataset, space: tuple[str, ...]) -> dict[str, xr.Variable]:
-    """Coordinates; an axis without one counts from 0, and data without time have the single time 0."""
+    """Write coordinates; an axis without one counts from 0, and data without time have the single time 0."""
     group = file.create_group("dimensions")
     group.attrs["spatial_dims"] = np.array(space, h5py.string_dtype())
     values: dict[str, xr.Variable] = {}
@@ -187,24 +187,19 @@ def _boundaries(file: h5py.File, ds: xr.Dataset, space: tuple[str, ...]) -> None
         for key in ("associated_dims", "associated_fields"):
             target.attrs[key] = np.array(np.atleast_1d(entry.get(key, [])), h5py.string_dtype())
         axes = [str(axis) for axis in np.atleast_1d(entry.get("associated_dims", [])) if axis in space]
-        mask = _mask(ds, f"{name}{MASK}", axes)
+        if f"{name}{MASK}" in ds.coords:
+            mask = ds.variables[f"{name}{MASK}"].transpose("sample", "time", *axes, missing_dims="ignore").astype(bool)
+        else:
+            mask = xr.Variable(axes, np.zeros([ds.sizes[axis] for axis in axes], bool))
+            for axis in axes:
+                mask[{axis: [0, -1]}] = True  # both ends of its axes
         target.attrs["sample_varying"] = np.bool_("sample" in mask.dims)
         target.attrs["time_varying"] = np.bool_("time" in mask.dims)
         target.create_dataset("mask", data=mask.values)
 
 
-def _mask(ds: xr.Dataset, name: str, axes: list[str]) -> xr.Variable:
-    """Where a boundary lies: as the data say, else at both ends of its axes."""
-    if name in ds.coords:
-        return ds.variables[name].transpose("sample", "time", *axes, missing_dims="ignore").astype(bool)
-    mask = np.zeros([ds.sizes[axis] for axis in axes], bool)
-    for axis in range(len(axes)):
-        np.moveaxis(mask, axis, 0)[[0, -1]] = True
-    return xr.Variable(axes, mask)
-
-
 def _components_last(variable: xr.Variable, space: tuple[str, ...], order: int) -> xr.Variable:
-    """Axes sample, time, space, and one axis of components for every order."""
+    """Order the axes: sample, time, space, and one axis of components for every order."""
     channel = next((dim for dim in variable.dims if is_channel(dim)), None)
     leading = [axis for axis in ("sample", "time", *space) if axis in variable.dims]
     if channel is None:
@@ -237,9 +232,9 @@ class FieldMeans:
 
 
 def field_means(ds: xr.Dataset) -> FieldMeans:
-    """The means that `stats.yaml` is made of, over all simulations of a data set."""
+    """Compute the means that `stats.yaml` is made of, over all simulations of a data set."""
     _, orders, _ = fields_of(ds)
-    found: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+    means: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
     for name, variable in [item for fields in orders for item in fields.items()]:
         axes = [dim for dim in variable.dims if not is_channel(dim)]
         values = variable.astype(np.float64)
@@ -248,15 +243,15 @@ def field_means(ds: xr.Dataset) -> FieldMeans:
             pairs.append(("_delta", values.isel(time=slice(1, None)) - values.isel(time=slice(None, -1))))
         for suffix, of in pairs:
             numbers = xr.Dataset({"mean": of.mean(axes), "square": (of**2).mean(axes)}).compute()
-            found[name, suffix] = numbers["mean"].values, numbers["square"].values
-    return FieldMeans(ds.sizes["sample"], found)
+            means[name, suffix] = numbers["mean"].values, numbers["square"].values
+    return FieldMeans(ds.sizes["sample"], means)
 
 
 def field_statistics(means: FieldMeans) -> dict[str, dict[str, Any]]:
-    """`mean, std, rms` of every field and of its change in a time step, by statistic and field, as in `stats.yaml`."""
-    found: dict[str, dict[str, Any]] = {key: {} for key in STATISTICS}
+    """Return `mean, std, rms` of fields and of their changes in a time step, ordered as in `stats.yaml`."""
+    statistics: dict[str, dict[str, Any]] = {key: {} for key in STATISTICS}
     for (name, suffix), (mean, square) in means.of.items():
-        found[f"mean{suffix}"][name] = mean.tolist()
-        found[f"std{suffix}"][name] = np.sqrt(np.maximum(square - mean**2, 0)).tolist()
-        found[f"rms{suffix}"][name] = np.sqrt(square).tolist()
-    return found
+        statistics[f"mean{suffix}"][name] = mean.tolist()
+        statistics[f"std{suffix}"][name] = np.sqrt(np.maximum(square - mean**2, 0)).tolist()
+        statistics[f"rms{suffix}"][name] = np.sqrt(square).tolist()
+    return statistics
