@@ -1,19 +1,20 @@
-"""The card of a data set: what it is, how it was made and how wrong it is, as Markdown with a picture."""
+"""The card of a data set in Markdown: problem, discretisation, measured errors, files and a picture."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from surrogate import __version__
 from surrogate.errors import ResourceError
 from surrogate.files import replacing
 from surrogate.simulate.ensemble import Ensemble
-from surrogate.simulate.equation import Evolution, Quantity
+from surrogate.simulate.equation import Evolution
 from surrogate.simulate.measure import FINER, Errors, measure_errors
 from surrogate.simulate.picture import write_picture
-from surrogate.simulate.recipe import Range, Recipe, Size
+from surrogate.simulate.recipe import Recipe
 
 __all__ = ["write_card"]
 
@@ -38,13 +39,25 @@ The recipe is part of `slim-surrogate` (MIT licence). Data made with it are your
 its version ({version}) and the digest in `manifest.json`, from which anyone can make the same data again.
 """
 
+SAMPLED = {
+    "random": "Drawn independently for each simulation.",
+    "latin_hypercube": "A Latin hypercube: one simulation in each layer of every parameter.",
+    "sobol": "A scrambled Sobol sequence.",
+}
+
+FILES = (
+    "Shards `{name}-00000.h5`, ... are NetCDF-4-conforming HDF5: `xarray.open_dataset(path)` gives names, "
+    "coordinates and units. Every variable is contiguous, uncompressed and little-endian. `manifest.json` names every "
+    "shard with its size and SHA-256 and the simulations that failed; `recipe.yaml` is the recipe as it was run.\n"
+)
+
 
 def write_card(recipe: Recipe, size: str, folder: Path) -> Path:
     """Write `README.md` and its picture; every number in it is measured now, on the simulations of one size.
 
     Arguments:
         recipe: The recipe.
-        size: The size to run, best `tiny`.
+        size: The size to run, preferably `tiny`.
         folder: Where to write; files of these two names are replaced.
 
     Returns:
@@ -61,43 +74,139 @@ def write_card(recipe: Recipe, size: str, folder: Path) -> Path:
     except OSError as error:
         raise ResourceError(f"cannot make folder {folder}: {error.strerror}; choose another one") from error
     write_picture(ensemble.dataset(results), list(ensemble.equation.fields), folder / PICTURE)
-    text = "\n".join(_sections(ensemble, size, measure_errors(recipe, size)))
+    text = "\n".join(_Card(ensemble, size, measure_errors(recipe, size)).sections())
     with replacing(folder / "README.md") as part:
         part.write_text(text, encoding="utf-8")
     return folder / "README.md"
 
 
-def _sections(ensemble: Ensemble, size: str, errors: Errors) -> Iterable[str]:
-    recipe, equation = ensemble.recipe, ensemble.equation
-    about = equation.description
-    yield f"# {recipe.name}\n"
-    if recipe.about:
-        yield f"{recipe.about}\n"
-    yield f"![Simulations of the {size} size]({PICTURE})\n"
-    yield f"```\nsurrogate simulate {recipe.name} --size tiny --output data/{recipe.name}\n```\n"
-    yield "## Problem\n"
-    yield "\n".join("    " + line for line in about.formula.splitlines()) + "\n"
-    yield _problem_table(ensemble)
-    yield "## Parameters\n"
-    yield _sampling_sentence(recipe)
-    yield _parameter_table(recipe, equation.ranges)
-    yield "## Discretisation and its measured error\n"
-    yield f"{about.scheme} Computed in {_precision(ensemble)}, stored in float32.\n"
-    yield _error_table(ensemble, size, errors)
-    yield "## Files\n"
-    yield (
-        f"Shards `{recipe.name}-00000.h5`, ... are NetCDF-4-conforming HDF5: `xarray.open_dataset(path)` gives names, "
-        "coordinates and units. Every variable is contiguous, uncompressed and little-endian. `manifest.json` names "
-        "every "
-        "shard with its size and SHA-256 and the simulations that failed; `recipe.yaml` is the recipe as it was run.\n"
-    )
-    yield _file_table(ensemble)
-    yield "## Sizes\n"
-    yield _size_table(ensemble)
-    yield "## Making it again\n"
-    yield MAKING.format(name=recipe.name, number=ensemble.size.simulations // 2)
-    yield "## Licence and citation\n"
-    yield LICENCE.format(version=__version__)
+@dataclass(frozen=True)
+class _Card:
+    """The text of a card.
+
+    Arguments:
+        ensemble: The simulations that were run for it.
+        size: The name of their size.
+        errors: Their measured errors.
+    """
+
+    ensemble: Ensemble
+    size: str
+    errors: Errors
+
+    def sections(self) -> Iterable[str]:
+        """Yield the sections in order."""
+        recipe, equation = self.ensemble.recipe, self.ensemble.equation
+        about = equation.description
+        yield f"# {recipe.name}\n"
+        if recipe.about:
+            yield f"{recipe.about}\n"
+        yield f"![Simulations of the {self.size} size]({PICTURE})\n"
+        yield f"```\nsurrogate simulate {recipe.name} --size tiny --output data/{recipe.name}\n```\n"
+        yield "## Problem\n"
+        yield "\n".join("    " + line for line in about.formula.splitlines()) + "\n"
+        yield self.problem()
+        yield "## Parameters\n"
+        sampled = f"From the table `{recipe.sampling.table}`, row i for simulation i."
+        yield SAMPLED.get(recipe.sampling.method, sampled) + "\n"
+        yield self.parameters()
+        yield "## Discretisation and its measured error\n"
+        precision = recipe.precision if isinstance(equation, Evolution) else "float64"
+        yield f"{about.scheme} Computed in {precision}, stored in float32.\n"
+        yield self.measured()
+        yield "## Files\n"
+        yield FILES.format(name=recipe.name)
+        yield self.variables()
+        yield "## Sizes\n"
+        yield self.sizes()
+        yield "## Making it again\n"
+        yield MAKING.format(name=recipe.name, number=self.ensemble.size.simulations // 2)
+        yield "## Licence and citation\n"
+        yield LICENCE.format(version=__version__)
+
+    def problem(self) -> str:
+        """Tabulate the domain and what the equation says about itself."""
+        equation, grid = self.ensemble.equation, self.ensemble.grid
+        about = equation.description
+        sides = zip(grid.axes, grid.origin or (0.0,) * len(grid.lengths), grid.lengths, strict=True)
+        unit = _unit(equation.length_units)
+        single = len(equation.boundaries) == 1
+        rows = [
+            ("domain", ", ".join(f"{axis} from {low:g} to {low + length:g}{unit}" for axis, low, length in sides)),
+            ("boundary", about.boundary if single else f"here {grid.boundary}; {about.boundary}"),
+            ("initial field", about.initial),
+            ("coefficients", about.constants),
+            ("conserved", about.invariants),
+            ("source", about.source),
+        ]
+        return _table(("", ""), [(name, text) for name, text in rows if text])
+
+    def parameters(self) -> str:
+        """Tabulate the ranges of the recipe."""
+        rows = []
+        for name, quantity in self.ensemble.equation.ranges.items():
+            count = f" ({quantity.size} numbers)" if quantity.dim else ""
+            bounds, unit = self.ensemble.recipe.parameters[name], _unit(quantity.units)
+            low, high = bounds.bounds
+            span, law = f"{low:g} to {high:g}{unit}", "uniform in the logarithm" if bounds.scale == "log" else "uniform"
+            if bounds.options:
+                span, law = ", ".join(bounds.options), "each as likely"
+            elif low == high:
+                span, law = f"{low:g}{unit}", "fixed"
+            rows.append((f"`{name}`", quantity.long_name + count, span, law))
+        return _table(("in the recipe", "meaning", "range", "distribution"), rows)
+
+    def measured(self) -> str:
+        """Tabulate the measured errors."""
+        none = "not measured: the initial field is white noise, which is another field on another grid"
+        errors, shape, rows = self.errors, self.ensemble.grid.shape, []
+        if errors.time is not None:
+            rows.append((f"the same with steps in time {FINER} times finer", f"{errors.time:.1e}"))
+        if shape:
+            space = none if errors.space is None else f"{errors.space:.1e}"
+            rows.append(("the same on a grid of twice the points along every axis", space))
+        if not rows:
+            return "The data are values of a formula; their error is rounding.\n"
+        where = f"on {' x '.join(map(str, shape))} points, the `{self.size}` size"
+        head = f"Measured {where}, over all data of the first {errors.members} simulations:\n\n"
+        return head + _table(("against", "relative L2 difference"), rows)
+
+    def variables(self) -> str:
+        """Tabulate the variables of a file."""
+        ensemble = self.ensemble
+        equation, axes = ensemble.equation, ensemble.equation.outputs(ensemble.grid)
+        timed = ["time"] if isinstance(equation, Evolution) else []
+        rows = [
+            (f"`{name}`", ", ".join(["sample", *timed, *axes]), "float32", quantity.units, quantity.long_name)
+            for name, quantity in equation.fields.items()
+        ]
+        for name, quantity in equation.recorded(ensemble.grid.axes).items():
+            dims = f"sample, {quantity.dim}" if quantity.dim else "sample"
+            rows.append((f"`{name}`", dims, "float64", quantity.units, quantity.long_name))
+        rows.append(("`simulation`", "sample", "int64", "1", "number in the recipe"))
+        if timed:
+            rows.append(("`time`", "time", "float64", equation.time_units, "time"))
+        for axis, along in axes.items():
+            rows.append((f"`{axis}`", axis, "float64", along.units, along.long_name))
+        return _table(("variable", "dimensions", "type", "units", "meaning"), rows)
+
+    def sizes(self) -> str:
+        """Tabulate the sizes of the recipe and how much data each makes."""
+        rows = []
+        for name in self.ensemble.recipe.sizes:
+            other = Ensemble(self.ensemble.recipe, name)
+            size, equation, times, span = other.size, other.equation, 1, "none"
+            if isinstance(equation, Evolution):
+                step, times = size.final_time / (size.snapshots - 1), size.snapshots - (not equation.from_start)
+                first, unit = 0.0 if equation.from_start else step, _unit(equation.time_units)
+                span = f"{times}: {first:g}, {first + step:g}, ..., {size.final_time:g}{unit}"
+            points = math.prod(len(along.values) for along in equation.outputs(other.grid).values())
+            total = 4.0 * size.simulations * times * len(equation.fields) * points
+            power = min(int(math.log10(total)) // 3, 3)
+            data = f"{total / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+            grid, shards = " x ".join(map(str, size.grid)) or "none", math.ceil(size.simulations / size.shard)
+            rows.append((f"`{name}`", f"{size.simulations}", grid, span, f"{shards}", data))
+        return _table(("size", "simulations", "grid", "times", "shards", "data"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -105,124 +214,5 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
-def _problem_table(ensemble: Ensemble) -> str:
-    about, grid = ensemble.equation.description, ensemble.grid
-    corners = grid.origin or (0.0,) * len(grid.lengths)
-    sides = zip(grid.axes, corners, grid.lengths, strict=True)
-    units = "" if ensemble.equation.length_units == "1" else f" {ensemble.equation.length_units}"
-    domain = ", ".join(f"{axis} from {low:g} to {low + length:g}{units}" for axis, low, length in sides)
-    single = len(ensemble.equation.boundaries) == 1
-    rows = [
-        ("domain", domain),
-        ("boundary", about.boundary if single else f"here {grid.boundary}; {about.boundary}"),
-        ("initial field", about.initial),
-        ("coefficients", about.constants),
-        ("conserved", about.invariants),
-        ("source", about.source),
-    ]
-    return _table(("", ""), [(name, text) for name, text in rows if text])
-
-
-def _sampling_sentence(recipe: Recipe) -> str:
-    sentences = {
-        "random": "Drawn independently for each simulation.",
-        "latin_hypercube": "A Latin hypercube: one simulation in each layer of every parameter.",
-        "sobol": "A scrambled Sobol sequence.",
-        "table": f"From the table `{recipe.sampling.table}`, row i for simulation i.",
-    }
-    return sentences[recipe.sampling.method] + "\n"
-
-
-def _parameter_table(recipe: Recipe, ranges: Mapping[str, Quantity]) -> str:
-    rows = []
-    for name, quantity in ranges.items():
-        count = f" ({quantity.size} numbers)" if quantity.dim else ""
-        rows.append((f"`{name}`", quantity.long_name + count, *_describe(recipe.parameters[name], quantity.units)))
-    return _table(("in the recipe", "meaning", "range", "distribution"), rows)
-
-
-def _describe(bounds: Range, units: str) -> tuple[str, str]:
-    if bounds.options:
-        return ", ".join(bounds.options), "each as likely"
-    low, high = bounds.bounds
-    unit = "" if units == "1" else f" {units}"
-    if low == high:
-        return f"{low:g}{unit}", "fixed"
-    return f"{low:g} to {high:g}{unit}", "uniform in the logarithm" if bounds.scale == "log" else "uniform"
-
-
-def _precision(ensemble: Ensemble) -> str:
-    return ensemble.recipe.precision if isinstance(ensemble.equation, Evolution) else "float64"
-
-
-def _error_table(ensemble: Ensemble, size: str, errors: Errors) -> str:
-    none = "not measured: the initial field is white noise, which is another field on another grid"
-    rows = []
-    if errors.time is not None:
-        rows.append((f"the same with steps in time {FINER} times finer", f"{errors.time:.1e}"))
-    if ensemble.grid.shape:
-        space = none if errors.space is None else f"{errors.space:.1e}"
-        rows.append(("the same on a grid of twice the points along every axis", space))
-    if not rows:
-        return "The data are values of a formula; their error is rounding.\n"
-    where = f"on {' x '.join(map(str, ensemble.grid.shape))} points, the `{size}` size"
-    head = f"Measured {where}, over all data of the first {errors.members} simulations:\n\n"
-    return head + _table(("against", "relative L2 difference"), rows)
-
-
-def _file_table(ensemble: Ensemble) -> str:
-    axes = list(ensemble.equation.outputs(ensemble.grid))
-    timed = ["time"] if isinstance(ensemble.equation, Evolution) else []
-    rows = [
-        (f"`{name}`", ", ".join(["sample", *timed, *axes]), "float32", quantity.units, quantity.long_name)
-        for name, quantity in ensemble.equation.fields.items()
-    ]
-    for name, quantity in ensemble.equation.recorded(ensemble.grid.axes).items():
-        dims = f"sample, {quantity.dim}" if quantity.dim else "sample"
-        rows.append((f"`{name}`", dims, "float64", quantity.units, quantity.long_name))
-    rows.append(("`simulation`", "sample", "int64", "1", "number in the recipe"))
-    if timed:
-        rows.append(("`time`", "time", "float64", ensemble.equation.time_units, "time"))
-    for axis, along in ensemble.equation.outputs(ensemble.grid).items():
-        rows.append((f"`{axis}`", axis, "float64", along.units, along.long_name))
-    return _table(("variable", "dimensions", "type", "units", "meaning"), rows)
-
-
-def _size_table(ensemble: Ensemble) -> str:
-    rows = []
-    for name in ensemble.recipe.sizes:
-        size = Ensemble(ensemble.recipe, name).size
-        grid = " x ".join(map(str, size.grid)) or "none"
-        shards = math.ceil(size.simulations / size.shard)
-        data = _bytes(ensemble, name)
-        rows.append((f"`{name}`", f"{size.simulations}", grid, _span(ensemble, size), f"{shards}", data))
-    return _table(("size", "simulations", "grid", "times", "shards", "data"), rows)
-
-
-def _span(ensemble: Ensemble, size: Size) -> str:
-    """The times of the snapshots."""
-    if not isinstance(ensemble.equation, Evolution):
-        return "none"
-    step = size.final_time / (size.snapshots - 1)
-    first = 0.0 if ensemble.equation.from_start else step
-    units = "" if ensemble.equation.time_units == "1" else f" {ensemble.equation.time_units}"
-    return f"{_times(ensemble, size)}: {first:g}, {first + step:g}, ..., {size.final_time:g}{units}"
-
-
-def _times(ensemble: Ensemble, size: Size) -> int:
-    """Number of snapshots that are stored; 1 for a problem without time."""
-    if not isinstance(ensemble.equation, Evolution):
-        return 1
-    return size.snapshots if ensemble.equation.from_start else size.snapshots - 1
-
-
-def _bytes(ensemble: Ensemble, name: str) -> str:
-    other = Ensemble(ensemble.recipe, name)
-    lengths = [len(along.values) for along in other.equation.outputs(other.grid).values()]
-    times = _times(other, other.size)
-    total = 4.0 * other.size.simulations * times * len(other.equation.fields) * math.prod(lengths)
-    for unit in ("B", "kB", "MB", "GB"):
-        if total < 1000 or unit == "GB":
-            break
-        total /= 1000
-    return f"{total:.3g} {unit}"
+def _unit(units: str) -> str:
+    return "" if units == "1" else f" {units}"

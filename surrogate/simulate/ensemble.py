@@ -1,4 +1,4 @@
-"""Ensembles: simulations that each have their own seed, stepped in batches, with names and units.
+"""Ensembles: simulations with one seed each, stepped in batches, with names and units.
 
 On the CPU a simulation is the same bit for bit whatever the batch it is stepped in.
 """
@@ -27,7 +27,7 @@ __all__ = ["Ensemble", "Results", "describe_parameters", "simulate_members"]
 
 @dataclass(frozen=True)
 class Results:
-    """Simulations that have run.
+    """The data of simulations that have run.
 
     Arguments:
         numbers: Their numbers in the recipe, n of them.
@@ -43,12 +43,12 @@ class Results:
 
     @property
     def failed(self) -> dict[int, dict[str, float]]:
-        """Parameters of the simulations that blew up, by number."""
+        """Return the parameters of the simulations that blew up, by number."""
         positions = torch.nonzero(~self.finite).flatten().tolist()
         return {self.numbers[position]: self._parameters(position) for position in positions}
 
     def _parameters(self, position: int) -> dict[str, float]:
-        """Parameters of a simulation, the entries of vectors numbered."""
+        """Return the parameters of a simulation, with numbered entries of vectors."""
         named: dict[str, float] = {}
         for name, values in self.parameters.items():
             if values.ndim > 1:
@@ -58,7 +58,7 @@ class Results:
         return named
 
     def check(self, limit: float = 0.0) -> None:
-        """Accept up to `limit` failed simulations.
+        """Check that at most `limit` simulations failed.
 
         Raises:
             NumericalError: More blew up.
@@ -73,7 +73,7 @@ class Results:
 
 
 def describe_parameters(parameters: Mapping[str, float]) -> str:
-    """Parameters for a message, the first eight of them."""
+    """Format the first eight parameters for a message."""
     shown = [f"{name}={value:.6g}" for name, value in parameters.items()]
     return ", ".join(shown[:8] + ["..."] * (len(shown) > 8))
 
@@ -108,7 +108,10 @@ class Ensemble:
         self.recipe = recipe.model_copy(update=changed)
 
     def member(self, number: int) -> Member:
-        """One simulation before it runs, from its own seed; a design or a table moves its parameters, nothing else."""
+        """Draw one simulation from its own seed.
+
+        A design or a table changes its parameters and leaves all other random numbers as they are.
+        """
         seed = np.random.SeedSequence(self.recipe.seed, spawn_key=(number,))
         rng = np.random.Generator(np.random.PCG64(seed))
         shares = rng.random(self._numbers)
@@ -131,7 +134,7 @@ class Ensemble:
         return bounds.at(float(shares[0]))
 
     def _read_table(self, recipe: Recipe) -> tuple[dict[str, Array], str | None]:
-        """Values of every simulation, all within the ranges of the recipe."""
+        """Read the parameters of every simulation; all must lie within the ranges of the recipe."""
         if recipe.sampling.method != "table":
             return {}, None
         sizes = {name: quantity.size for name, quantity in self.equation.ranges.items()}
@@ -144,12 +147,12 @@ class Ensemble:
             if len(rows):
                 raise ConfigError(
                     f"table {recipe.sampling.table}: {name} in row {rows[0]} is outside {low:g} to {high:g}; "
-                    f"mend the table or widen parameters.{name}"
+                    f"correct the table or widen parameters.{name}"
                 )
         return table, checksum
 
     def candidates(self, numbers: Sequence[int]) -> xr.Dataset:
-        """Parameters of simulations that need not have run, over (sample,) or (sample, axis), with their units."""
+        """Return parameters over (sample,) or (sample, axis) with their units; the simulations need not have run."""
         members = [self.member(number) for number in numbers]
         data: dict[str, Any] = {}
         for name, quantity in self.equation.recorded(self.grid.axes).items():
@@ -158,7 +161,7 @@ class Ensemble:
         return xr.Dataset(data, {"sample": np.arange(len(numbers))})
 
     def run(self, numbers: Sequence[int], *, batch: int, done: Callable[[int], None] | None = None) -> Results:
-        """Run simulations, `batch` of them at a time; `done` is told how many have run."""
+        """Run simulations in batches of `batch`; call `done` with the number that have run."""
         members = [self.member(number) for number in numbers]
         names = self.equation.recorded(self.grid.axes)
         parameters = {name: np.array([member.parameters[name] for member in members]) for name in names}
@@ -171,17 +174,19 @@ class Ensemble:
                 done(min(start + batch, len(numbers)))
         if isinstance(self.equation, Evolution) and not self.equation.from_start:
             states = states[:, 1:]
-        return Results(numbers, parameters, states, _finite(states))
+        flat = states.flatten(1)  # the extremes are finite where all values are, and need no mask
+        finite = torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
+        return Results(numbers, parameters, states, finite)
 
     @property
     def _data_shape(self) -> tuple[int, ...]:
-        """Shape (T, C, *outputs) of the data of a simulation; (C, *outputs) without time."""
+        """Return the shape (T, C, *outputs) of the data of a simulation; (C, *outputs) without time."""
         outputs = [len(along.values) for along in self.equation.outputs(self.grid).values()]
         times = (self.size.snapshots,) if isinstance(self.equation, Evolution) else ()
         return (*times, len(self.equation.fields), *outputs)
 
     def _simulate(self, parameters: Mapping[str, Array], initial: Array, out: Tensor) -> None:
-        """Fill in the data of a batch."""
+        """Write the data of a batch into `out`."""
         equation = self.equation
         if isinstance(equation, Map):
             out.copy_(torch.from_numpy(equation.solve(parameters, self.grid)))
@@ -191,7 +196,7 @@ class Ensemble:
         rollout(stepper, start, self.size.snapshots, observe=self._observe, out=out)
 
     def _observe(self, states: Tensor) -> Tensor:
-        """What is stored of states (B, C, *S)."""
+        """Apply the equation's `observe` to states (B, C, *S)."""
         observe = self.equation.observe if isinstance(self.equation, Evolution) else None
         return observe(states, self.grid) if observe else states
 
@@ -200,7 +205,7 @@ class Ensemble:
         return ("time",) if isinstance(self.equation, Evolution) else ()
 
     def dataset(self, results: Results) -> xr.Dataset:
-        """The simulations that did not blow up, over (sample, time, *axes), with units and the number of each."""
+        """Return the simulations that did not blow up, over (sample, time, *axes), with units and their numbers."""
         kept = np.flatnonzero(results.finite.numpy())
         states = (results.states if len(kept) == len(results.numbers) else results.states[kept]).numpy()
         axes = ("sample", *self._timed, *self.equation.outputs(self.grid))
@@ -218,7 +223,7 @@ class Ensemble:
 
     @property
     def _boundary_conditions(self) -> dict[str, dict[str, Any]]:
-        """What holds at the ends of each axis of the data, in the words of The Well."""
+        """Return the boundary condition of each axis of the data, named as in The Well."""
         on_grid = isinstance(self.equation, Evolution) and self.equation.axes is None
         kind = "periodic" if self.grid.boundary == "periodic" else "wall"
         axes = self.grid.axes if on_grid else ()
@@ -238,12 +243,6 @@ class Ensemble:
         return coordinates
 
 
-def _finite(states: Tensor) -> Tensor:
-    """True for the members of (n, ...) that hold finite numbers only; extrema tell it without a mask."""
-    flat = states.flatten(1)
-    return torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
-
-
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -255,7 +254,7 @@ def _device(name: str) -> torch.device:
 
 
 def simulate_members(recipe: Recipe, size: str, numbers: Sequence[int], *, device: str = "cpu") -> xr.Dataset:
-    """Make chosen simulations again in one batch, without a file.
+    """Run chosen simulations in one batch, without writing a file.
 
     Raises:
         ConfigError: A number is not one of the size's simulations.

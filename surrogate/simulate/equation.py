@@ -1,4 +1,4 @@
-"""What an equation is: names and units, how a member is drawn, and how a batch of members is computed."""
+"""The interface of an equation: names and units, drawing of a member, stepping of a batch of members."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Stepper = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a variable is described in a file.
+    """Units and long name of a variable.
 
     Arguments:
         units: Its units; "1" for a pure number.
-        long_name: What it is.
+        long_name: Its meaning in words.
         dim: Name of the axis of a parameter that is a vector.
         size: Length of that axis.
         options: Names of the values 0, 1, ... of a parameter that is a choice.
@@ -50,7 +50,7 @@ class Quantity:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Attributes of the variable in a file."""
+        """Return the attributes of the variable in a file."""
         meanings = {"flag_meanings": " ".join(self.options)} if self.options else {}
         return {"units": self.units, "long_name": self.long_name} | meanings
 
@@ -68,7 +68,7 @@ class Coordinate:
 class Grid:
     """A uniform grid of a box.
 
-    On a periodic box point i of an axis lies at origin + i h, else at the centre of cell i, origin + (i + 1/2) h.
+    Point i of an axis is at origin + i h on a periodic box, else at the centre of cell i, origin + (i + 1/2) h.
 
     Arguments:
         shape: Points along each axis of *S, slowest first: (z, y, x), (y, x) or (x,).
@@ -84,17 +84,17 @@ class Grid:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of the axes, in the order of `shape`."""
+        """Return the names of the axes, in the order of `shape`."""
         return ("z", "y", "x")[3 - len(self.shape) :]
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Distance h of neighbouring points along each axis."""
+        """Return the distance h of neighbouring points along each axis."""
         return tuple(length / points for length, points in zip(self.lengths, self.shape, strict=True))
 
     @property
     def coordinates(self) -> dict[str, Array]:
-        """Positions of the points along each axis."""
+        """Return the positions of the points along each axis."""
         origin = self.origin or (0.0,) * len(self.shape)
         shift = 0.0 if self.boundary == "periodic" else 0.5
         return {
@@ -105,10 +105,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Numerics:
-    """How numbers are computed.
+    """Device, precision and accuracy of a computation.
 
     Arguments:
-        device: Where.
+        device: Device of the fields.
         dtype: Type of the fields.
         refine: Steps in time are this many times smaller than usual; used to measure the error.
         tolerance: Largest error of a step of a method with error control, relative to the largest value of the channel;
@@ -121,11 +121,11 @@ class Numerics:
     tolerance: float | None = None
 
     def allowed(self, usual: float) -> float:
-        """Tolerance of a step; finer steps of a method of order 2 need one smaller by their third power."""
+        """Return the tolerance of a step; finer steps of a method of order 2 need one smaller by their third power."""
         return (self.tolerance or usual) / self.refine**3
 
     def columns(self, parameters: Mapping[str, Array], grid: Grid) -> dict[str, Tensor]:
-        """Parameters of shape (B,) as tensors (B, 1, 1...) that broadcast over fields; vectors (B, n) as they are."""
+        """Reshape parameters (B,) to tensors (B, 1, 1...) that broadcast over fields; keep vectors (B, n)."""
         ones = (1,) * (1 + len(grid.shape))
         return {
             name: torch.as_tensor(values, device=self.device, dtype=self.dtype).reshape(
@@ -137,10 +137,10 @@ class Numerics:
 
 @dataclass(frozen=True)
 class Member:
-    """One simulation before it runs.
+    """Parameters and initial field of one simulation.
 
     Arguments:
-        parameters: The numbers that its data record, by name.
+        parameters: The parameters that are stored with its data, by name.
         initial: Initial fields, with shape (C, *S); empty for a map.
     """
 
@@ -155,11 +155,11 @@ class Description:
     Arguments:
         formula: The equation in plain text.
         boundary: What holds on the boundary.
-        initial: Where a simulation starts.
-        scheme: How space and time are discretised, and what the tests show about it.
+        initial: The initial field.
+        scheme: Discretisation in space and time.
         invariants: What is conserved or decays.
         constants: Every coefficient that is not a parameter.
-        source: Where the problem comes from.
+        source: Origin of the problem.
     """
 
     formula: str
@@ -172,7 +172,7 @@ class Description:
 
 
 def grid_axes(grid: Grid, units: str = "m") -> dict[str, Coordinate]:
-    """The axes of fields that are stored on the grid itself."""
+    """Return the axes of fields that are stored on the grid itself."""
     return {axis: Coordinate(values, units, f"position along {axis}") for axis, values in grid.coordinates.items()}
 
 
@@ -185,8 +185,8 @@ class Equation:
         description: What its card says.
         fields: Its C fields, in the order of the channels.
         ranges: The numbers that a recipe gives a range for.
-        recorded: The parameters that a member's data record, from the names of the axes.
-        points: The fewest grid points along an axis.
+        recorded: The parameters that are stored with a member's data, from the names of the axes.
+        points: Smallest number of grid points along an axis.
         draw: A member from one value for each of `ranges`, a grid and its own random generator.
         dimensions: The numbers of axes it can have.
         boundaries: The boundary conditions it can have, the usual one first.
@@ -214,8 +214,8 @@ class Evolution(Equation):
     Arguments:
         stepper: A stepper from the recorded parameters (each with shape (B,)), a grid, the time between snapshots
             and the numerics.
-        observe: What is stored of states (B, C, *S); None stores them whole.
-        axes: The axes of what `observe` gives; None are those of the grid.
+        observe: The part of states (B, C, *S) that is stored; None stores them whole.
+        axes: The axes of what `observe` returns; None are those of the grid.
         from_start: The initial state is the first snapshot.
     """
 
@@ -225,7 +225,7 @@ class Evolution(Equation):
     from_start: bool = True
 
     def outputs(self, grid: Grid) -> dict[str, Coordinate]:
-        """The axes of the data after time."""
+        """Return the axes of the data after time."""
         return self.axes(grid) if self.axes else grid_axes(grid, self.length_units)
 
 
@@ -250,18 +250,18 @@ def rollout(
     observe: Callable[[Tensor], Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The first `snapshots` states of a batch, the initial one included.
+    """Return the first `snapshots` states of a batch, the initial one included.
 
     Arguments:
         stepper: Advances the batch by one snapshot.
         initial: Initial fields, with shape (B, C, *S).
         snapshots: Number of states T.
         dtype: Type of the result; the steps themselves keep the type of `initial`.
-        observe: What is kept of a state; None keeps it whole.
-        out: Where the result goes; None makes a tensor.
+        observe: The part of a state that is kept; None keeps it whole.
+        out: The tensor to write to; None makes one.
 
     Returns:
-        States on the host, with shape (B, T, C, *S), or whatever `observe` makes of (C, *S).
+        States on the host, with shape (B, T, C, *S), or the shape that `observe` returns in place of (C, *S).
     """
     state, kept = initial, observe(initial) if observe else initial
     states = torch.empty((len(kept), snapshots, *kept.shape[1:]), dtype=dtype) if out is None else out

@@ -1,9 +1,10 @@
-"""From a recipe to shards on the disk: restartable, and the same files however often it was interrupted."""
+"""From a recipe to shards on disk; interrupted runs resume and write the same files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,14 +54,14 @@ def generate(
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> Path:
-    """Make the data set of a recipe: shards, and last its manifest.
+    """Simulate the data set of a recipe: write its shards, and last its manifest.
 
     Arguments:
         recipe: The recipe.
         size: Name of one of its sizes.
         output: Folder of the data set.
         batch: Simulations that are stepped together.
-        resume: Keep the whole shards that an interrupted run left in the folder.
+        resume: Keep the complete shards that an interrupted run left in the folder.
         overwrite: Replace a data set in the folder.
         device: Where to compute.
         progress: Called with the simulations done and their total, at the start and after every batch; with an executor
@@ -81,7 +82,7 @@ def generate(
     chosen = ensemble.recipe.model_copy(update={"sizes": {size: ensemble.size}})
     claim_output(output, overwrite=overwrite, resume=resume)
     with locked(output):
-        run = _Run(ensemble, output, digest(chosen), progress or _silent)
+        run = _Run(ensemble, output, digest(chosen), progress or (lambda done, total: None))
         tasks = run.keep(_start(output, chosen), _Job(chosen, size, output.resolve(), batch, device))
         run.serve(tasks, executor) if executor else run.work(tasks)
         write_manifest(output, run.manifest)
@@ -90,7 +91,7 @@ def generate(
 
 
 def is_made(recipe: Recipe, size: str, output: Path) -> bool:
-    """Whether a folder holds the finished data set of a recipe; its bytes are not read, only the sizes of its files."""
+    """Return True if a folder holds the finished data set of a recipe, by its manifest and the sizes of its files."""
     try:
         manifest = read_manifest(output)
         sizes = [(output / shard.file).stat().st_size for shard in manifest.shards]
@@ -101,13 +102,9 @@ def is_made(recipe: Recipe, size: str, output: Path) -> bool:
     return manifest.digest == digest(chosen) and sizes == [shard.bytes for shard in manifest.shards]
 
 
-def _silent(done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
-
 @dataclass(frozen=True)
 class _Job:
-    """What all shards of a run have in common."""
+    """The recipe, size and folder that all shards of a run share."""
 
     recipe: Recipe
     size: str
@@ -151,7 +148,7 @@ def _make_shard(task: _Task, ensemble: Ensemble | None = None, done: Callable[[i
 
 @dataclass
 class _Run:
-    """One run of an ensemble into a folder, and what it has put there, by the number of the shard."""
+    """One run of an ensemble into a folder: the shards it has written and the simulations that failed, by shard."""
 
     ensemble: Ensemble
     output: Path
@@ -172,14 +169,19 @@ class _Run:
         )
 
     def keep(self, earlier: Manifest | None, job: _Job) -> list[_Task]:
-        """Take over the whole shards of an earlier run; returns what is left to do."""
+        """Keep the complete shards of an earlier run; return the tasks that remain."""
         total, step = self.ensemble.size.simulations, self.ensemble.size.shard
         known = {shard.file: shard for shard in earlier.shards} if earlier else {}
         tasks = []
         for index, first in enumerate(range(0, total, step)):
             numbers = range(first, min(first + step, total))
             file = f"{self.ensemble.recipe.name}-{index:05d}.h5"
-            if earlier and file in known and _is_whole(self.output, known[file]):
+            complete = False
+            if file in known:
+                with suppress(DataError):
+                    check_shard(self.output, known[file])
+                    complete = True
+            if earlier and complete:
                 self.shards[index] = known[file]
                 self.failed[index] = [failure for failure in earlier.failed if failure.simulation in numbers]
                 self.done += len(numbers)
@@ -194,11 +196,11 @@ class _Run:
             self._record(_make_shard(task, self.ensemble, self._tell))
 
     def _tell(self, count: int) -> None:
-        """Progress within a shard."""
+        """Report progress within a shard."""
         self.progress(self.done + count, self.ensemble.size.simulations)
 
     def serve(self, tasks: Sequence[_Task], executor: Executor) -> None:
-        """Make shards side by side; they are noted as they come."""
+        """Make shards in parallel; record each as it finishes."""
         futures = {executor.submit(_make_shard, task) for task in tasks}
         try:
             for future in as_completed(futures):
@@ -220,7 +222,7 @@ class _Run:
             )
 
     def _record(self, outcome: _Outcome) -> None:
-        """Note a shard, unless too many simulations have blown up."""
+        """Record a shard, unless too many simulations have blown up."""
         index = outcome.task.index
         self.done += len(outcome.task.numbers)
         self.failed[index] = outcome.failed
@@ -231,11 +233,26 @@ class _Run:
 
 
 def _start(output: Path, recipe: Recipe) -> Manifest | None:
-    """Ready a claimed folder; returns what an earlier run of the same recipe noted there, if there was one."""
+    """Prepare a claimed folder; return the manifest of an earlier run of the same recipe, None if there is none.
+
+    Raises:
+        ConfigError: The folder holds data of another recipe, or something else.
+    """
     for part in output.glob(".*.part"):
         part.unlink()
     if (output / RECIPE).exists():
-        _refuse_other(recipe, load(output / RECIPE, Recipe), output)
+        now = leaves(recipe.model_dump(mode="json"))
+        then = leaves(load(output / RECIPE, Recipe).model_dump(mode="json"))
+        changed = [
+            f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}"
+            for key in sorted(now.keys() | then.keys())
+            if now.get(key) != then.get(key)
+        ]
+        if changed:
+            raise ConfigError(
+                f"output {output} was made with another recipe ({'; '.join(changed)}); "
+                "resume with the old one, give --overwrite or choose another --output"
+            )
         noted = [file for file in (PROGRESS, MANIFEST) if (output / file).exists()]
         return read_manifest(output, noted[0]) if noted else None
     foreign = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
@@ -246,25 +263,3 @@ def _start(output: Path, recipe: Recipe) -> Manifest | None:
     with replacing(output / RECIPE) as part:
         part.write_text(dump(recipe), encoding="utf-8")
     return None
-
-
-def _refuse_other(recipe: Recipe, stored: Recipe, output: Path) -> None:
-    now, then = leaves(recipe.model_dump(mode="json")), leaves(stored.model_dump(mode="json"))
-    changed = [
-        f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}"
-        for key in sorted(now.keys() | then.keys())
-        if now.get(key) != then.get(key)
-    ]
-    if changed:
-        raise ConfigError(
-            f"output {output} was made with another recipe ({'; '.join(changed)}); "
-            "resume with the old one, give --overwrite or choose another --output"
-        )
-
-
-def _is_whole(output: Path, shard: Shard) -> bool:
-    try:
-        check_shard(output, shard)
-    except DataError:
-        return False
-    return True

@@ -17,7 +17,7 @@ WAVES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {"no_fl
 
 
 def smooth_field(grid: Grid, correlation_length: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A smooth random field with a root mean square of one that fits the boundary.
+    """Draw a smooth random field with a root mean square of one that fits the boundary.
 
         u(x) = Re sum_m c_m exp(-|k_m|^2 l^2 / 2) exp(i k_m . x),   k_m = 2 pi m / L,   |m_axis| <= 8
 
@@ -52,7 +52,7 @@ def smooth_field(grid: Grid, correlation_length: float, rng: np.random.Generator
 
 
 def _between_walls(grid: Grid, correlation_length: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Cosines or sines with the same law of their coefficients."""
+    """Draw a sum of cosines or sines with the same weights."""
     wave = WAVES[grid.boundary]
     first = 0 if grid.boundary == "no_flux" else 1
     numbers = [np.pi * np.arange(first, MODES + 1) / length for length in grid.lengths]
@@ -70,5 +70,5 @@ def _between_walls(grid: Grid, correlation_length: float, rng: np.random.Generat
 
 
 def white_noise(grid: Grid, channels: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Independent normal numbers N(0, 1) in every cell and channel, with shape (C, *S)."""
+    """Draw independent normal numbers N(0, 1) in every cell and channel, with shape (C, *S)."""
     return rng.standard_normal((channels, *grid.shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,24 +18,19 @@ __all__ = ["draw_dataset", "write_picture"]
 
 PANELS, LINE_PANELS = 4, 2
 WIDTH, HEIGHT = 8.0, 2.2  # inches
+EARLY, LATE = np.array([0.75, 0.75, 0.8]), np.array([0.0, 0.27, 0.7])  # colours of the first and the last time
 
 
 def write_picture(ds: xr.Dataset, fields: list[str], path: Path) -> None:
-    """Draw a data set into a PNG file of few colours, which take a third of the room."""
+    """Draw a data set into a PNG file with a palette of 256 colours, a third of the size of one in full colour."""
     drawn = io.BytesIO()
     draw_dataset(ds, fields).savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.06)
-    with replacing(path) as part:
-        _plain_colours(drawn).save(part, format="PNG", optimize=True)
-
-
-def _plain_colours(drawn: BinaryIO) -> Image.Image:
-    """The picture with at most 256 colours."""
-    with Image.open(drawn) as picture:
-        return picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    with Image.open(drawn) as picture, replacing(path) as part:
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(part, format="PNG", optimize=True)
 
 
 def draw_dataset(ds: xr.Dataset, fields: list[str]) -> Figure:
-    """Simulations of a data set: images or lines at several times, curves of sensors, or points of a function.
+    """Draw simulations of a data set: images or lines at several times, curves of sensors, or points of a function.
 
     Arguments:
         ds: Simulations over (sample, [time,] *axes).
@@ -45,25 +40,17 @@ def draw_dataset(ds: xr.Dataset, fields: list[str]) -> Figure:
     space = [str(dim) for dim in first.dims if dim not in ("sample", "time")]
     if not space:
         return _scatter(ds, fields[0])
-    if space == ["sensor"]:
-        return _curves(first)
     if len(space) == 1:
         return _lines(first, space[0])
     if "time" in first.dims:
-        return _images([(first.isel(sample=s, time=t), _moment(first, s, t)) for s, t in _moments(first)])
+        last = first.sizes["time"] - 1
+        times = [(s, t) for s in sorted({0, first.sizes["sample"] - 1}) for t in (max(1, last // 5), last)]
+        panels = [
+            (first.isel(sample=s, time=t), f"{_title(first, s)}, t = {float(first['time'][t]):.3g}") for s, t in times
+        ]
+        return _images(panels)
     simulations = range(min(PANELS // len(fields), ds.sizes["sample"]))
     return _images([(ds[name].isel(sample=s), f"{name}, simulation {s}") for s in simulations for name in fields])
-
-
-def _moments(field: xr.DataArray) -> list[tuple[int, int]]:
-    """Two simulations, each at an early and at the last time."""
-    last = field.sizes["time"] - 1
-    simulations = sorted({0, field.sizes["sample"] - 1})
-    return [(s, t) for s in simulations for t in (max(1, last // 5), last)]
-
-
-def _moment(field: xr.DataArray, sample: int, time: int) -> str:
-    return f"simulation {int(field['simulation'][sample])}, t = {float(field['time'][time]):.3g}"
 
 
 def _images(panels: list[tuple[xr.DataArray, str]]) -> Figure:
@@ -77,37 +64,27 @@ def _images(panels: list[tuple[xr.DataArray, str]]) -> Figure:
         bar.set_label(_label(field), fontsize="x-small")
         ax.set_aspect("equal")
         ax.set_title(title, fontsize="x-small")
-        ax.tick_params(labelsize="x-small")
-        ax.set_xlabel(_label(field[across]), fontsize="x-small")
+        _finish(ax, _label(field[across]))
     axes[0][0].set_ylabel(_label(panels[0][0][panels[0][0].dims[-2]]), fontsize="x-small")
     return figure
 
 
 def _lines(field: xr.DataArray, axis: str) -> Figure:
+    """Draw lines over an axis at several times, or over time for several sensors."""
     count = min(LINE_PANELS, field.sizes["sample"])
     figure, axes = new_figure(1, count, width=WIDTH, height=HEIGHT)
-    steps = np.unique(np.linspace(0, field.sizes["time"] - 1, 5).astype(int))
+    across, steps = field[axis], np.unique(np.linspace(0, field.sizes["time"] - 1, 5).astype(int))
     for sample, ax in enumerate(axes[0]):
-        for step in steps:
-            line = field.isel(sample=sample, time=int(step))
-            ax.plot(
-                field[axis], line, linewidth=1, label=f"t = {float(line['time']):.3g}", color=_shade(int(step), steps)
-            )
-        ax.set_title(f"simulation {int(field['simulation'][sample])}", fontsize="x-small")
-        _finish(ax, _label(field[axis]))
-    axes[0][0].set_ylabel(_label(field), fontsize="x-small")
-    axes[0][-1].legend(fontsize="xx-small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def _curves(field: xr.DataArray) -> Figure:
-    count = min(LINE_PANELS, field.sizes["sample"])
-    figure, axes = new_figure(1, count, width=WIDTH, height=HEIGHT)
-    for sample, ax in enumerate(axes[0]):
-        for sensor in range(field.sizes["sensor"]):
-            ax.plot(field["time"], field.isel(sample=sample, sensor=sensor), linewidth=1, label=f"sensor {sensor}")
-        ax.set_title(f"simulation {int(field['simulation'][sample])}", fontsize="x-small")
-        _finish(ax, _label(field["time"]))
+        if axis == "sensor":
+            across = field["time"]
+            for sensor in range(field.sizes[axis]):
+                ax.plot(across, field.isel(sample=sample, sensor=sensor), linewidth=1, label=f"sensor {sensor}")
+        else:
+            for share, step in zip(np.linspace(0, 1, len(steps)), steps, strict=True):
+                line, colour = field.isel(sample=sample, time=int(step)), (1 - share) * EARLY + share * LATE
+                ax.plot(across, line, linewidth=1, label=f"t = {float(line['time']):.3g}", color=tuple(colour))
+        ax.set_title(_title(field, sample), fontsize="x-small")
+        _finish(ax, _label(across))
     axes[0][0].set_ylabel(_label(field), fontsize="x-small")
     axes[0][-1].legend(fontsize="xx-small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -124,9 +101,8 @@ def _scatter(ds: xr.Dataset, name: str) -> Figure:
     return figure
 
 
-def _shade(step: int, steps: np.ndarray) -> tuple[float, float, float]:
-    share = float(np.searchsorted(steps, step)) / max(len(steps) - 1, 1)
-    return (0.75 * (1 - share), 0.75 * (1 - share) + 0.27 * share, 0.8 * (1 - share) + 0.7 * share)
+def _title(field: xr.DataArray, sample: int) -> str:
+    return f"simulation {int(field['simulation'][sample])}"
 
 
 def _finish(ax: Any, label: str) -> None:

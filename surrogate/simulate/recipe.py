@@ -1,4 +1,4 @@
-"""Recipes: everything that a data set follows from."""
+"""Recipes: the complete definition of a data set, read from YAML."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ class Range(Settings):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lower and upper bound; (0, 1) for options."""
+        """Return lower and upper bound; (0, 1) for options."""
         return (0.0 if self.low is None else self.low, 1.0 if self.high is None else self.high)
 
     def at(self, share: float) -> float:
-        """The number at a share in [0, 1) of the way."""
+        """Return the number at a share in [0, 1) of the way."""
         low, high = self.bounds
         if self.scale == "log":
             return float(low * (high / low) ** share)
         return low + (high - low) * share
 
     def option(self, share: float) -> str:
-        """The option at a share in [0, 1) of the way."""
+        """Return the option at a share in [0, 1) of the way."""
         return self.options[int(share * len(self.options))]
 
 
 class Size(Settings):
-    """How much is simulated.
+    """The number of simulations, their grid and their snapshots.
 
     Arguments:
         simulations: Number of simulations.
@@ -88,7 +88,7 @@ class Size(Settings):
 
 
 class Recipe(Settings):
-    """Everything a data set follows from.
+    """The complete definition of a data set.
 
     Arguments:
         name: Name of the data set.
@@ -136,7 +136,7 @@ class Recipe(Settings):
         dimensions = EQUATIONS[info.data["equation"]].dimensions if "equation" in info.data else (len(lengths),)
         if len(lengths) not in dimensions:
             raise ValueError(
-                f"{info.data['equation']} has {_alternatives(dimensions)} axes, got {len(lengths)} lengths"
+                f"{info.data['equation']} has {' or '.join(map(str, dimensions))} axes, got {len(lengths)} lengths"
             )
         return lengths
 
@@ -194,12 +194,8 @@ class Recipe(Settings):
         return sizes
 
 
-def _alternatives(numbers: tuple[int, ...]) -> str:
-    return " or ".join(map(str, numbers))
-
-
 def find_recipe(recipe: str | Path) -> Path:
-    """The recipe file of a data set of the catalogue, or a recipe file given by its path.
+    """Return the recipe file of a data set of the catalogue, or of a path that ends in .yaml.
 
     Raises:
         ConfigError: There is none of that name.

@@ -29,7 +29,7 @@ EQUATIONS: dict[str, Evolution | Map] = {
 
 
 def register(equation: Evolution | Map) -> None:
-    """Let recipes name an equation of your own.
+    """Register an equation, so that recipes can name it.
 
     Raises:
         ConfigError: The name belongs to another equation.

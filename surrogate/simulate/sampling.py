@@ -1,4 +1,4 @@
-"""Designs of experiments: where in their ranges the parameters of each simulation lie."""
+"""Designs of experiments: the parameters of each simulation within their ranges."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 class Sampling(Settings):
-    """How parameters are chosen.
+    """The method that chooses the parameters.
 
     Arguments:
         method: `random`: each simulation on its own. `latin_hypercube`: one simulation in each of n equal layers of
@@ -46,7 +46,7 @@ class Sampling(Settings):
 
 
 def design(method: str, seed: int, simulations: int, parameters: int) -> Array | None:
-    """Shares in [0, 1) of the way through each range, with shape (simulations, parameters); None where each
+    """Return shares in [0, 1) of the way through each range, with shape (simulations, parameters); None where each
     simulation draws its own.
 
     They follow from the seed and the number of simulations alone, so any simulation can be made again by itself.
@@ -62,7 +62,7 @@ def design(method: str, seed: int, simulations: int, parameters: int) -> Array |
 
 
 def read_table(sampling: Sampling, sizes: dict[str, int], rows: int) -> tuple[dict[str, Array], str]:
-    """The columns of a table, each with shape (n,) or (n, size), and the checksum of its file.
+    """Read the columns of a table, each with shape (n,) or (n, size), and the checksum of its file.
 
     Arguments:
         sampling: Where the table is.
@@ -89,7 +89,7 @@ def read_table(sampling: Sampling, sizes: dict[str, int], rows: int) -> tuple[di
             raise ConfigError(f"table {path} has {len(values)} rows of {name}, the size has {rows} simulations")
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
         if len(bad):
-            raise ConfigError(f"table {path}: {name} in row {bad[0]} is not a number; mend the table")
+            raise ConfigError(f"table {path}: {name} in row {bad[0]} is not a finite number; correct the table")
     return columns, checksum
 
 

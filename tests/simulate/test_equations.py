@@ -34,8 +34,8 @@ from surrogate.simulate import (
     viscous_burgers,
     white_noise,
 )
-from surrogate.simulate import convection_diffusion_reaction as cdr
-from surrogate.simulate import dc_resistivity as dc
+from surrogate.simulate.equations import convection_diffusion_reaction as cdr
+from surrogate.simulate.equations import dc_resistivity as dc
 from surrogate.simulate.equations.dc_resistivity import conductivity
 from surrogate.simulate.equations.gray_scott import REGIMES
 from surrogate.simulate.equations.peaks import evaluate_peaks

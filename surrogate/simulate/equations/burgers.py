@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.simulate.equation import Array, Description, Evolution, Grid, Member, Numerics, Quantity, Stepper
+from surrogate.simulate.equation import Description, Evolution, Grid, Member, Quantity
 from surrogate.simulate.initial import MODES, smooth_field
 from surrogate.simulate.steppers.ssprk import SSPRK3
 from surrogate.simulate.steppers.stencils import Laplacian, divergence, face_values, largest
@@ -21,7 +20,7 @@ COURANT = 0.6
 def viscous_burgers(
     parameters: Mapping[str, Tensor], grid: Grid, interval: float, *, courant: float = COURANT
 ) -> SSPRK3:
-    """A stepper of the viscous Burgers equation in 1, 2 or 3 dimensions.
+    """Return a stepper of the viscous Burgers equation in 1, 2 or 3 dimensions.
 
         u_t + sum_d (u^2 / 2)_{x_d} = nu lap u
 
@@ -49,18 +48,9 @@ def viscous_burgers(
 
 
 def _flux(lower: Tensor, upper: Tensor) -> Tensor:
-    """Local Lax-Friedrichs flux of u^2 / 2."""
+    """Return the local Lax-Friedrichs flux of u^2 / 2."""
     speed = torch.maximum(lower.abs(), upper.abs())
     return (lower.square() + upper.square()).mul_(0.25) - (upper - lower).mul_(speed).mul_(0.5)
-
-
-def _draw(values: Mapping[str, float | Array], grid: Grid, rng: np.random.Generator) -> Member:
-    field = smooth_field(grid, float(values["correlation_length"]), rng)
-    return Member(dict(values), float(values["speed"]) * field[None])
-
-
-def _stepper(parameters: Mapping[str, Array], grid: Grid, step: float, numerics: Numerics) -> Stepper:
-    return viscous_burgers(numerics.columns(parameters, grid), grid, step, courant=COURANT / numerics.refine)
 
 
 _RANGES = {
@@ -94,7 +84,11 @@ burgers = Evolution(
     ranges=_RANGES,
     recorded=lambda axes: _RANGES,
     points=2 * MODES + 2,
-    draw=_draw,
-    stepper=_stepper,
+    draw=lambda values, grid, rng: Member(
+        dict(values), float(values["speed"]) * smooth_field(grid, float(values["correlation_length"]), rng)[None]
+    ),
+    stepper=lambda parameters, grid, step, numerics: viscous_burgers(
+        numerics.columns(parameters, grid), grid, step, courant=COURANT / numerics.refine
+    ),
     boundaries=("periodic", "dirichlet"),
 )

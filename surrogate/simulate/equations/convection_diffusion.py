@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from surrogate.errors import DataError
@@ -22,7 +21,7 @@ COURANT = 0.6
 
 
 class ConvectionDiffusion:
-    """The exact step of the equation with constant coefficients, in 1, 2 or 3 dimensions.
+    """Advance a scalar by the exact step of the equation with constant coefficients, in 1, 2 or 3 dimensions.
 
         u_t + v . grad u = D lap u        =>        u_k(t + dt) = exp((-i k . v - D |k|^2) dt) u_k(t)
 
@@ -66,22 +65,18 @@ class ConvectionDiffusion:
 
 
 def _factor(velocity: Array, diffusivity: float, grid: Grid, step: float) -> Tensor:
-    """exp((-i k . v - D |k|^2) dt) of one member as a product over the axes, with the shape of a real transform."""
+    """Return exp((-i k . v - D |k|^2) dt) of one member, a product over the axes, in the shape of a real transform."""
     product = torch.ones((1,) * len(grid.shape), dtype=torch.complex128)
     for axis, (k, speed, points) in enumerate(zip(wave_numbers(grid), velocity, grid.shape, strict=True)):
-        moved = np.where(_nyquist(len(k), points), 0.0, k)
+        nyquist = (np.arange(len(k)) == points // 2) & (points % 2 == 0)
+        moved = np.where(nyquist, 0.0, k)
         along = torch.from_numpy(np.exp(-1j * moved * speed * step) * np.exp(-diffusivity * k**2 * step))
         product = multiply(product, along.reshape([-1 if other == axis else 1 for other in range(len(grid.shape))]))
     return product
 
 
-def _nyquist(entries: int, points: int) -> NDArray[np.bool_]:
-    """True at the Nyquist mode of an axis; an odd number of points has none."""
-    return (np.arange(entries) == points // 2) & (points % 2 == 0)
-
-
 def settling(parameters: Mapping[str, Tensor], grid: Grid, interval: float, *, courant: float = COURANT) -> SSPRK3:
-    """A stepper for a box that nothing enters or leaves: a scalar that drifts towards walls and diffuses off them.
+    """Return a stepper for a scalar that drifts and diffuses in a box with impermeable walls.
 
         u_t + div(v u - D grad u) = 0,    (v u - D grad u) . n = 0 on the walls
 
@@ -112,14 +107,8 @@ def settling(parameters: Mapping[str, Tensor], grid: Grid, interval: float, *, c
     return SSPRK3(rate, limit, parameters, interval)
 
 
-def _recorded(axes: tuple[str, ...]) -> dict[str, Quantity]:
-    velocity = {f"velocity_{axis}": Quantity("m s-1", f"velocity along {axis}") for axis in axes}
-    rest = {name: _RANGES[name] for name in ("diffusivity", "correlation_length")}
-    return velocity | rest
-
-
 def _draw(values: Mapping[str, float | Array], grid: Grid, rng: np.random.Generator) -> Member:
-    """A member that moves in a random direction, all directions equally likely."""
+    """Draw a member that moves in a random direction, all directions equally likely."""
     direction = rng.standard_normal(len(grid.shape))
     velocity = values["speed"] * direction / np.linalg.norm(direction)
     parameters = {f"velocity_{axis}": float(v) for axis, v in zip(grid.axes, velocity, strict=True)}
@@ -167,7 +156,10 @@ convection_diffusion = Evolution(
     ),
     fields={"u": Quantity("1", "concentration of a passive scalar")},
     ranges=_RANGES,
-    recorded=_recorded,
+    recorded=lambda axes: (
+        {f"velocity_{axis}": Quantity("m s-1", f"velocity along {axis}") for axis in axes}
+        | {name: _RANGES[name] for name in ("diffusivity", "correlation_length")}
+    ),
     points=2 * MODES + 2,
     draw=_draw,
     stepper=_stepper,

@@ -36,7 +36,7 @@ SENSORS = ((0.5, 0.5), (0.2, 0.7), (0.7, 0.2), (0.8, 0.8), (0.35, 0.35), (0.6, 0
 
 @lru_cache(maxsize=8)
 def face_velocities(grid: Grid) -> tuple[Array, Array]:
-    """Velocity through the faces of both axes, from a stream function that is zero on the walls.
+    """Return the velocity through the faces of both axes, from a stream function that is zero on the walls.
 
         psi = SPEED / pi sin(pi x)^2 sin(pi y)^2,   v_x = d psi / dy,   v_y = -d psi / dx
 
@@ -49,23 +49,17 @@ def face_velocities(grid: Grid) -> tuple[Array, Array]:
 
 
 def _source(grid: Grid) -> Array:
-    """Cell averages of the Gaussian source f."""
+    """Return the Gaussian source f at the cell centres."""
     y, x = grid.coordinates.values()
     distance = np.add.outer((y - SOURCE_PLACE[0]) ** 2, (x - SOURCE_PLACE[1]) ** 2)
     return SOURCE_STRENGTH * np.exp(-0.5 * distance / SOURCE_WIDTH**2)
 
 
-def _reaction(parameters: Array, grid: Grid) -> Array:
-    """sum_k y_k phi_k(x) of each member, with shape (B, 1, *S); phi_k = cos(pi i x) cos(pi j y) / (1 + i + j)."""
-    y, x = grid.coordinates.values()
-    modes = np.stack([np.multiply.outer(np.cos(np.pi * j * y), np.cos(np.pi * i * x)) / (1 + i + j) for i, j in MODES])
-    return np.stack([np.einsum("k,kyx->yx", row, modes)[None] for row in parameters])  # one by one: same bits
-
-
 def reacting_flow(parameters: Mapping[str, Array], grid: Grid, interval: float, numerics: Numerics) -> SSPRK3:
-    """A stepper of the convection-diffusion-reaction equation on the unit square.
+    """Return a stepper of the convection-diffusion-reaction equation on the unit square.
 
-        u_t = div(D grad u) - v . grad u + f + y' r(u),    r_k(u) = phi_k(x) u / (1 + u^2)
+        u_t = div(D grad u) - v . grad u + f + y' r(u),    r_k(u) = phi_k(x) u / (1 + u^2),
+        phi_k = cos(pi i x) cos(pi j y) / (1 + i + j)
 
     Arguments:
         parameters: `y`, with shape (B, 55).
@@ -80,7 +74,10 @@ def reacting_flow(parameters: Mapping[str, Array], grid: Grid, interval: float, 
     flow = face_velocities(grid)
     velocities = [tensor(values) for values in flow]
     source = tensor(_source(grid))
-    columns = {"reaction": tensor(_reaction(parameters["y"], grid))}
+    y, x = grid.coordinates.values()
+    modes = np.stack([np.multiply.outer(np.cos(np.pi * j * y), np.cos(np.pi * i * x)) / (1 + i + j) for i, j in MODES])
+    strengths = [np.einsum("k,kyx->yx", row, modes)[None] for row in parameters["y"]]  # one by one: same bits
+    columns = {"reaction": tensor(np.stack(strengths))}
     fastest = sum(float(np.abs(v).max()) / h for v, h in zip(flow, grid.spacing, strict=True))
     slowest = fastest + sum(2.0 * DIFFUSIVITY / h**2 for h in grid.spacing)
 
@@ -100,27 +97,19 @@ def reacting_flow(parameters: Mapping[str, Array], grid: Grid, interval: float, 
 
 
 def _observe(u: Tensor, grid: Grid) -> Tensor:
-    """Values at the sensors by bilinear interpolation between cell centres, with shape (B, 1, 6)."""
+    """Read the sensors by bilinear interpolation between cell centres, with shape (B, 1, 6)."""
     values = []
     for place in SENSORS:
-        (j, t), (i, s) = (
-            _between(share, length, n) for share, length, n in zip(place, grid.lengths, grid.shape, strict=True)
-        )
+        below = []  # the cell centre below the sensor along each axis, and the share of the way to the next one
+        for position, length, points in zip(place, grid.lengths, grid.shape, strict=True):
+            cells = position / length * points - 0.5
+            index = min(max(int(cells), 0), points - 2)
+            below.append((index, cells - index))
+        (j, t), (i, s) = below
         low = u[..., j, i] * (1 - s) + u[..., j, i + 1] * s
         high = u[..., j + 1, i] * (1 - s) + u[..., j + 1, i + 1] * s
         values.append(low * (1 - t) + high * t)
     return torch.stack(values, dim=-1)
-
-
-def _between(position: float, length: float, points: int) -> tuple[int, float]:
-    """The cell centre below a position, and the share of the way to the next one."""
-    place = position / length * points - 0.5
-    index = min(max(int(place), 0), points - 2)
-    return index, place - index
-
-
-def _draw(values: Mapping[str, float | Array], grid: Grid, rng: np.random.Generator) -> Member:
-    return Member(dict(values), np.zeros((1, *grid.shape)))
 
 
 _RANGES = {"y": Quantity("s-1", "reaction parameters", dim="parameter", size=PARAMETERS)}
@@ -158,7 +147,7 @@ convection_diffusion_reaction = Evolution(
     ranges=_RANGES,
     recorded=lambda axes: _RANGES,
     points=16,
-    draw=_draw,
+    draw=lambda values, grid, rng: Member(dict(values), np.zeros((1, *grid.shape))),
     stepper=reacting_flow,
     observe=_observe,
     axes=lambda grid: {"sensor": Coordinate(np.arange(float(len(SENSORS))), "1", "number of the sensor")},

@@ -24,7 +24,7 @@ ELECTRODE_WIDTH = 0.05
 
 
 def conductivity(depth: float, radius: float, angle: float, grid: Grid) -> Array:
-    """Conductivity of the ground in S/m, with shape (*S).
+    """Return the conductivity of the ground in S/m, with shape (*S).
 
         log m = log(10) / (1 + exp((rho(x; y) - 1) / 0.15))
 
@@ -40,7 +40,7 @@ def conductivity(depth: float, radius: float, angle: float, grid: Grid) -> Array
 
 
 def _source(grid: Grid) -> Array:
-    """Cell averages of the current density of the electrodes, Gaussians at the surface; each carries its current."""
+    """Return cell averages of the current density of the electrodes, which are Gaussians at the surface."""
     width, density = ELECTRODE_WIDTH * np.sqrt(2.0), np.zeros(grid.shape)
     for place_y, place_x, current in ELECTRODES:
         z, y, x = (
@@ -56,32 +56,20 @@ def _positions(length: float) -> Array:
     return np.asarray(length * np.linspace(*SPREAD, RECEIVERS))
 
 
-def _surface(potential: Array, grid: Grid) -> RectBivariateSpline:
-    """Potential at the surface as a function of (y, x): a cubic spline through values above the uppermost cells.
-
-    No flux passes the surface, so u = u_0 + a z^2 there, which the two uppermost cell centres determine.
-    """
-    _, y, x = grid.coordinates.values()
-    return RectBivariateSpline(y, x, (9.0 * potential[0] - potential[1]) / 8.0, s=0)
-
-
 def _voltages(parameters: Mapping[str, Array], number: int, grid: Grid) -> Array:
+    """Return the voltages of one member at the receivers, with shape (2, 21, 21).
+
+    No flux passes the surface, so u = u_0 + a z^2 there, which the two uppermost cell centres determine; a cubic spline
+    goes through these values.
+    """
     depth, radius, angle = (float(parameters[name][number]) for name in _RANGES)
     ground = conductivity(depth, radius, angle, grid)
     walls = ((False, True), (True, True), (True, True))
     potential = solve_sparse(diffusion_matrix(ground, grid, walls), _source(grid).ravel()).reshape(grid.shape)
     y, x, half = _positions(grid.lengths[1]), _positions(grid.lengths[2]), 0.5 * DIPOLE
-    surface = _surface(potential, grid)
+    _, centres_y, centres_x = grid.coordinates.values()
+    surface = RectBivariateSpline(centres_y, centres_x, (9.0 * potential[0] - potential[1]) / 8.0, s=0)
     return np.stack([surface(y + half, x) - surface(y - half, x), surface(y, x + half) - surface(y, x - half)])
-
-
-def _solve(parameters: Mapping[str, Array], grid: Grid) -> Array:
-    return np.stack([_voltages(parameters, number, grid) for number in range(len(parameters["depth"]))])
-
-
-def _outputs(grid: Grid) -> dict[str, Coordinate]:
-    lengths = dict(zip(grid.axes, grid.lengths, strict=True))
-    return {axis: Coordinate(_positions(lengths[axis]), "m", f"position along {axis}") for axis in ("y", "x")}
 
 
 _RANGES = {
@@ -122,8 +110,13 @@ dc_resistivity = Map(
     recorded=lambda axes: _RANGES,
     points=8,
     draw=lambda values, grid, rng: Member(dict(values), np.empty(0)),
-    solve=_solve,
-    outputs=_outputs,
+    solve=lambda parameters, grid: np.stack(
+        [_voltages(parameters, number, grid) for number in range(len(parameters["depth"]))]
+    ),
+    outputs=lambda grid: {
+        axis: Coordinate(_positions(length), "m", f"position along {axis}")
+        for axis, length in zip(("y", "x"), grid.lengths[1:], strict=True)
+    },
     dimensions=(3,),
     boundaries=("no_flux",),
 )

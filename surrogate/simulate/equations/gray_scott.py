@@ -12,7 +12,7 @@ from scipy.fft import dct, idct
 from scipy.signal import resample
 from torch import Tensor
 
-from surrogate.simulate.equation import Array, Description, Evolution, Grid, Member, Numerics, Quantity, Stepper
+from surrogate.simulate.equation import Array, Description, Evolution, Grid, Member, Numerics, Quantity
 from surrogate.simulate.steppers.etdrk4 import ETDRK4
 
 __all__ = ["REGIMES", "gray_scott", "gray_scott_stepper"]
@@ -30,13 +30,13 @@ LONGEST_STEP = 1.0
 INITIALS = ("gaussians", "fourier")
 COUNT, HEIGHT, SHARPNESS = (10, 100), (1.0, 3.0), (150.0, 300.0)  # of the Gaussians
 WAVES = 32  # random values along each axis of a Fourier series
-LOOK = 128  # points along an axis on which extremes are looked for, the same on every grid
+EXTREMES = 128  # points along an axis of the grid on which extremes are taken, the same for every grid of the data
 
 
 def gray_scott_stepper(
     parameters: Mapping[str, Array], grid: Grid, interval: float, numerics: Numerics, *, steps: int
 ) -> ETDRK4:
-    """A stepper of the Gray-Scott equations.
+    """Return a stepper of the Gray-Scott equations.
 
         A_t = dA lap A - A B^2 + F (1 - A),    B_t = dB lap B + A B^2 - (F + k) B
 
@@ -60,7 +60,7 @@ def gray_scott_stepper(
 
 
 def _draw(values: Mapping[str, float | Array], grid: Grid, rng: np.random.Generator) -> Member:
-    """Random clusters or a random series; the same functions on every grid."""
+    """Draw random clusters or a random series; the same functions on every grid."""
     regime, initial = int(float(values["regime"])), int(float(values["initial"]))
     feed, kill = list(REGIMES.values())[regime]
     fields = _clusters(grid, rng) if INITIALS[initial] == "gaussians" else _series(feed, kill, grid, rng)
@@ -69,20 +69,20 @@ def _draw(values: Mapping[str, float | Array], grid: Grid, rng: np.random.Genera
 
 
 def _clusters(grid: Grid, rng: np.random.Generator) -> Array:
-    """A = 1 - (sum of Gaussians) and B = (another sum of Gaussians), both stretched to the interval from 0 to 1."""
-    look = replace(grid, shape=(LOOK,) * len(grid.shape))
+    """Draw A = 1 - (sum of Gaussians) and B = (another sum of Gaussians), both scaled to the interval from 0 to 1."""
+    reference = replace(grid, shape=(EXTREMES,) * len(grid.shape))
     fields = []
     for sign in (-1.0, 1.0):
         count = int(rng.integers(COUNT[0], COUNT[1] + 1))
         height, sharpness = (rng.uniform(*bounds, count) for bounds in (HEIGHT, SHARPNESS))
         centres = rng.random((count, len(grid.shape))) * grid.lengths
-        values, wide = (sign * _gaussians(height, sharpness, centres, where) for where in (grid, look))
+        values, wide = (sign * _gaussians(height, sharpness, centres, where) for where in (grid, reference))
         fields.append((values - wide.min()) / (wide.max() - wide.min()))
     return np.stack(fields)
 
 
 def _gaussians(height: Array, sharpness: Array, centres: Array, grid: Grid) -> Array:
-    """Sum of height exp(-sharpness |x - centre|^2) over the Gaussians and their images beyond the boundary."""
+    """Sum height exp(-sharpness |x - centre|^2) over the Gaussians and their images beyond the boundary."""
     letters = "zyx"[3 - len(grid.shape) :]
     factors = []
     for axis, (points, h, length) in enumerate(zip(grid.shape, grid.spacing, grid.lengths, strict=True)):
@@ -100,7 +100,7 @@ def _gaussians(height: Array, sharpness: Array, centres: Array, grid: Grid) -> A
 
 
 def _series(feed: float, kill: float, grid: Grid, rng: np.random.Generator) -> Array:
-    """Interpolants of random values about a steady state: the third one where it exists, else A = 1, B = 0."""
+    """Draw interpolants of random values about a steady state: the third one where it exists, else A = 1, B = 0."""
     mean, spread = (1.0, 0.0), (1.0, 1.0)
     if kill < 0.5 * (math.sqrt(feed) - 2.0 * feed):
         ratio = math.sqrt(feed) / (feed + kill)
@@ -112,7 +112,7 @@ def _series(feed: float, kill: float, grid: Grid, rng: np.random.Generator) -> A
 
 
 def _interpolant(values: Array, grid: Grid) -> Array:
-    """The trigonometric interpolant of values on a coarse grid of the same box: waves, or cosines between walls."""
+    """Interpolate values on a coarse grid of the same box by waves, or by cosines between walls."""
     for axis, points in enumerate(grid.shape):
         values = np.moveaxis(values, axis, -1)
         if grid.boundary == "periodic":
@@ -123,11 +123,6 @@ def _interpolant(values: Array, grid: Grid) -> Array:
             values = idct(padded, axis=-1, norm="ortho") * math.sqrt(points / WAVES)
         values = np.moveaxis(values, -1, axis)
     return values
-
-
-def _stepper(parameters: Mapping[str, Array], grid: Grid, step: float, numerics: Numerics) -> Stepper:
-    steps = math.ceil(step / LONGEST_STEP - 1e-9) * numerics.refine
-    return gray_scott_stepper(parameters, grid, step, numerics, steps=steps)
 
 
 _RANGES = {
@@ -172,7 +167,9 @@ gray_scott = Evolution(
     },
     points=WAVES + 2,
     draw=_draw,
-    stepper=_stepper,
+    stepper=lambda parameters, grid, step, numerics: gray_scott_stepper(
+        parameters, grid, step, numerics, steps=math.ceil(step / LONGEST_STEP - 1e-9) * numerics.refine
+    ),
     dimensions=(1, 2, 3),
     boundaries=("periodic", "no_flux"),
     length_units="1",

@@ -1,4 +1,4 @@
-"""An equation of your own from a right-hand side."""
+"""Equations of the user, from a right-hand side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def own_equation(
     boundary: str = "periodic",
     tolerance: float = TOLERANCE,
 ) -> Evolution:
-    """An equation du/dt = f(u) that recipes can name once it is registered.
+    """Make an equation du/dt = f(u) that recipes can name once it is registered.
 
     It is integrated by a stabilised explicit method with error control, which suits diffusion and mild reaction; the
     stiffness is estimated with the right-hand side itself.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from surrogate.simulate.equation import Array, Description, Grid, Map, Member, Quantity
+from surrogate.simulate.equation import Array, Description, Map, Member, Quantity
 
 __all__ = ["evaluate_peaks", "peaks"]
 
 
 def evaluate_peaks(y1: Array, y2: Array) -> Array:
-    """Sums of translated and scaled Gaussians.
+    """Evaluate the sum of translated and scaled Gaussians.
 
     3 (1 - y1)^2 exp(-y1^2 - (y2 + 1)^2) - 10 (y1/5 - y1^3 - y2^5) exp(-y1^2 - y2^2) - exp(-(y1 + 1)^2 - y2^2) / 3
     """
@@ -21,11 +19,6 @@ def evaluate_peaks(y1: Array, y2: Array) -> Array:
         - 10 * (y1 / 5 - y1**3 - y2**5) * np.exp(-(y1**2) - y2**2)
         - np.exp(-((y1 + 1) ** 2) - y2**2) / 3
     )
-
-
-def _solve(parameters: Mapping[str, Array], grid: Grid) -> Array:
-    pairs = zip(parameters["y1"], parameters["y2"], strict=True)
-    return np.stack([evaluate_peaks(y1, y2).reshape(1) for y1, y2 in pairs])  # one by one: same bits in any batch
 
 
 _RANGES = {"y1": Quantity("1", "first variable"), "y2": Quantity("1", "second variable")}
@@ -47,7 +40,9 @@ peaks = Map(
     recorded=lambda axes: _RANGES,
     points=1,
     draw=lambda values, grid, rng: Member(dict(values), np.empty(0)),
-    solve=_solve,
+    solve=lambda parameters, grid: np.stack(  # one by one: same bits in any batch
+        [evaluate_peaks(y1, y2).reshape(1) for y1, y2 in zip(parameters["y1"], parameters["y2"], strict=True)]
+    ),
     outputs=lambda grid: {},
     dimensions=(0,),
     boundaries=("none",),

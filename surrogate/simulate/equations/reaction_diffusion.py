@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.simulate.equation import Array, Description, Evolution, Grid, Member, Numerics, Quantity, Stepper
+from surrogate.simulate.equation import Array, Description, Evolution, Grid, Member, Quantity
 from surrogate.simulate.initial import MODES, smooth_field, white_noise
 from surrogate.simulate.steppers.rkc import RKC2
 from surrogate.simulate.steppers.stencils import Laplacian, largest
@@ -21,7 +21,7 @@ TOLERANCE = 3e-5
 def fitzhugh_nagumo(
     parameters: Mapping[str, Tensor], grid: Grid, interval: float, *, tolerance: float = TOLERANCE
 ) -> RKC2:
-    """A stepper of the FitzHugh-Nagumo equations.
+    """Return a stepper of the FitzHugh-Nagumo equations.
 
         u_t = Du lap u + u - u^3 - k - v,    v_t = Dv lap v + u - v
 
@@ -48,23 +48,18 @@ def fitzhugh_nagumo(
         return result
 
     def radius(w: Tensor, p: Mapping[str, Tensor]) -> Tensor:
-        """Diffusion, and |1 - 3 u^2| + 1 of the reaction."""
+        """Bound diffusion, and |1 - 3 u^2| + 1 of the reaction."""
         return p["diffusivity"].flatten(1).amax(dim=1) * stiffness + 3.0 * largest(w[:, :1]).square() + 2.0
 
     return RKC2(rate, radius, columns, interval, tolerance=tolerance)
 
 
 def _draw(values: Mapping[str, float | Array], grid: Grid, rng: np.random.Generator) -> Member:
-    """White noise in every cell, or a smooth field for each channel where the correlation length is above zero."""
+    """Draw white noise in every cell, or a smooth field for each channel where the correlation length is above zero."""
     length = float(values["correlation_length"])
     if length == 0:
         return Member(dict(values), white_noise(grid, 2, rng))
     return Member(dict(values), np.stack([smooth_field(grid, length, rng) for _ in range(2)]))
-
-
-def _stepper(parameters: Mapping[str, Array], grid: Grid, step: float, numerics: Numerics) -> Stepper:
-    columns = numerics.columns(parameters, grid)
-    return fitzhugh_nagumo(columns, grid, step, tolerance=numerics.allowed(TOLERANCE))
 
 
 _RANGES = {
@@ -98,7 +93,9 @@ reaction_diffusion = Evolution(
     recorded=lambda axes: _RANGES,
     points=2 * MODES + 2,
     draw=_draw,
-    stepper=_stepper,
+    stepper=lambda parameters, grid, step, numerics: fitzhugh_nagumo(
+        numerics.columns(parameters, grid), grid, step, tolerance=numerics.allowed(TOLERANCE)
+    ),
     boundaries=("no_flux", "periodic"),
     length_units="1",
     time_units="1",

@@ -26,11 +26,11 @@ class Fourier:
         self.eigenvalues: Array = -np.asarray(sum(squares))[..., None]  # of the Laplacian
 
     def forward(self, u: Tensor) -> Tensor:
-        """Spectrum of fields (B, C, *S)."""
+        """Return the spectrum of fields (B, C, *S)."""
         return torch.view_as_real(to_spectrum(u))
 
     def backward(self, spectrum: Tensor) -> Tensor:
-        """Fields of a spectrum."""
+        """Return the fields of a spectrum."""
         return from_spectrum(torch.view_as_complex(spectrum), self.shape)
 
 
@@ -47,13 +47,13 @@ class Cosine:
         self.eigenvalues: Array = -np.asarray(sum(np.meshgrid(*[k**2 for k in waves], indexing="ij")))
 
     def forward(self, u: Tensor) -> Tensor:
-        """Spectrum of fields (B, C, *S)."""
+        """Return the spectrum of fields (B, C, *S)."""
         for axis in range(2, u.ndim):
             u = torch.cat([self._transform(part, axis) for part in _parts(u)])
         return u
 
     def backward(self, spectrum: Tensor) -> Tensor:
-        """Fields of a spectrum."""
+        """Return the fields of a spectrum."""
         for axis in range(2, spectrum.ndim):
             spectrum = torch.cat([self._inverse(part, axis) for part in _parts(spectrum)])
         return spectrum
@@ -76,7 +76,7 @@ class Cosine:
 
 
 def _parts(u: Tensor) -> tuple[Tensor, ...]:
-    """Single members on the CPU, where the bits of a transform depend on the batch."""
+    """Split a batch into single members on the CPU, where the bits of a transform depend on the batch."""
     return u.split(1) if u.device.type == "cpu" else (u,)
 
 
@@ -86,7 +86,7 @@ def _quarter_waves(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def basis_of(grid: Grid) -> Fourier | Cosine:
-    """The basis that fits the boundary of a grid.
+    """Return the basis that fits the boundary of a grid.
 
     Raises:
         ConfigError: There is none.
@@ -146,7 +146,7 @@ class ETDRK4:
 
 
 def _coefficients(z: Array, dt: float) -> tuple[Array, ...]:
-    """exp(z), exp(z/2) and the four weights of the method for z = dt times the linear part."""
+    """Return exp(z), exp(z/2) and the four weights of the method for z = dt times the linear part."""
     roots = np.exp(1j * np.pi * (np.arange(POINTS) + 0.5) / POINTS)
     sums = [np.zeros_like(z) for _ in range(4)]
     for root in roots:

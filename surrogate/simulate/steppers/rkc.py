@@ -30,7 +30,8 @@ class RKC2:
 
     s stages are stable up to dt * radius = 0.65 (s^2 - 1), so s grows with the square root of the stiffness. Every
     member has its own step and its own s, chosen from its own error alone: what is computed for it does not depend on
-    the members beside it. Members with equal s are stepped together. Steps are cut so that snapshots are hit exactly.
+    the other members of the batch. Members with equal s are stepped together. Steps are cut so that snapshots are hit
+    exactly.
     Source: Sommeijer, Shampine and Verwer, J. Comput. Appl. Math. 88 (1998).
 
     Called on the state it returned last, it goes on with that step size; on any other state it starts afresh.
@@ -82,7 +83,8 @@ class RKC2:
             good = error <= 1
             left[active[good]] = np.where(count <= 1, 0.0, left[active] - dt)[good]
             if dead.any():
-                part, left[active[dead]], good = _mark(part, dead), 0.0, good | dead
+                part = torch.where(column(dead, part) > 0, torch.full_like(part, torch.nan), part)
+                left[active[dead]], good = 0.0, good | dead
             u, f = members.put(u, part, active, good), members.put(f, rates, active, good)
         self._u, self._f = u, f
         return u
@@ -90,7 +92,7 @@ class RKC2:
     def _grouped(
         self, u: Tensor, f: Tensor, parameters: Mapping[str, Tensor], dt: Array, stages: Array
     ) -> tuple[Tensor, Tensor, Array]:
-        """One step of every member, those with the same number of stages at once."""
+        """Step every member once, those with the same number of stages together."""
         members = Members(parameters, len(u))
         result, rates, error = u, f, np.empty(len(u))
         everyone = np.ones(len(u), dtype=bool)
@@ -118,7 +120,7 @@ class RKC2:
         return now
 
     def _error(self, u: Tensor, new: Tensor, f: Tensor, fresh: Tensor, h: Tensor) -> Array:
-        """The estimated error of each member divided by the one that is allowed; infinite where it is not a number."""
+        """Return the estimated error of each member over the allowed one; infinite where it is not finite."""
         estimate = (u - new).mul_(0.8).add_((f + fresh).mul_(h * 0.4))
         channels = (len(u) * u.shape[1], -1)
         size, scale = (largest(part.reshape(channels)).reshape(u.shape[:2]) for part in (estimate, new))
@@ -129,7 +131,7 @@ class RKC2:
 
 
 def _chequered(u: Tensor) -> Tensor:
-    """1 and -1 in turn along every axis of space: nearly the field that diffusion damps fastest."""
+    """Return a field of alternating 1 and -1 along every axis, close to the one that diffusion damps fastest."""
     signs = torch.ones_like(u)
     for axis in range(2, u.ndim):
         turns = 1.0 - 2.0 * (torch.arange(u.shape[axis], device=u.device) % 2).to(u.dtype)
@@ -141,13 +143,9 @@ def _numbers(values: Tensor) -> Array:
     return values.to("cpu", torch.float64).numpy()
 
 
-def _mark(u: Tensor, dead: np.ndarray) -> Tensor:
-    return torch.where(column(dead, u) > 0, torch.full_like(u, torch.nan), u)
-
-
 @lru_cache(maxsize=MAX_STAGES)
 def coefficients(stages: int) -> tuple[float, tuple[tuple[float, float, float, float], ...]]:
-    """mt_1, and (m_j, n_j, mt_j, gt_j) for j = 2..s, from Chebyshev polynomials T_j and their derivatives at w0."""
+    """Return mt_1, and (m_j, n_j, mt_j, gt_j) for j = 2..s, from Chebyshev polynomials and their derivatives at w0."""
     w0 = 1.0 + (2.0 / 13.0) / stages**2
     T, dT, ddT = [1.0, w0], [0.0, 1.0], [0.0, 0.0]
     for j in range(2, stages + 1):
@@ -165,7 +163,7 @@ def coefficients(stages: int) -> tuple[float, tuple[tuple[float, float, float, f
 
 
 def power_radius(rate: Rate, *, iterations: int = 20, safety: float = 1.25) -> Radius:
-    """A spectral radius from power iterations with the rate itself, for rates nobody has a bound for.
+    """Return a function that estimates the spectral radius of df/du by power iterations with finite differences.
 
     Arguments:
         rate: f(u, parameters).

@@ -16,12 +16,12 @@ MOST_STEPS = 1e7  # in an interval; a state that needs more has blown up
 
 
 class SSPRK3:
-    """The three-stage Runge-Kutta method of order 3 that keeps what a forward Euler step keeps.
+    """The three-stage strong-stability-preserving Runge-Kutta method of order 3.
 
         u1 = u + dt f(u),   u2 = 3/4 u + 1/4 (u1 + dt f(u1)),   u <- 1/3 u + 2/3 (u2 + dt f(u2))
 
     Every member has its own steps, cut so that snapshots are hit exactly; what is computed for it does not depend on
-    the members beside it. Source: Shu and Osher, J. Comput. Phys. 77 (1988).
+    the other members of the batch. Source: Shu and Osher, J. Comput. Phys. 77 (1988).
 
     Arguments:
         rate: f(u, parameters) for fields (B, C, *S) and parameters (B, 1, 1...).

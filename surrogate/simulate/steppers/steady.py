@@ -13,7 +13,7 @@ __all__ = ["diffusion_matrix", "solve_sparse"]
 
 
 def diffusion_matrix(conductivity: Array, grid: Grid, grounded: tuple[tuple[bool, bool], ...]) -> sparse.csc_matrix:
-    """The matrix of -div(m grad u) on cell centres, of order 2 where m is smooth.
+    """Return the matrix of -div(m grad u) on cell centres, of order 2 where m is smooth.
 
     The conductivity of a face is the harmonic mean of its cells, so the flux is exact for layers.
 
@@ -52,7 +52,7 @@ def diffusion_matrix(conductivity: Array, grid: Grid, grounded: tuple[tuple[bool
 
 
 def solve_sparse(matrix: sparse.csc_matrix, right: Array) -> Array:
-    """Solution of a symmetric positive definite system by sparse factorisation.
+    """Solve a symmetric positive definite system by sparse factorisation.
 
     Raises:
         NumericalError: The matrix is singular.

@@ -14,7 +14,7 @@ __all__ = ["Laplacian", "divergence", "face_values", "largest", "pad", "wall_flu
 
 
 def largest(u: Tensor) -> Tensor:
-    """The largest size in each member of (B, ...), with shape (B,). A maximum does not depend on its order."""
+    """Return the largest absolute value in each member of (B, ...), with shape (B,)."""
     axes = tuple(range(1, u.ndim))
     return torch.maximum(u.amax(dim=axes), u.amin(dim=axes).neg())
 
@@ -41,7 +41,7 @@ def pad(u: Tensor, axis: int, width: int, boundary: str) -> Tensor:
 
 
 def _beyond(u: Tensor, axis: int, end: int, inner: int, width: int) -> Tensor:
-    """Values on the straight line through the two cells at an end, nearest first."""
+    """Return values on the straight line through the two cells at an end, nearest first."""
     edge = u.narrow(axis, end, 1)
     slope = edge - u.narrow(axis, inner, 1)
     return torch.cat([edge + slope * float(step) for step in range(1, width + 1)], axis)
@@ -62,7 +62,7 @@ class Laplacian:
         self._work: tuple[Tensor, ...] = ()
 
     def __call__(self, u: Tensor, factor: Tensor | float = 1.0) -> Tensor:
-        """The Laplacian of cell values (B, C, *S), times a factor such as a diffusivity."""
+        """Return the Laplacian of cell values (B, C, *S), times a factor such as a diffusivity."""
         u = u.contiguous()
         weights = [(self.spacing[0] / h) ** 2 for h in self.spacing]
         result = torch.empty_like(u)
@@ -74,17 +74,17 @@ class Laplacian:
         return result.add_(u, alpha=-2.0 * sum(weights)).mul_(factor * (1.0 / self.spacing[0] ** 2))
 
     def work(self, u: Tensor, count: int) -> tuple[Tensor, ...]:
-        """Tensors like `u` whose values are free to use until the next call."""
+        """Return scratch tensors like `u`, valid until the next call."""
         fits = self._work and self._work[0].shape[1:] == u.shape[1:] and self._work[0].dtype == u.dtype
         if not fits or len(self._work) < count or len(self._work[0]) < len(u):
             self._work = tuple(torch.empty_like(u) for _ in range(count))
         return tuple(work[: len(u)] for work in self._work[:count])
 
     def _neighbours(self, u: Tensor, axis: int, out: Tensor) -> None:
-        """Sum of the two neighbours of each cell along an axis.
+        """Sum the two neighbours of each cell along an axis.
 
-        Neighbours lie `stride` apart in memory, so whole tensors are added in one go, which is several times faster
-        than along short rows; the ends of the axis are mended afterwards.
+        Neighbours are `stride` apart in memory, so whole tensors are added in one go, which is several times faster
+        than along short rows; the ends of the axis are overwritten afterwards.
         """
         stride, last = u.stride(axis), u.shape[axis] - 1
         flat = u.view(-1)
@@ -99,7 +99,7 @@ class Laplacian:
 
 
 def divergence(fluxes: Sequence[Tensor], spacing: Sequence[float]) -> Tensor:
-    """Sum over the axes of the difference of the fluxes through the two faces of each cell, divided by h."""
+    """Return the sum over the axes of the flux differences between the two faces of each cell, divided by h."""
     parts = []
     for axis, (flux, h) in enumerate(zip(fluxes, spacing, strict=True), start=2):
         n = flux.shape[axis] - 1
@@ -110,7 +110,7 @@ def divergence(fluxes: Sequence[Tensor], spacing: Sequence[float]) -> Tensor:
 
 
 def face_values(u: Tensor, axis: int, boundary: str) -> tuple[Tensor, Tensor]:
-    """Values on the two sides of the n + 1 faces of an axis by weighted essentially non-oscillating reconstruction.
+    """Reconstruct values on both sides of the n + 1 faces of an axis (weighted essentially non-oscillating, WENO).
 
     Fifth order where u is smooth; at a jump the smooth side of the stencil is taken, so no new extrema appear.
     Source: Jiang and Shu, J. Comput. Phys. 126 (1996), equations 2.8 to 2.16.
@@ -131,7 +131,7 @@ def face_values(u: Tensor, axis: int, boundary: str) -> tuple[Tensor, Tensor]:
 
 
 def _weno(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
-    """The value between cells c and d, seen from c; for both sides of a face at once."""
+    """Return the value between cells c and d, seen from c; for both sides of a face at once."""
     candidates = (
         (2.0 * a - 7.0 * b + 11.0 * c) / 6.0,
         (5.0 * c - b + 2.0 * d) / 6.0,
@@ -151,7 +151,7 @@ def _weno(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
 
 
 def wall_flux(u: Tensor, axis: int, velocity: Tensor, conductance: Tensor | float) -> Tensor:
-    """The flux v u - D du/dx through the n + 1 faces of an axis between walls, none through the walls themselves.
+    """Return the flux v u - D du/dx through the n + 1 faces of an axis between walls; it is zero on the walls.
 
     Arguments:
         u: Cell values, with shape (B, C, *S).
