@@ -95,7 +95,7 @@ def test_a_vector_in_a_table_has_numbered_columns(tmp_path: Path) -> None:
     ("columns", "message"),
     [
         (GOOD | {"speed": [0.5] * 7 + [7.0]}, r"speed in row 7 is outside 0.2 to 1; correct the table or widen"),
-        (GOOD | {"speed": [0.5] * 7 + [np.nan]}, "speed in row 7 is not a number"),
+        (GOOD | {"speed": [0.5] * 7 + [np.nan]}, "speed in row 7 is not a finite number"),
         ({name: values[:3] for name, values in GOOD.items()}, "has 3 rows of .*, the size has 8 simulations"),
         (
             {"sped": GOOD["speed"]} | {k: v for k, v in GOOD.items() if k != "speed"},
