@@ -1,4 +1,4 @@
-"""Write the reference pages from the code: commands from typer, keys of the YAML from pydantic, names from `__all__`."""
+"""Write the reference pages from the code: commands, keys of the YAML and public names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,30 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 
-PACKAGES = ("data", "models", "optim", "slimtik", "training", "evaluation", "prediction", "simulate", "plotting", "studies")
+from surrogate.cli import app as command_line
+from surrogate.experiment.settings import Experiment, SimulateSettings, TrainingSettings
+from surrogate.models import settings_union
+from surrogate.studies import settings as studies
+
+PACKAGES = (
+    "data",
+    "models",
+    "optim",
+    "slimtik",
+    "training",
+    "evaluation",
+    "prediction",
+    "simulate",
+    "plotting",
+    "studies",
+)
 GENERATED = "generated"
 
 
 def commands_page() -> str:
     """Describe every command with its arguments, options and example."""
-    from surrogate.cli import app
-
     parts = ["# Commands\n"]
-    for path, command in _commands(typer.main.get_command(app), ()):
+    for path, command in _commands(typer.main.get_command(command_line), ()):
         parts.append(f"## `surrogate {' '.join(path)}`\n\n{(command.help or '').strip()}\n")
         rows = [row for row in map(_parameter, command.params) if row]
         if rows:
@@ -56,12 +70,14 @@ def _parameter(parameter: Any) -> str:
 
 def configuration_page() -> str:
     """Describe every key of a configuration file."""
-    from surrogate.experiment.settings import Experiment, SimulateSettings, TrainingSettings
-    from surrogate.models import settings_union
-    from surrogate.studies import settings as studies
-
-    parts = ["# Keys of a configuration\n", "A configuration is one YAML file; unknown keys are refused with the nearest name.\n"]
-    sections: list[tuple[str, type[BaseModel]]] = [("simulate", SimulateSettings), ("data", _model_of(Experiment, "data"))]
+    parts = [
+        "# Keys of a configuration\n",
+        "A configuration is one YAML file; unknown keys are refused with the nearest name.\n",
+    ]
+    sections: list[tuple[str, type[BaseModel]]] = [
+        ("simulate", SimulateSettings),
+        ("data", _model_of(Experiment, "data")),
+    ]
     sections += [("training", TrainingSettings), ("evaluation", _model_of(Experiment, "evaluation"))]
     for title, model in sections:
         parts += _section(f"`{title}`", model, set())
@@ -102,7 +118,9 @@ def _section(title: str, model: type[BaseModel], seen: set[type], *, level: int 
     for name, field in model.model_fields.items():
         default = "" if field.default in (PydanticUndefined, None) else field.default
         shown = "" if default == "" or isinstance(default, BaseModel) else f"`{default}`"
-        rows.append(f"| `{field.alias or name}` | {_type(field.annotation)} | {shown} | {_cell(meanings.get(name, ''))} |")
+        rows.append(
+            f"| `{field.alias or name}` | {_type(field.annotation)} | {shown} | {_cell(meanings.get(name, ''))} |"
+        )
         nested += _members(field.annotation)
     parts = [f"{'#' * level} {title}\n", f"{summary}\n", "\n".join(rows) + "\n"]
     for inner in nested:
@@ -137,15 +155,18 @@ def _cell(text: str) -> str:
 
 def api_page() -> str:
     """List every public name of every public package."""
-    parts = ["# Python API\n", "`import surrogate` offers the names most used; everything below can be imported from its package.\n"]
+    parts = [
+        "# Python API\n",
+        "`import surrogate` offers the names most used; everything below can be imported from its package.\n",
+    ]
     for package in PACKAGES:
         module = importlib.import_module(f"surrogate.{package}")
         names = [name for name in module.__all__ if _is_ours(getattr(module, name))]
         parts.append(f"## surrogate.{package}\n\n{inspect.cleandoc(module.__doc__ or '').splitlines()[0]}\n")
         listed = "\n".join(f"   {name}" for name in names)
-        parts.append(
-            f"```{{eval-rst}}\n.. currentmodule:: surrogate.{package}\n\n.. autosummary::\n   :toctree: api\n   :nosignatures:\n\n{listed}\n```\n"
-        )
+        options = "   :toctree: api\n   :nosignatures:"
+        directive = f".. currentmodule:: surrogate.{package}\n\n.. autosummary::\n{options}\n\n{listed}"
+        parts.append(f"```{{eval-rst}}\n{directive}\n```\n")
     return "\n".join(parts)
 
 

@@ -22,7 +22,7 @@ __all__ = ["Cluster", "Stage", "find_cluster", "plan", "render", "submit"]
 
 STUDY = "study"
 SITE = "# SITE:"
-CATALOGUES = (Path(__file__).parents[1] / "pipelines", Path(__file__).parent / "share" / "pipelines")
+CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
 COMMAND_SECONDS = 120
 
 Say = Callable[[str], None]

@@ -17,9 +17,9 @@ import pytest
 import xarray as xr
 
 from surrogate import cli
-from surrogate import convert as module
 from surrogate.config import read_yaml
 from surrogate.data import Mapping, open_snapshots, split
+from surrogate.data import convert as module
 from surrogate.data.convert import convert, read_layout, read_size
 from surrogate.data.formats import target
 from surrogate.data.hdf5.writer import blocks

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surrogate.data import MappedVariable, Mapping, Stream, Window, open_snapshots
-from surrogate.data.hdf5 import choice, reading
+from surrogate.data.hdf5 import reading
 from surrogate.data.hdf5.array import chunk_table
 from surrogate.data.hdf5.autotune import SAMPLE_BYTES, Choice, _boxes, choose
 from surrogate.data.hdf5.filters import decode
@@ -94,9 +94,9 @@ def test_every_possible_way_gives_the_same(arrays, name):
 
 @pytest.mark.parametrize(("quick", "way"), [({"h5py": 200}, "h5py"), ({"h5py": 149}, "threaded decoding")])
 def test_the_fastest_way_is_taken_for_all_that_is_stored_alike(arrays, monkeypatch, quick, way):
-    monkeypatch.setattr(choice, "_speed", lambda array, way: quick.get(way, 100))
-    monkeypatch.setattr(choice, "SMALL", 1)
-    monkeypatch.setattr(choice, "_known", {})
+    monkeypatch.setattr(autotune, "_speed", lambda array, way: quick.get(way, 100))
+    monkeypatch.setattr(autotune, "SMALL", 1)
+    monkeypatch.setattr(autotune, "_known", {})
     monkeypatch.setattr(reading, "_ways", {})
     array = arrays["shuffle"]
     speeds = {"threaded decoding": 100, "h5py": quick["h5py"]}

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surrogate.data import store
-from surrogate.data.hdf5 import raw
+from surrogate.data.hdf5 import writer
 from surrogate.data.store import Failure, Manifest, read_manifest, verify, write_manifest, write_shard
 from surrogate.errors import DataError
 
@@ -108,7 +108,7 @@ def test_same_data_give_the_same_bytes(tmp_path: Path) -> None:
 def test_layout_takes_little_memory_beside_the_data(tmp_path: Path) -> None:
     """The skeleton holds the metadata alone, however large the fields are."""
     big = xr.Dataset({name: (("sample", "x"), np.zeros((4, 10**6), np.float32)) for name in "abc"})
-    skeleton, offsets, _, size = raw.lay_out(partial(store._declare, big, tmp_path / "a.h5"))
+    skeleton, offsets, _, size = writer.lay_out(partial(store._declare, big, tmp_path / "a.h5"))
     assert sum(len(piece) for _, piece in skeleton.pieces) < 50_000
     assert size > 3 * 16 * 10**6
     assert sorted(offsets) == ["a", "b", "c"]

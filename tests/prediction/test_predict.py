@@ -15,9 +15,10 @@ from surrogate.errors import ConfigError, DataError, NumericalError
 from surrogate.models import ConvNetSettings, MlpSettings, Surrogate
 from surrogate.models.registry import ModelSettings
 from surrogate.models.rollout import rollout
+from surrogate.models.signature import signature_of
 from surrogate.normalize import fit_normalizers
 from surrogate.optim.refit import gather
-from surrogate.prediction import predict, signature_of
+from surrogate.prediction import predict
 from surrogate.slimtik import Posterior
 
 Names = list[str]

@@ -16,12 +16,12 @@ import torch
 import xarray as xr
 import yaml
 
-from surrogate import executors
 from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError, ResourceError
 from surrogate.files import locked
+from surrogate.runtime import dask as executors
 from surrogate.runtime.dask import _client
 from surrogate.studies import read_plan
-from surrogate.workflows import Spread, read_part, report_folders, run_file, runner
+from surrogate.workflows import Spread, execute, read_part, report_folders, run_file
 
 BASE = {
     "name": "small",
@@ -119,7 +119,7 @@ def test_a_study_makes_its_table_and_its_report(folder: Path) -> None:
 
 def test_stopped_and_resumed_it_gives_the_same_table_and_runs_no_case_twice(folder, whole, monkeypatch) -> None:
     trained = []
-    train = runner.train
+    train = execute.train
 
     def counted(experiment, output, **options):
         if len(trained) == 2:
@@ -128,7 +128,7 @@ def test_stopped_and_resumed_it_gives_the_same_table_and_runs_no_case_twice(fold
         trained.append(Path(output).name)
         return train(experiment, output, **options)
 
-    monkeypatch.setattr(runner, "train", counted)
+    monkeypatch.setattr(execute, "train", counted)
     with pytest.raises(Interrupted):
         run()
     said = run(resume=True)
@@ -292,7 +292,7 @@ def test_a_setting_that_a_method_lacks_leaves_it_as_it_is(folder: Path) -> None:
 def test_a_case_in_use_is_left_to_the_other_process(finished: Path) -> None:
     case = next(Path("out").glob("cases/adam-*"))
     (case / "result.json").unlink()
-    with locked(case, runner.CASE_LOCK):
+    with locked(case, execute.CASE_LOCK):
         said = run(resume=True)
     assert said[1].endswith("in use")
     assert said[-1].startswith("3 of 4 cases are finished")
