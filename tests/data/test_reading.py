@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surrogate.data import MappedVariable, Mapping, Stream, Window, open_snapshots
-from surrogate.data.hdf5 import reading
+from surrogate.data.hdf5 import autotune, reading
 from surrogate.data.hdf5.array import chunk_table
 from surrogate.data.hdf5.autotune import SAMPLE_BYTES, Choice, _boxes, choose
 from surrogate.data.hdf5.filters import decode
