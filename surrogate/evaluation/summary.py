@@ -15,6 +15,7 @@ from surrogate.evaluation.bootstrap import interval
 from surrogate.evaluation.compat import compat_table
 from surrogate.evaluation.headline import RELATIVE, headline
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS
+from surrogate.experiment.folders import EvaluationFolder
 from surrogate.files import replacing
 
 __all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_csv", "write_table"]
@@ -129,16 +130,17 @@ def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
         ResourceError: The folder cannot be written; earlier files are intact.
     """
     rows = summary(metrics, seed=seed)
-    save_dataset(metrics, folder / "metrics.nc")
+    files = EvaluationFolder(folder)
+    save_dataset(metrics, files.metrics)
     stated = {name: metrics.attrs.get(name, "not stated") for name in STATED}
     flat = _flat(metrics)
     columns = ("sample", "simulation", "step", "time", "variable", *map(str, flat.data_vars))
     frame = flat.to_dataframe().reset_index()
     frame = frame[frame["squared_target"].notna()].assign(**stated)
     header = [*columns, *STATED]
-    write_csv(folder / "metrics.csv", header, frame[header].itertuples(index=False))
-    write_table(folder / "summary.csv", rows, stated)
-    write_table(folder / "compat.csv", compat_table(metrics), stated)
+    write_csv(files.metrics_table, header, frame[header].itertuples(index=False))
+    write_table(files.summary, rows, stated)
+    write_table(files.compat, compat_table(metrics), stated)
     return rows
 
 
@@ -159,8 +161,9 @@ def save_uncertainty(scores: xr.Dataset, folder: Path, *, seed: int = 0) -> list
         for level in chosen["level"].values:
             row = _row("coverage", variable, chosen["coverage"].sel(level=level), 0, seed)
             rows.append(replace(row, band=f"{level:g}"))
-    save_dataset(scores, folder / "uncertainty.nc")
-    write_table(folder / "uncertainty.csv", rows, {name: scores.attrs.get(name, "not stated") for name in STATED})
+    files = EvaluationFolder(folder)
+    save_dataset(scores, files.uncertainty)
+    write_table(files.uncertainty_table, rows, {name: scores.attrs.get(name, "not stated") for name in STATED})
     return rows
 
 

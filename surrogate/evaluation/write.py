@@ -23,11 +23,10 @@ from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.summary import save, save_dataset, save_uncertainty
 from surrogate.evaluation.table import Labels
 from surrogate.evaluation.uncertainty import UncertaintyScores
+from surrogate.experiment.folders import EvaluationFolder
 from surrogate.models.surrogate import Surrogate
 
-__all__ = ["ROLLOUT_FILES", "labels_of", "with_parameters", "write_evaluation", "write_rollout"]
-
-ROLLOUT_FILES = ("rollout.nc", "rollout.csv", "rollout_summary.csv", "rollout_growth.csv", "rollout_example.nc")
+__all__ = ["labels_of", "with_parameters", "write_evaluation", "write_rollout"]
 
 
 def labels_of(stream: Stream, dataset: xr.Dataset, *, by: str | None = None) -> Labels:
@@ -118,14 +117,15 @@ def write_evaluation(
     pairs = zip(picks["sample"].values.tolist(), picks["step"].values.tolist(), strict=True)
     chosen = (source.windows([sample], step)[0] for sample, step in pairs)
     examples = collect_examples(lambda x: surrogate(x.to(found.device)), chosen, picks, coordinates=coordinates)
+    files = EvaluationFolder(folder)
     save(metrics, folder)
-    save_dataset(examples, folder / "examples.nc")
+    save_dataset(examples, files.examples)
     maps = found.maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates)
-    save_dataset(maps, folder / "maps.nc")
+    save_dataset(maps, files.maps)
     if found.scores is not None:
         save_uncertainty(found.scores.dataset(labels).assign_attrs(facts), folder)
     if found.codes is not None:
-        save_dataset(with_parameters(found.codes.dataset(labels), source.dataset), folder / "latent.nc")
+        save_dataset(with_parameters(found.codes.dataset(labels), source.dataset), files.latent)
     return metrics
 
 
@@ -155,14 +155,14 @@ def write_rollout(
     Returns:
         The scores; None where the surrogate is no time stepper, or nothing was asked for.
     """
-    stepping = plan_stepping(surrogate, source, steps=steps)
+    files, stepping = EvaluationFolder(folder), plan_stepping(surrogate, source, steps=steps)
     if stepping is None:
-        for name in ROLLOUT_FILES:
-            (folder / name).unlink(missing_ok=True)
+        for file in files.of_rollouts:
+            file.unlink(missing_ok=True)
         return None
     scores = with_parameters(evaluate_simulations(stepping, labels), source.dataset)
     scores = scores.assign_attrs(facts | {"threshold": threshold})
     save_rollout(scores, folder, threshold=threshold)
     coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
-    save_dataset(rolled_out(stepping, typical(scores), scores, coordinates), folder / "rollout_example.nc")
+    save_dataset(rolled_out(stepping, typical(scores), scores, coordinates), files.rollout_example)
     return scores

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from surrogate.errors import ConfigError, DataError, ResourceError
 from surrogate.files import fsync_path, read_pointer, replacing, sha256
-from surrogate.models.surrogate import BEST, FINAL, Surrogate, chosen_checkpoint
+from surrogate.models.surrogate import BEST, DESCRIPTION, FINAL, WEIGHTS, Surrogate, chosen_checkpoint
 
 __all__ = ["CheckpointFolder", "pack", "unpack"]
 
-MANIFEST = "MANIFEST.json"
+MANIFEST, STATE, OPTIMIZER, LATEST = "MANIFEST.json", "state.json", "optim.safetensors", "LATEST"
 
 
 def pack(state: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
@@ -78,7 +78,7 @@ class CheckpointFolder:
         target = self._write(f"step-{step:08d}", surrogate, state)
         if best:
             self._point(BEST, target)
-        self._point("LATEST", target)
+        self._point(LATEST, target)
         self._prune()
         return target
 
@@ -135,9 +135,9 @@ class CheckpointFolder:
         if target.is_dir():
             self._point(BEST, target)
 
-    def best_of_training(self) -> Path:
-        """The checkpoint with the lowest validation loss, whatever came after training."""
-        return read_pointer(self.path / BEST)
+    def load_best_of_training(self, surrogate: Surrogate) -> None:
+        """Load the weights with the lowest validation loss, whatever came after training."""
+        surrogate.load_state_dict(load_file(read_pointer(self.path / BEST) / WEIGHTS))
 
     def _point(self, name: str, target: Path) -> None:
         with replacing(self.path / name) as part:
@@ -146,7 +146,7 @@ class CheckpointFolder:
     def _prune(self) -> None:
         named = {
             path.read_text(encoding="utf-8").strip()
-            for path in (self.path / BEST, self.path / "LATEST")
+            for path in (self.path / BEST, self.path / LATEST)
             if path.is_file()
         }
         for folder in sorted(self.path.glob("step-*"))[: -self.keep]:
@@ -156,9 +156,9 @@ class CheckpointFolder:
 
 def load_state(folder: Path, surrogate: Surrogate) -> dict[str, Any]:
     """Restore the surrogate's weights from a verified checkpoint and return the rest of the training state."""
-    surrogate.load_state_dict(load_file(folder / "model.safetensors"))
-    tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    loaded = load_file(folder / "optim.safetensors")  # views at odd addresses, where dot products round otherwise
+    surrogate.load_state_dict(load_file(folder / WEIGHTS))
+    tree = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    loaded = load_file(folder / OPTIMIZER)  # views at odd addresses, where dot products round otherwise
     state: dict[str, Any] = unpack(tree, {name: tensor.clone() for name, tensor in loaded.items()})
     return state
 
@@ -171,7 +171,7 @@ def verify(folder: Path) -> None:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        missing = {"surrogate.json", "model.safetensors", "optim.safetensors", "state.json"} - manifest.keys()
+        missing = {DESCRIPTION, WEIGHTS, OPTIMIZER, STATE} - manifest.keys()
         if missing:
             raise DataError(f"checkpoint {folder} is damaged: {', '.join(sorted(missing))} not listed in {MANIFEST}")
         for name, expected in manifest.items():
@@ -185,8 +185,8 @@ def _fill(folder: Path, surrogate: Surrogate, state: dict[str, Any]) -> None:
     surrogate.save(folder)
     tensors: dict[str, Tensor] = {}
     tree = pack(state, tensors)
-    save_file({name: _own(value) for name, value in tensors.items()}, folder / "optim.safetensors")
-    (folder / "state.json").write_text(json.dumps(tree), encoding="utf-8")
+    save_file({name: _own(value) for name, value in tensors.items()}, folder / OPTIMIZER)
+    (folder / STATE).write_text(json.dumps(tree), encoding="utf-8")
     sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps(sums, indent=2), encoding="utf-8")
     for path in folder.iterdir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ from surrogate.config import digest, leaves, read_yaml
 from surrogate.data import split_ids
 from surrogate.errors import ConfigError
 from surrogate.experiment.checkpoint import CheckpointFolder
+from surrogate.experiment.folders import Entry, EvaluationFolder, Folder
 from surrogate.experiment.log import RunLog
 from surrogate.experiment.settings import Experiment, read_experiment
 from surrogate.files import replacing
+from surrogate.models.surrogate import CHECKPOINTS
 
 __all__ = ["RunFolder", "facts_of", "refuse_changes", "write_text"]
 
@@ -31,55 +32,51 @@ FREE = (  # options that do not change the result: the data have a fingerprint o
 )
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """Names of what a run writes.
+class RunFolder(Folder):
+    """The folder of a run, which is also the folder of a case of a study."""
 
-    Arguments:
-        path: The folder.
-    """
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def facts(self) -> Path:
-        """Versions, fingerprints, counts and the command."""
-        return self.path / "run.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """Metrics and examples."""
-        return self.path / "evaluation"
+    config = Entry("config.yaml")  # the resolved configuration
+    facts = Entry("run.json")  # versions, fingerprints, counts, the command; times and losses at the end
+    log_file = Entry("log.jsonl")  # a record per line
+    tensorboard = Entry("tensorboard")
+    members = Entry("members")  # run folders of the networks of an ensemble
+    result = Entry("result.json")  # of a case of a study that is finished; written last
+    failure = Entry("failed.json")  # why a case of a study failed
+    case_lock = Entry(".case.lock")  # held by the process that trains and scores the case
 
     @property
     def checkpoints(self) -> CheckpointFolder:
         """The checkpoints."""
-        return CheckpointFolder(self.path / "checkpoints")
+        return CheckpointFolder(self.path / CHECKPOINTS)
+
+    @property
+    def evaluation(self) -> EvaluationFolder:
+        """The evaluation on the test part, which reports and studies read."""
+        return self.evaluation_on("test")
+
+    def evaluation_on(self, part: str) -> EvaluationFolder:
+        """Return the evaluation on a part of the split."""
+        return EvaluationFolder(self.path / ("evaluation" if part == "test" else f"evaluation-{part}"))
 
     def member(self, number: int) -> RunFolder:
-        """The run folder of a member of an ensemble; they count from 1."""
-        return RunFolder(self.path / "members" / str(number))
+        """Return the run folder of a member of an ensemble; they count from 1."""
+        return RunFolder(self.members / str(number))
 
     def log(self) -> RunLog:
-        """The log."""
-        return RunLog(self.path / "log.jsonl")
+        """Return the log."""
+        return RunLog(self.log_file)
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of the log."""
-        return [json.loads(line) for line in self.log().path.read_text(encoding="utf-8").splitlines()]
+        """Return the records of the log."""
+        return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
 
     def begun(self) -> dict[str, Any]:
-        """What `run.json` says; nothing where there is none."""
+        """Return the content of `run.json`; empty where there is no file."""
         facts: dict[str, Any] = json.loads(self.facts.read_text(encoding="utf-8")) if self.facts.is_file() else {}
         return facts
 
     def experiment(self) -> Experiment:
-        """The resolved configuration, read back.
+        """Read the resolved configuration.
 
         Raises:
             ConfigError: This is no run folder.

@@ -25,7 +25,7 @@ from surrogate.slimtik import Posterior
 
 __all__ = ["MOST_MEMBERS", "Surrogate", "chosen_checkpoint"]
 
-BEST, FINAL = "BEST", "final"
+CHECKPOINTS, BEST, FINAL = "checkpoints", "BEST", "final"
 DESCRIPTION, WEIGHTS = "surrogate.json", "model.safetensors"
 DESCRIPTION_BYTES = 64 * 2**20
 MOST_MEMBERS = 100
@@ -132,7 +132,7 @@ class Surrogate(nn.Module):
             ConfigError: The folder holds no surrogate, or one that this version cannot read.
         """
         folder = Path(folder)
-        folder = chosen_checkpoint(folder / "checkpoints") or folder
+        folder = chosen_checkpoint(folder / CHECKPOINTS) or folder
         try:
             described = _Description.read(folder)
             shapes = _shapes(folder / WEIGHTS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from surrogate.errors import ConfigError
 from surrogate.evaluation import Comparison
+from surrogate.experiment.folders import ReportFolder
 from surrogate.report.case_figures import draw_case
 from surrogate.report.figures import draw_comparison
 from surrogate.report.findings import compare, findings
@@ -58,12 +59,12 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
         raise ConfigError("report: no runs were given; name at least one run folder")
     cases = [read_case(name, Path(folder)) for name, folder in runs.items()]
     comparison = compare(cases)
-    embed = Embedder(output)
-    overview = [embed(picture) for picture in draw_comparison(cases, output / "figures")]
+    embed, files = Embedder(output), ReportFolder(output)
+    overview = [embed(picture) for picture in draw_comparison(cases, files.figures)]
     sections = [
         Section(
             name=case.name,
-            pictures=[embed(picture) for picture in draw_case(case, i, output / "figures")],
+            pictures=[embed(picture) for picture in draw_case(case, i, files.figures)],
             facts=facts_table(case),
             config=case.config,
             examples=case.examples is not None,
@@ -71,7 +72,7 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
         for i, case in enumerate(cases)
     ]
     return write_page(
-        output / "report.html",
+        files.page,
         "report.html.j2",
         title=title,
         command=command,

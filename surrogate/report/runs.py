@@ -14,6 +14,7 @@ import xarray as xr
 
 from surrogate.config import read_yaml
 from surrogate.errors import ConfigError, DataError
+from surrogate.experiment.run_folder import RunFolder
 
 __all__ = ["Case", "read_case"]
 
@@ -92,31 +93,33 @@ def read_case(name: str, folder: Path) -> Case:
         ConfigError: It is no run folder, or the run was not evaluated.
         DataError: One of its files cannot be read.
     """
-    evaluation = folder / "evaluation"
-    for file in ("config.yaml", "run.json", "log.jsonl"):
-        if not (folder / file).is_file():
-            raise ConfigError(f"{folder} is no run folder: {file} is missing; name a folder made by `surrogate train`")
-    for file in ("metrics.nc", "summary.csv"):
-        if not (evaluation / file).is_file():
-            raise ConfigError(f"{evaluation / file} is missing; run `surrogate evaluate {folder}` first")
-    records = _read_log(folder / "log.jsonl")
+    run, evaluation = RunFolder(folder), RunFolder(folder).evaluation
+    for file in (run.config, run.facts, run.log_file):
+        if not file.is_file():
+            raise ConfigError(
+                f"{folder} is no run folder: {file.name} is missing; name a folder made by `surrogate train`"
+            )
+    for file in (evaluation.metrics, evaluation.summary):
+        if not file.is_file():
+            raise ConfigError(f"{file} is missing; run `surrogate evaluate {folder}` first")
+    records = _read_log(run.log_file)
     return Case(
         name=name,
         folder=folder,
-        facts=_read_json(folder / "run.json"),
-        config=(folder / "config.yaml").read_text(encoding="utf-8"),
-        planned_epochs=_planned(folder / "config.yaml"),
-        rows=_read_summary(evaluation / "summary.csv"),
-        metrics=_read_netcdf(evaluation / "metrics.nc"),
-        examples=_read_if_there(evaluation / "examples.nc"),
-        maps=_read_if_there(evaluation / "maps.nc"),
-        latent=_read_if_there(evaluation / "latent.nc"),
-        uncertainty=_read_if_there(evaluation / "uncertainty.nc"),
-        uncertainty_rows=_read_summary(evaluation / "uncertainty.csv"),
-        rollout=_read_if_there(evaluation / "rollout.nc"),
-        rollout_rows=_read_rows(evaluation / "rollout_summary.csv", {"variable", "lead", "median", "persistence"}),
-        rollout_growth=_read_rows(evaluation / "rollout_growth.csv", {"variable", "threshold", "time", "passed"}),
-        rollout_example=_read_if_there(evaluation / "rollout_example.nc"),
+        facts=_read_json(run.facts),
+        config=(run.config).read_text(encoding="utf-8"),
+        planned_epochs=_planned(run.config),
+        rows=_read_summary(evaluation.summary),
+        metrics=_read_netcdf(evaluation.metrics),
+        examples=_read_if_there(evaluation.examples),
+        maps=_read_if_there(evaluation.maps),
+        latent=_read_if_there(evaluation.latent),
+        uncertainty=_read_if_there(evaluation.uncertainty),
+        uncertainty_rows=_read_summary(evaluation.uncertainty_table),
+        rollout=_read_if_there(evaluation.rollout),
+        rollout_rows=_read_rows(evaluation.rollout_summary, {"variable", "lead", "median", "persistence"}),
+        rollout_growth=_read_rows(evaluation.rollout_growth, {"variable", "threshold", "time", "passed"}),
+        rollout_example=_read_if_there(evaluation.rollout_example),
         epochs=_table(records, "epoch", EPOCH_KEYS),
         steps=_table(records, "step", STEP_KEYS),
     )

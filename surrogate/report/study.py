@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from surrogate.experiment.folders import ProjectFolder, ReportFolder
+from surrogate.experiment.run_folder import RunFolder
 from surrogate.plotting import TOGETHER, figure_of, new_panels, plot_learning_curves, plot_sensitivity, save_figure
 from surrogate.report.figures import Picture
 from surrogate.report.html import Embedder, write_page
@@ -41,7 +42,7 @@ def write_study_report(output: Path, folder: Path, plan: Plan, table: xr.Dataset
     pictures = [embed(it) for number in range(len(grids)) for it in _draw(plan, grids[number], number, output)]
     failures = failure_table(plan, table)
     return write_page(
-        output / "report.html",
+        ReportFolder(output).page,
         "study.html.j2",
         title=plan.name,
         command=command,
@@ -49,14 +50,13 @@ def write_study_report(output: Path, folder: Path, plan: Plan, table: xr.Dataset
         pictures=pictures,
         tables=[*study_tables(plan, grids), *([failures] if failures else [])],
         facts=_facts(plan, folder),
-        config=(folder / "study.yaml").read_text(encoding="utf-8"),
+        config=ProjectFolder(folder).study.read_text(encoding="utf-8"),
     )
 
 
 def _facts(plan: Plan, folder: Path) -> Table:
-    runs = (folder / "cases" / case / "run.json" for case in plan.cases)
-    first = next((path for path in runs if path.is_file()), None)
-    facts = json.loads(first.read_text(encoding="utf-8")) if first else {}
+    begun = (RunFolder(ProjectFolder(folder).case(case)).begun() for case in plan.cases)
+    facts = next(filter(None, begun), {})
     versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
     splits = {part: len(names) for part, names in facts.get("simulations", {}).items() if part != "train"}
     trials = plan.study.trials_of(plan.methods[0])
@@ -92,7 +92,8 @@ def _draw(plan: Plan, laid: xr.Dataset, number: int, output: Path) -> list[Pictu
     if plan.study.kind == "budget" and not axes:
         what = f"Validation loss after every epoch: median over seeds with their range.{grey}"
         figures["epochs"] = (_over_epochs(laid, plan), what)
-    return [_save(figure, output / "figures" / f"grid{number + 1}_{name}.png", what) for name, (figure, what) in
+    folder = ReportFolder(output).figures
+    return [_save(figure, folder / f"grid{number + 1}_{name}.png", what) for name, (figure, what) in
             figures.items() if figure is not None]  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from surrogate.config import Settings
 from surrogate.errors import ConfigError, DataError
+from surrogate.experiment.folders import ProjectFolder
+from surrogate.experiment.run_folder import RunFolder
 from surrogate.files import replacing
 from surrogate.studies.settings import GridStudy, Value
 
 __all__ = ["Failure", "Plan", "PlannedPoint", "Result", "read_failure", "read_plan", "read_result", "write_json"]
-
-PLAN, RESULT, FAILED = "plan.json", "result.json", "failed.json"
 
 
 class PlannedPoint(Settings):
@@ -127,12 +127,12 @@ def _read(path: Path, settings: type[S]) -> S | None:
 
 def read_result(case: Path) -> Result | None:
     """The result of a case; None while there is none."""
-    return _read(case / RESULT, Result)
+    return _read(RunFolder(case).result, Result)
 
 
 def read_failure(case: Path) -> Failure | None:
     """Why a case failed; None where it did not."""
-    return _read(case / FAILED, Failure)
+    return _read(RunFolder(case).failure, Failure)
 
 
 def read_plan(study: Path) -> Plan:
@@ -141,7 +141,8 @@ def read_plan(study: Path) -> Plan:
     Raises:
         ConfigError: There is none.
     """
-    plan = _read(study / PLAN, Plan)
+    path = ProjectFolder(study).plan
+    plan = _read(path, Plan)
     if plan is None:
-        raise ConfigError(f"{study} is no folder of a study: {PLAN} is missing; make it with `surrogate run`")
+        raise ConfigError(f"{study} is no folder of a study: {path.name} is missing; make it with `surrogate run`")
     return plan

@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from surrogate.errors import ConfigError, did_you_mean
+from surrogate.experiment.folders import ProjectFolder
+from surrogate.experiment.run_folder import RunFolder
 from surrogate.files import replacing
 from surrogate.studies.settings import Value
 from surrogate.studies.study_plan import Plan, PlannedPoint, Result, read_failure, read_result
@@ -112,7 +114,7 @@ def _per_sample(plan: Plan, cases: Path, results: dict[str, Result | None]) -> d
     """Errors of every sample, for paired comparison."""
     found, units = {}, set()
     for case in (case for case, result in results.items() if result):
-        metrics = xr.load_dataset(cases / case / "evaluation" / "metrics.nc", engine="h5netcdf", decode_times=False)
+        metrics = xr.load_dataset(RunFolder(cases / case).evaluation.metrics, engine="h5netcdf", decode_times=False)
         errors = per_sample(metrics, plan.study.metric)
         units |= set(metrics["units"].values.tolist()) if plan.study.metric in WITH_UNITS else set()
         found[case] = dict(zip(errors["sample"].values.tolist(), errors.values.tolist(), strict=True))
@@ -175,11 +177,12 @@ def on_grid(table: xr.Dataset, plan: Plan, grid: int) -> xr.Dataset:
 def save_table(table: xr.Dataset, folder: Path) -> None:
     """Write `table.nc` with everything and `table.csv` with a row per point."""
     content = table.to_netcdf(engine="h5netcdf")
-    with replacing(folder / "table.nc") as part:
+    files = ProjectFolder(folder)
+    with replacing(files.table) as part:
         part.write_bytes(content)
     columns = [name for name in (*table.coords, *table.data_vars) if table[name].dims == ("point",)]
     rows = zip(*(table[name].values.tolist() for name in columns), strict=True)
-    _write_csv(folder / "table.csv", columns, rows)
+    _write_csv(files.table_csv, columns, rows)
 
 
 def _write_csv(path: Path, header: Sequence[Hashable], rows: Iterable[Iterable[Any]]) -> None:

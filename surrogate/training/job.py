@@ -51,7 +51,7 @@ class Job:
         trainer = trainer_of(experiment, self.datasets, run, self.ranks)
         trainer.callbacks = [
             *self.callbacks,
-            *to_tensorboard(experiment.training.tensorboard and self.ranks.first, run.path),
+            *to_tensorboard(experiment.training.tensorboard and self.ranks.first, run.tensorboard),
         ]
         return trainer
 
@@ -83,7 +83,7 @@ class Job:
         state = trainer.fit(reporter)
         loss = state.best
         if training.uncertainty or training.refit in ("end", "both"):
-            trainer.load_best()
+            trainer.checkpoints.load_best_of_training(trainer.surrogate)
             refitted = refit_end(trainer, reporter, step=state.step)
             if refitted is not None:
                 ranks.alone(lambda: trainer.checkpoints.save_final(trainer.surrogate))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from safetensors.torch import load_file
 from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
@@ -117,10 +116,6 @@ class Trainer(Setup):
             self.log.truncate(saved["log_bytes"])
             self.checkpoints.point_best(self.state.best_step)
         return True
-
-    def load_best(self) -> None:
-        """Load the weights of the checkpoint with the lowest validation loss."""
-        self.surrogate.load_state_dict(load_file(self.checkpoints.best_of_training() / "model.safetensors"))
 
     def save(self, *, best: bool) -> None:
         """Write a checkpoint, on the first rank alone."""

@@ -14,7 +14,7 @@ __all__ = ["to_tensorboard"]
 
 
 def to_tensorboard(wanted: bool, folder: Path) -> list[Callable[[Any, dict[str, Any]], None]]:
-    """A callback that writes every number of the log into `folder/tensorboard`; none where not wanted.
+    """A callback that writes every number of the log into a folder; none where not wanted.
 
     Raises:
         ConfigError: The package is not installed.
@@ -31,7 +31,7 @@ def to_tensorboard(wanted: bool, folder: Path) -> list[Callable[[Any, dict[str, 
 
     def write(_trainer: Any, record: dict[str, Any]) -> None:
         if not opened:
-            opened.append(writer(str(folder / "tensorboard"), flush_secs=10))
+            opened.append(writer(str(folder), flush_secs=10))
         for name, value in record.items():
             if isinstance(value, int | float) and name != "step":
                 opened[0].add_scalar(f"{record['event']}/{name}", value, record.get("step", 0))

@@ -15,8 +15,9 @@ import torch
 
 from surrogate.config import digest, dump, parse_yaml
 from surrogate.errors import ConfigError, DataError, Interrupted, InUse, NumericalError
+from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
-from surrogate.experiment.settings import CASES, Experiment, SimulateSettings, read_experiment
+from surrogate.experiment.settings import Experiment, SimulateSettings, read_experiment
 from surrogate.files import claim_output, locked, replacing
 from surrogate.models.surrogate import Surrogate
 from surrogate.prediction.sources import source_of_data
@@ -24,7 +25,7 @@ from surrogate.simulate import Ensemble, simulate_members
 from surrogate.simulate.generate import find_recipe, load_recipe
 from surrogate.studies import GridStudy, Plan, PlannedPoint, case_name, grams_of, greedy_batch, read_result
 from surrogate.studies.settings import TRAIN_SIZE, Proposing
-from surrogate.workflows.execute import CASE_LOCK, Job, Outcome, note_failure, run_case
+from surrogate.workflows.execute import Job, Outcome, note_failure, run_case
 
 __all__ = ["LoopJob", "plan_loops", "run_loop"]
 
@@ -98,8 +99,8 @@ def plan_loops(
                     PlannedPoint(method=label, grid=0, values={TRAIN_SIZE: size}, trial={}, seed=seed, case=case)
                     for size, case in zip(loop.sizes, cases, strict=True)
                 ]
-                folders = tuple(str((output / CASES / case).absolute()) for case in cases)
-                folder = str((output / "loops" / name).absolute())
+                folders = tuple(str(ProjectFolder(output).case(case).absolute()) for case in cases)
+                folder = str((ProjectFolder(output).loops / name).absolute())
                 config, settings = dump(experiment), loop.model_dump_json()
                 jobs.append(LoopJob(folder, folders, config, settings, way, seed, command))
     laid = study.model_copy(update={"axes": {TRAIN_SIZE: loop.sizes}})
@@ -146,7 +147,7 @@ def run_loop(job: LoopJob) -> list[Outcome]:
     folder = Path(job.folder)
     claim_output(folder, resume=True)
     outcomes: list[Outcome] = []
-    with locked(folder, CASE_LOCK):
+    with locked(folder, RunFolder(folder).case_lock.name):
         candidates = _Candidates(experiment, loop, job.seed)
         chosen, data = candidates.start, folder / DATA
         for number, case in enumerate(job.cases):

@@ -20,13 +20,11 @@ from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import read_experiment
 from surrogate.files import claim_output, locked
 from surrogate.studies import Failure, Result, per_sample, read_failure, read_result, write_json
-from surrogate.studies.study_plan import FAILED, RESULT
 from surrogate.training.run import train
 from surrogate.workflows.pipeline import evaluate_run
 
 __all__ = ["Job", "Outcome", "Work", "note_failure", "run_case", "run_jobs"]
 
-CASE_LOCK = ".case.lock"
 LOOK = 0.5  # seconds between two looks at whether to stop
 
 
@@ -103,7 +101,7 @@ def run_case(job: Job) -> Outcome:
     try:
         claim_output(folder, resume=True)
         # a dask worker would send its reading and its locks for writing to the scheduler
-        with locked(folder, CASE_LOCK), dask.config.set(scheduler="threads"):
+        with locked(folder, RunFolder(folder).case_lock.name), dask.config.set(scheduler="threads"):
             return _known(folder) or _run(job, folder)
     except InUse:
         return Outcome(job.name, "in use", ran=False)
@@ -122,11 +120,11 @@ def _known(folder: Path) -> Outcome | None:
 
 
 def _run(job: Job, folder: Path) -> Outcome:
-    (folder / FAILED).unlink(missing_ok=True)
+    RunFolder(folder).failure.unlink(missing_ok=True)
     experiment = read_experiment(parse_yaml(job.config, job.folder))
     run = train(experiment, folder, command=job.command, resume=True, quiet=True)
     metrics = evaluate_run(folder, _silent)
-    write_json(folder / RESULT, _result(run, metrics))
+    write_json(run.result, _result(run, metrics))
     return Outcome(job.name, "done")
 
 
@@ -140,7 +138,7 @@ def note_failure(folder: Path, error: BaseException) -> Outcome:
     why = " ".join(text.split())
     kind, final = type(error).__name__, isinstance(error, NumericalError)
     try:
-        write_json(folder / FAILED, Failure(error=why, kind=kind, final=final))
+        write_json(RunFolder(folder).failure, Failure(error=why, kind=kind, final=final))
     except (OSError, SurrogateError) as second:  # a full disk, most likely: it is told, not written
         why = f"{why}; and it could not be written down ({second})"
     return Outcome(folder.name, "failed", why)

@@ -15,8 +15,9 @@ from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
 from surrogate.errors import ConfigError, DataError, did_you_mean
 from surrogate.evaluation import SampleSource, headline, labels_of, write_evaluation, write_rollout
+from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
-from surrogate.experiment.settings import CASES, Experiment, case_sources, read_experiment
+from surrogate.experiment.settings import Experiment, case_sources, read_experiment
 from surrogate.files import claim_output
 from surrogate.models.signature import signature_of
 from surrogate.models.surrogate import Surrogate
@@ -35,9 +36,11 @@ __all__ = [
     "load_surrogate",
     "read_cases",
     "report_runs",
+    "run_cases",
     "run_pipeline",
     "simulate",
     "train_case",
+    "validate_cases",
     "with_own_data",
 ]
 
@@ -72,8 +75,12 @@ def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> di
         overrides: `key.subkey=value` entries that win over it.
         data: Where a pipeline keeps its own simulations; used when the file simulates and names no data.
     """
-    cases = case_sources(apply_overrides(read_yaml(path), overrides))
-    return {name: read_experiment(with_own_data(case, data)) for name, case in cases.items()}
+    return validate_cases(apply_overrides(read_yaml(path), overrides), data)
+
+
+def validate_cases(source: Source, data: Path | None = None) -> dict[str, Experiment]:
+    """Validate every case of a parsed configuration; `data` as in `read_cases`."""
+    return {name: read_experiment(with_own_data(case, data)) for name, case in case_sources(source).items()}
 
 
 def with_own_data(case: Source, data: Path | None) -> Source:
@@ -124,22 +131,28 @@ def run_pipeline(
     path: Path, overrides: list[str], output: Path | None, say: Say, *, command: str, resume: bool, overwrite: bool
 ) -> Path:
     """Simulate where the file says so, train every case, evaluate each on the test split and write one report."""
-    name = next(iter(read_cases(path, overrides, Path("data")).values())).name
-    output = output or Path("runs") / name
-    experiments = read_cases(path, overrides, output / "data")
+    source = apply_overrides(read_yaml(path), overrides)
+    return run_cases(source, output, say, command=command, resume=resume, overwrite=overwrite)
+
+
+def run_cases(source: Source, output: Path | None, say: Say, *, command: str, resume: bool, overwrite: bool) -> Path:
+    """Do what `run_pipeline` does with a parsed configuration; the output is named after it unless given."""
+    output = output or Path("runs") / str(source.tree.get("name", "pipeline"))
+    files = ProjectFolder(output)
+    experiments = validate_cases(source, files.data)
     for case, experiment in experiments.items():
         if experiment.data.split.test == 0:
             raise ConfigError(f"data.split.test: case {case} keeps no simulation for the test; give it a share")
     claim_output(output, overwrite=overwrite, resume=resume)
     first = next(iter(experiments.values()))
-    if first.data.path == str(output / "data"):
-        simulate(first, output / "data", say)
+    if first.data.path == str(files.data):
+        simulate(first, files.data, say)
     runs = {}
     for case, experiment in experiments.items():
         say(f"training {case}: {experiment.optimizer.name}, {experiment.training.length}")
-        runs[case] = train(experiment, output / CASES / case, command=command, resume=True).path
+        runs[case] = train(experiment, files.case(case), command=command, resume=True).path
         evaluate_run(runs[case], say)
-    report = write_report(output, runs, title=name, command=command)
+    report = write_report(output, runs, title=first.name, command=command)
     say(f"report: {report}")
     return report
 
@@ -181,7 +194,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     stream = evaluation_stream(experiment, datasets[part])
     surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
     source = SampleSource(stream, datasets[part], experiment.data)
-    target = run.evaluation if part == "test" else folder / f"evaluation-{part}"
+    target = run.evaluation_on(part).path
     stated: dict[str, Any] = {
         "labels": labels_of(stream, datasets[part], by=experiment.data.by),
         "facts": {"split": part, "training_finished": int(run.begun().get("train_seconds") is not None)},
@@ -236,7 +249,7 @@ def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
 
 def cases_of(folder: Path) -> list[Path]:
     """The run folders of a pipeline's folder; a run folder stands for itself."""
-    return sorted(path for path in (folder / CASES).glob("*") if path.is_dir()) or [folder]
+    return ProjectFolder(folder).runs
 
 
 def report_runs(folders: list[Path], output: Path | None, *, command: str) -> Path:

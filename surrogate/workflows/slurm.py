@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from surrogate.config import Settings, apply_overrides, load, read_yaml
+from surrogate.config import Settings, Source, apply_overrides, load, read_yaml
 from surrogate.errors import ConfigError, ResourceError
-from surrogate.experiment.settings import CASES
+from surrogate.experiment.folders import ProjectFolder
 from surrogate.files import claim_output, replacing
-from surrogate.workflows import read_cases
+from surrogate.workflows.pipeline import validate_cases
 
 __all__ = ["Cluster", "Stage", "find_cluster", "plan", "render", "submit"]
 
@@ -138,7 +138,8 @@ def plan(config: Path, overrides: list[str], output: Path, cluster: Cluster) -> 
     Raises:
         ConfigError: The configuration is wrong, or a name or path cannot stand in a script.
     """
-    tree = apply_overrides(read_yaml(config), overrides).tree
+    source = apply_overrides(read_yaml(config), overrides)
+    tree = source.tree
     options = [word for entry in overrides for word in ("--set", entry)]
     stages = list(_simulation(tree, output))
     before = tuple(stage.name for stage in stages)
@@ -146,7 +147,7 @@ def plan(config: Path, overrides: list[str], output: Path, cluster: Cluster) -> 
         arguments = (str(config), "--output", str(output), *options)
         stages.append(Stage("study", "study", arguments, "study", before))
     else:
-        stages += _trainings(config, overrides, output, cluster, before)
+        stages += _trainings(source, config, overrides, output, cluster, before)
     ends = tuple(stage.name for stage in stages if stage.kind in ("train", "study"))
     return [*stages, Stage("report", "report", (str(output),), "report", ends, "afterany")]
 
@@ -156,19 +157,19 @@ def _simulation(tree: dict[str, object], output: Path) -> Iterator[Stage]:
     section, data = tree.get("simulate"), tree.get("data")
     if isinstance(section, dict) and not (isinstance(data, dict) and "path" in data):
         size = str(section.get("size", "default"))
-        arguments = (str(section.get("recipe")), "--size", size, "--output", str(output / "data"))
+        arguments = (str(section.get("recipe")), "--size", size, "--output", str(ProjectFolder(output).data))
         yield Stage("simulate", "simulate", arguments, "simulate")
 
 
 def _trainings(
-    config: Path, overrides: list[str], output: Path, cluster: Cluster, before: tuple[str, ...]
+    source: Source, config: Path, overrides: list[str], output: Path, cluster: Cluster, before: tuple[str, ...]
 ) -> Iterator[Stage]:
     script = "train" if cluster.ranks == cluster.nodes == 1 else "train-node" if cluster.nodes == 1 else "train-nodes"
-    for case, experiment in read_cases(config, overrides, output / "data").items():
+    for case, experiment in validate_cases(source, ProjectFolder(output).data).items():
         given = [*overrides, f"data.path={experiment.data.path}"] if before else overrides
         options = [word for entry in given for word in ("--set", entry)]
         options += ["--stage", cluster.stage] if cluster.stage else []
-        arguments = (str(output / CASES / case), str(config), "--case", case, *options)
+        arguments = (str(ProjectFolder(output).case(case)), str(config), "--case", case, *options)
         yield Stage(f"train-{case}", script, arguments, "train", before)
 
 
@@ -238,7 +239,7 @@ def submit(config: Path, overrides: list[str], output: Path, cluster: Cluster, s
         ConfigError: The configuration or a value is wrong.
         ResourceError: `sbatch` is absent or refuses; what was submitted before is cancelled.
     """
-    folder = output / "slurm"
+    folder = ProjectFolder(output).slurm
     copy = folder / config.name
     stages = plan(config, overrides, output, cluster)
     renamed = [_with_config(stage, config, copy) for stage in stages]

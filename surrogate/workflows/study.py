@@ -19,7 +19,8 @@ from surrogate.data import open_data, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError
-from surrogate.experiment.settings import CASES, Experiment, case_sources, read_experiment
+from surrogate.experiment.folders import ProjectFolder
+from surrogate.experiment.settings import Experiment, case_sources, read_experiment
 from surrogate.files import claim_output, locked, replacing
 from surrogate.report import write_study_report
 from surrogate.runtime.dask import dask_executor
@@ -43,10 +44,9 @@ from surrogate.studies import (
     write_json,
 )
 from surrogate.studies.settings import TRAIN_SIZE
-from surrogate.studies.study_plan import PLAN
 from surrogate.workflows.active_learning import plan_loops
 from surrogate.workflows.execute import Job, Outcome, Work, run_jobs
-from surrogate.workflows.pipeline import report_runs, run_pipeline, simulate, with_own_data
+from surrogate.workflows.pipeline import report_runs, run_cases, simulate, with_own_data
 
 __all__ = ["Spread", "read_part", "report_folders", "run_file"]
 
@@ -110,14 +110,14 @@ def run_file(
         return _run_study(source, folder, say, command=command, resume=resume, overwrite=overwrite, spread=spread)
     if not spread.plain:
         raise ConfigError(f"{path} has no section `study`: --workers, --scheduler and --part are for studies")
-    return run_pipeline(path, overrides, output, say, command=command, resume=resume, overwrite=overwrite)
+    return run_cases(source, output, say, command=command, resume=resume, overwrite=overwrite)
 
 
 def _run_study(
     source: Source, output: Path, say: Say, *, command: str, resume: bool, overwrite: bool, spread: Spread
 ) -> Path | None:
     study = read_study(source)
-    methods = {name: with_own_data(case, output / "data") for name, case in case_sources(source).items()}
+    methods = {name: with_own_data(case, ProjectFolder(output).data) for name, case in case_sources(source).items()}
     bases = {name: read_experiment(case) for name, case in methods.items()}
     if study.propose is not None:
         loops = plan_loops(study, bases, output, command)
@@ -125,11 +125,11 @@ def _run_study(
         return _finish(source, loops[0], loops[1], output, say, spread)
     _check(study, methods, bases)
     claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None)
-    own = [base for base in bases.values() if base.data.path == str(output / "data")]
+    own = [base for base in bases.values() if base.data.path == str(ProjectFolder(output).data)]
     with locked(output, wait=True):  # of several parts that start together one simulates
-        if own and not _has_data(own[0], output / "data"):  # whole data are not read again by every part
+        if own and not _has_data(own[0], ProjectFolder(output).data):  # whole data are not read again by every part
             with _executor(spread) as executor:
-                simulate(own[0], output / "data", say, executor)
+                simulate(own[0], ProjectFolder(output).data, say, executor)
     study = _with_sizes(study, next(iter(bases.values())))
     experiments = _experiments(expand(study, methods, {name: _keys(base) for name, base in bases.items()}))
     _refuse_more_than_there_is(experiments)
@@ -222,7 +222,7 @@ def _plan(
         points.append(PlannedPoint(**told, case=name))
         training = experiment.training
         cost = training.members * (training.epochs or math.inf) * (experiment.data.split.train or math.inf)
-        jobs[name] = Job(str((output / CASES / name).absolute()), dump(experiment), command, cost)
+        jobs[name] = Job(str(ProjectFolder(output).case(name).absolute()), dump(experiment), command, cost)
     base = {name: {key: _keys(experiment).get(key) for key in study.keys} for name, experiment in bases.items()}
     first = next(iter(bases.values()))
     data = prints.get(first.data.path, "")
@@ -231,9 +231,9 @@ def _plan(
 
 
 def _write_plan(source: Source, plan: Plan, output: Path) -> None:
-    with replacing(output / "study.yaml") as part:
+    with replacing(ProjectFolder(output).study) as part:
         part.write_text(dump_tree(source.tree), encoding="utf-8")
-    write_json(output / PLAN, plan)
+    write_json(ProjectFolder(output).plan, plan)
 
 
 def _run(plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> None:
@@ -271,7 +271,7 @@ def _told(plan: Plan, outcome: Outcome, output: Path) -> str:
     what = ", ".join([point.method, *(f"{k.rpartition('.')[2]} {v}" for k, v in values.items()), f"seed {point.seed}"])
     if outcome.status != "done":
         return f"{what}: {outcome.status}{': ' if outcome.why else ''}{outcome.why}"
-    result = read_result(output / CASES / outcome.name)
+    result = read_result(ProjectFolder(output).case(outcome.name))
     error = result.test.get(plan.study.metric) if result else None
     seconds = f", {result.seconds:.1f} s" if result else ""
     return f"{what}: {plan.study.metric} {'none' if error is None else f'{error:.4g}'}{seconds}"
@@ -279,7 +279,7 @@ def _told(plan: Plan, outcome: Outcome, output: Path) -> str:
 
 def _close(plan: Plan, output: Path, say: Say) -> Path | None:
     """The table and the report, unless other parts are still to come."""
-    cases = [output / CASES / name for name in plan.cases]
+    cases = [ProjectFolder(output).case(name) for name in plan.cases]
     open_cases = [case for case in cases if read_result(case) is None and read_failure(case) is None]
     if open_cases:
         say(
@@ -300,7 +300,7 @@ def _close(plan: Plan, output: Path, say: Say) -> Path | None:
 
 def report_folders(folders: list[Path], output: Path | None, *, command: str) -> Path:
     """One report about evaluated runs, or about a study from what is there of it."""
-    studies = [folder for folder in folders if (folder / PLAN).is_file()]
+    studies = [folder for folder in folders if ProjectFolder(folder).plan.is_file()]
     if not studies:
         return report_runs(folders, output, command=command)
     if len(folders) > 1:
@@ -309,6 +309,6 @@ def report_folders(folders: list[Path], output: Path | None, *, command: str) ->
 
 
 def _report(plan: Plan, folder: Path, command: str, output: Path | None = None) -> Path:
-    table = study_table(plan, folder / CASES)
+    table = study_table(plan, ProjectFolder(folder).cases)
     save_table(table, output or folder)
     return write_study_report(output or folder, folder, plan, choose(table, plan), command=command)

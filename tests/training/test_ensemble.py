@@ -158,7 +158,7 @@ def test_the_posterior_is_that_of_the_whole(data: Path, tmp_path: Path) -> None:
     assert [record["event"] for record in run.records()][-2:] == ["ensemble", "refit"]
     assert run.begun()["validation_loss"] == run.records()[-1]["validation_loss_after"]
     metrics = evaluate_run(run.path, lambda _: None)
-    assert (run.evaluation / "uncertainty.nc").is_file()
+    assert (run.evaluation.uncertainty).is_file()
     assert metrics.sizes["sample"] == 4
 
 

@@ -205,7 +205,7 @@ def test_a_roll_out_on_fields_with_gaps_is_scored_beside_persistence(tmp_path: P
     with pytest.warns(UserWarning, match="0.12 of the values of .* are NaN or Inf"):
         found = train(read_experiment(parse_yaml(text, "s.yaml")), tmp_path / "run", command="", quiet=True)
     evaluate_run(found.path, lambda _: None)
-    with xr.open_dataset(found.evaluation / "rollout.nc") as scores:
+    with xr.open_dataset(found.evaluation.rollout) as scores:
         assert scores.sizes["lead"] == 4
         assert np.isfinite(scores["relative_l2"]).all()
         scale = np.linspace(1, 0.5, 5)[1:]  # a state shrinks by a known factor, so persistence errs by a known share

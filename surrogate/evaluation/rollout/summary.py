@@ -12,6 +12,7 @@ import xarray as xr
 from surrogate.evaluation.rollout.scores import error_growth, growth_factors, time_to_threshold
 from surrogate.evaluation.rollout.simulations import BASELINE
 from surrogate.evaluation.summary import STATED, save_dataset, write_csv, write_table
+from surrogate.experiment.folders import EvaluationFolder
 from surrogate.quantiles import quantiles
 
 __all__ = ["Growth", "LeadRow", "growth_table", "lead_table", "save_rollout"]
@@ -137,10 +138,11 @@ def save_rollout(scores: xr.Dataset, folder: Path, *, threshold: float) -> None:
         ResourceError: The folder cannot be written; earlier files are intact.
     """
     stated = {name: scores.attrs.get(name, "not stated") for name in STATED}
-    save_dataset(scores, folder / "rollout.nc")
+    files = EvaluationFolder(folder)
+    save_dataset(scores, files.rollout)
     names = ("sample", "simulation", "lead", "variable", *map(str, scores.data_vars))
     frame = scores.isel(time=0, drop=True).to_dataframe().reset_index().assign(**stated)
     header = [*names, *STATED]
-    write_csv(folder / "rollout.csv", header, frame[header].itertuples(index=False))
-    write_table(folder / "rollout_summary.csv", lead_table(scores), stated)
-    write_table(folder / "rollout_growth.csv", growth_table(scores, threshold), stated)
+    write_csv(files.rollout_table, header, frame[header].itertuples(index=False))
+    write_table(files.rollout_summary, lead_table(scores), stated)
+    write_table(files.rollout_growth, growth_table(scores, threshold), stated)

@@ -1,0 +1,83 @@
+"""The folders of this package and the name of every file in them, each in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["EvaluationFolder", "Folder", "ProjectFolder", "ReportFolder"]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder whose files are attributes.
+
+    Arguments:
+        path: The folder; it need not exist.
+    """
+
+    path: Path
+
+
+class Entry:
+    """A file of a `Folder` as a class attribute: on an instance it is the path of the file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: Folder, owner: type[Folder]) -> Path:
+        """Return the path of the file in a folder."""
+        return folder.path / self.name
+
+
+class EvaluationFolder(Folder):
+    """The results of an evaluation on one part of the split."""
+
+    metrics = Entry("metrics.nc")  # per sample, time and variable
+    metrics_table = Entry("metrics.csv")
+    summary = Entry("summary.csv")  # averages with intervals
+    compat = Entry("compat.csv")  # averages as other benchmarks define them
+    examples = Entry("examples.nc")  # fields of the worst, the median and the best sample
+    maps = Entry("maps.nc")  # errors at every grid point
+    latent = Entry("latent.nc")  # principal components of an autoencoder's codes
+    uncertainty = Entry("uncertainty.nc")  # scores of predicted standard deviations
+    uncertainty_table = Entry("uncertainty.csv")
+    rollout = Entry("rollout.nc")  # errors of roll-outs at every lead time
+    rollout_table = Entry("rollout.csv")
+    rollout_summary = Entry("rollout_summary.csv")
+    rollout_growth = Entry("rollout_growth.csv")
+    rollout_example = Entry("rollout_example.nc")  # fields of one roll-out
+
+    @property
+    def of_rollouts(self) -> list[Path]:
+        """All files about roll-outs."""
+        return [self.rollout, self.rollout_table, self.rollout_summary, self.rollout_growth, self.rollout_example]
+
+
+class ReportFolder(Folder):
+    """A report: one page, and its figures as files."""
+
+    page = Entry("report.html")
+    figures = Entry("figures")
+
+
+class ProjectFolder(Folder):
+    """The folder of a pipeline or a study: data of its own, a run folder for each case, and what compares them."""
+
+    data = Entry("data")  # shards that the pipeline simulates
+    cases = Entry("cases")
+    study = Entry("study.yaml")  # configuration of a study
+    plan = Entry("plan.json")  # its points and the case of each
+    table = Entry("table.nc")  # its results
+    table_csv = Entry("table.csv")
+    loops = Entry("loops")  # data and choices of active learning
+    slurm = Entry("slurm")  # job scripts and their logs
+
+    def case(self, name: str) -> Path:
+        """Return the run folder of a case."""
+        return self.cases / name
+
+    @property
+    def runs(self) -> list[Path]:
+        """Run folders of all cases; a run folder stands for itself."""
+        return sorted(path for path in self.cases.glob("*") if path.is_dir()) or [self.path]
