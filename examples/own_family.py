@@ -19,7 +19,7 @@ from surrogate.workflows import run_pipeline
 
 
 class GatedNetwork(nn.Module):
-    """An ordinary torch module; it knows nothing of this package."""
+    """An ordinary torch module without reference to this package."""
 
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class GatedNetwork(nn.Module):
 
 
 class GatedSettings(ModelSettings):
-    """What a configuration may say under `model:`."""
+    """Keys under `model:` in a configuration."""
 
     family: Literal["gated"] = "gated"
     width: int = Field(32, ge=1)

@@ -18,7 +18,7 @@ CLOSE = 1e-4  # of the largest entry of a head's buffer
 
 
 class SideBySide(nn.Module):
-    """Features of several networks, concatenated: (B, C, *S) -> (B, N K, *S), or (B, *, N K) for dense heads.
+    """Concatenate the features of several networks: (B, C, *S) -> (B, N K, *S), or (B, *, N K) for dense heads.
 
     Arguments:
         members: The features of each network.
@@ -35,7 +35,7 @@ class SideBySide(nn.Module):
 
 
 def ensemble(networks: Sequence[Separable]) -> Separable:
-    r"""The mean of the outputs of networks with heads of one kind, as one network.
+    r"""Return the mean of the outputs of networks with heads of one kind, as one network.
 
     .. math:: \frac1N \sum_{i=1}^N (z_i W_i + b_i) = [z_1, \dots, z_N] \, \frac1N \begin{bmatrix} W_1 \\ \vdots \\ W_N
               \end{bmatrix} + \frac1N \sum_{i=1}^N b_i
@@ -54,19 +54,15 @@ def ensemble(networks: Sequence[Separable]) -> Separable:
     heads = [network.head for network in networks]
     _refuse_different(heads)
     head = heads[0].widened(len(heads))
-    head.assign_(_mean_weights(heads))
-    return Separable(SideBySide([network.features for network in networks], head.channel_axis), head)
-
-
-def _mean_weights(heads: Sequence[Head]) -> Tensor:
-    """Weights of the ensemble's head: those of all heads below one another over their number, then the mean bias."""
     matrices = torch.stack([head.matrix() for head in heads])  # (N, K, M)
     biases = 0 if heads[0].bias is None else 1
     weights, bias = matrices.split([matrices.shape[1] - biases, biases], 1)
-    return torch.cat([weights.flatten(0, 1) / len(heads), bias.mean(0)])
+    head.assign_(torch.cat([weights.flatten(0, 1) / len(heads), bias.mean(0)]))
+    return Separable(SideBySide([network.features for network in networks], head.channel_axis), head)
 
 
 def _refuse_different(heads: Sequence[Head]) -> None:
+    """Raise unless all heads are of one kind and size, with the same constants."""
     first = heads[0]
     for head in heads[1:]:
         if _kind(head) != _kind(first):
@@ -74,12 +70,12 @@ def _refuse_different(heads: Sequence[Head]) -> None:
         for (name, value), other in zip(first.named_buffers(), head.buffers(), strict=True):
             if not (value.is_meta or bool((value - other).abs().max() <= CLOSE * value.abs().max())):
                 raise ConfigError(
-                    f"an ensemble needs heads that differ in their weights alone; of these {type(head).__name__}s "
-                    f"'{name}' differs too"
+                    f"an ensemble needs heads that differ in their weights only; these {type(head).__name__}s "
+                    f"differ in '{name}' too"
                 )
 
 
 def _kind(head: Head) -> str:
-    """A head without its weights, in words."""
+    """Describe a head without its weights."""
     plain = [f"{name}={value}" for name, value in vars(head).items() if name[0] != "_" and name != "training"]
     return f"{type(head).__name__}({head.layer}, {', '.join(plain)})"

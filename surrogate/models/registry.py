@@ -27,7 +27,7 @@ class ModelSettings(Settings):
 
 
 class Shapes(Settings):
-    """What a network has to map: inputs (B, C, *input_grid) to targets (B, M, *S).
+    """Shapes that a network maps: inputs (B, C, *input_grid) to targets (B, M, *S).
 
     Arguments:
         inputs: Number of input channels C.
@@ -50,17 +50,17 @@ class Shapes(Settings):
 
     @property
     def dimensions(self) -> int:
-        """Number of space dimensions."""
+        """Return the number of space dimensions."""
         return len(self.grid)
 
     @property
     def points(self) -> int:
-        """Number of grid points of the targets."""
+        """Return the number of grid points of the targets."""
         return prod(self.grid)
 
     @property
     def input_size(self) -> int:
-        """Numbers in one input, all channels and points."""
+        """Return the numbers in one input, all channels and points."""
         return self.inputs * prod(self.input_grid)
 
     def refuse_other_grids(self, family: str) -> None:
@@ -73,11 +73,11 @@ class Shapes(Settings):
             raise ConfigError(
                 f"data.inputs have the grid {self.input_grid}, data.targets {self.grid}: the family {family} maps "
                 "fields to fields on one grid; choose a family that takes parameters, such as mlp, or an input field "
-                "on the grid of the targets (parameters beside it become constant channels)"
+                "on the grid of the targets (parameters next to it become constant channels)"
             )
 
     def refuse_odd_grid(self, halvings: int) -> None:
-        """Check that a family with `levels` can halve the grid that often.
+        """Check that a family with `levels` can halve the grid `halvings` times.
 
         Raises:
             ConfigError: It cannot; the message says which factor is needed.
@@ -108,11 +108,12 @@ ENTRY_POINTS = "surrogate.models"  # the group under which an installed package 
 
 
 def register(settings: type[M], *, prepare: Prepare[M] | None = None) -> Callable[[Builder[M]], Builder[M]]:
-    """Decorator that makes a family available by name in configurations.
+    """Return a decorator that makes a family available by name in configurations.
 
     Arguments:
         settings: The family's settings; the default of their field `family` is the name.
-        prepare: What a network takes from the training data before the first step, from (settings, network, batches).
+        prepare: Function of (settings, network, batches) that fits parts of a network to the training data before the
+            first step.
 
     Raises:
         ConfigError: Another family has that name, or `family` is not declared as `Literal["its name"]`.
@@ -132,9 +133,9 @@ def register(settings: type[M], *, prepare: Prepare[M] | None = None) -> Callabl
 
 @lru_cache(maxsize=1)
 def load_installed() -> None:
-    """Import what installed packages name under the entry points `surrogate.models`, once.
+    """Import the modules that installed packages name under the entry points `surrogate.models`, once.
 
-    A module that cannot be imported costs its own families, not the command: it gives a warning of one line.
+    A module that cannot be imported gives a warning of one line and loses its own families only.
     """
     for point in entry_points(group=ENTRY_POINTS):
         try:
@@ -143,29 +144,29 @@ def load_installed() -> None:
             reason = (str(error).splitlines() or [""])[0]
             warnings.warn(
                 f"the model families of entry point '{point.name}' ({point.value}) cannot be used: "
-                f"{type(error).__name__}: {reason}; mend or remove that package"
+                f"{type(error).__name__}: {reason}; fix or remove that package"
             )
 
 
 def families() -> list[str]:
-    """Names of all families: those of this package, of installed packages, and of the running script."""
+    """List the names of all families: of this package, of installed packages and of the running script."""
     load_installed()
     return sorted(_FAMILIES)
 
 
 def settings_union() -> Any:
-    """The type of the `model` section of a configuration: one of the registered families, told apart by `family`."""
+    """Return the type of the `model` section of a configuration: one of the registered families, chosen by `family`."""
     load_installed()
     return Annotated[Union[tuple(family.settings for family in _FAMILIES.values())], Field(discriminator="family")]  # noqa: UP007
 
 
 def build(settings: ModelSettings, shapes: Shapes) -> Separable:
-    """The network of a family for data of given shapes, freshly initialised from torch's random state."""
+    """Build the network of a family for data of given shapes, freshly initialised from torch's random state."""
     return _FAMILIES[settings.family].build(settings, shapes)
 
 
 def prepare(settings: ModelSettings, network: Separable, batches: Batches) -> None:
-    """Let a new network take from the training data what its family needs before the first step; most need nothing.
+    """Fit to the training data the parts of a new network that its family fits before the first step; most have none.
 
     Arguments:
         settings: Settings that the network was built with.

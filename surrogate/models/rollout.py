@@ -18,11 +18,11 @@ __all__ = ["Feedback", "pushed", "rollout"]
 
 @dataclass(frozen=True)
 class Feedback:
-    """Where each input channel of the next step comes from.
+    """Map from inputs and predictions of one step to the inputs of the next.
 
     Arguments:
-        sources: For each input channel its position among the channels of (inputs, prediction) put side by side.
-        advance: Time steps of the file that a network step goes forward.
+        sources: For each input channel its position among the concatenated channels of (inputs, prediction).
+        advance: Time steps of the file in one network step.
     """
 
     sources: tuple[int, ...]
@@ -30,34 +30,34 @@ class Feedback:
 
     @classmethod
     def of(cls, inputs: Sequence[str], targets: Sequence[str]) -> Feedback:
-        """The feedback between named channels such as `u[t+0]`; channels without a time stay as they are.
+        """Derive the feedback from the names of channels such as `u[t+0]`; channels without a time stay constant.
 
         Raises:
             ConfigError: An input that changes in time is not predicted at the times needed.
         """
         predicted = [_moving(name) for name in targets]
         advance = max((offset for _, offset in filter(None, predicted)), default=0)
-        known = {found: index for index, found in enumerate(map(_moving, inputs)) if found}
-        known |= {found: len(inputs) + index for index, found in enumerate(predicted) if found}
+        available = {key: index for index, key in enumerate(map(_moving, inputs)) if key}
+        available |= {key: len(inputs) + index for index, key in enumerate(predicted) if key}
         sources = []
         for index, name in enumerate(inputs):
-            found = _moving(name)
-            wanted = found and (found[0], found[1] + advance)
-            if wanted is not None and (advance < 1 or wanted not in known):
+            current = _moving(name)
+            wanted = current and (current[0], current[1] + advance)
+            if wanted is not None and (advance < 1 or wanted not in available):
                 raise ConfigError(
                     f"no roll-out: input '{name}' needs {wanted[0]}[t{wanted[1]:+d}] next, the targets are "
                     f"{', '.join(targets)}; inputs that change in time must be the targets at later times"
                 )
-            sources.append(index if wanted is None else known[wanted])
+            sources.append(index if wanted is None else available[wanted])
         if advance < 1 or not any(map(_moving, inputs)):
             raise ConfigError(
-                f"no roll-out: inputs {', '.join(inputs)} and targets {', '.join(targets)} make no step in time; "
+                f"no roll-out: inputs {', '.join(inputs)} and targets {', '.join(targets)} are no step in time; "
                 "choose a variable with a time axis as input and target, and data.window.steps_out of 1 or more"
             )
         return cls(tuple(sources), advance)
 
     def __call__(self, inputs: Tensor, prediction: Tensor) -> Tensor:
-        """The inputs of the next step, with shape (B, C, *S).
+        """Return the inputs of the next step, with shape (B, C, *S).
 
         Arguments:
             inputs: Inputs of this step, with shape (B, C, *S).
@@ -67,18 +67,18 @@ class Feedback:
 
 
 def _moving(channel: str) -> tuple[str, int] | None:
-    """Variable and time of a channel; None where it does not change in time."""
+    """Return variable and time of a channel; None where it does not change in time."""
     name, step = variable_and_step(channel)
     return None if step is None else (name, step)
 
 
 def rollout(surrogate: Surrogate, inputs: Tensor, steps: int) -> Tensor:
-    """Predictions of successive network steps, each from those before, in physical units.
+    """Return the predictions of successive network steps, each from those before, in physical units.
 
     Arguments:
-        surrogate: A time stepper; as it is, in training or evaluation mode.
+        surrogate: A time stepper; its training or evaluation mode is not changed.
         inputs: First inputs, with shape (B, C, *S).
-        steps: Number of network steps; each goes forward by `data.window.steps_out` time steps.
+        steps: Number of network steps; each advances by `data.window.steps_out` time steps.
 
     Returns:
         Predictions with shape (B, steps, M, *S).
@@ -96,16 +96,16 @@ def rollout(surrogate: Surrogate, inputs: Tensor, steps: int) -> Tensor:
 
 @torch.no_grad()
 def pushed(surrogate: Surrogate, batch: Batch, steps: int, *, every: bool = False) -> Batch:
-    """A batch of one network step whose inputs are the surrogate's own predictions, as the push-forward trick has it.
+    """Return a batch of one network step whose inputs are the surrogate's own predictions: the push-forward trick.
 
-    The network is rolled out without gradient and in evaluation mode; what is left to train on is the step from its own
-    prediction to the truth.
+    The network is rolled out without gradient and in evaluation mode; the remaining step, which is trained on, goes
+    from its own prediction to the true targets.
 
     Arguments:
         surrogate: A time stepper.
         batch: Inputs (B, C, *S) and targets of all steps (B, steps M, *S), in physical units.
-        steps: Network steps in all.
-        every: Give all steps, as a batch of B * steps samples, instead of the last one.
+        steps: Total number of network steps.
+        every: Return all steps, as a batch of B * steps samples, instead of the last one.
 
     Raises:
         ConfigError: The surrogate is no time stepper.

@@ -15,7 +15,6 @@ __all__ = ["Separable", "separate"]
 
 REMEDY = "a separable model ends in " + ", ".join(SUPPORTED[:-1]) + " or " + SUPPORTED[-1]
 
-
 PARALLEL = ("DataParallel", "DistributedDataParallel")
 FUNCTIONS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
@@ -38,15 +37,15 @@ class Separable(nn.Module):
 
 
 def separate(model: nn.Module, *, head: str | None = None, example: Any = None) -> Separable:
-    """Split a model before its last layer; weights and outputs stay as they are.
+    """Split a model before its last layer; weights and outputs do not change.
 
     The parts share every parameter with `model`, which is not changed and can still be used. The last layer is found by
     descending into `nn.Sequential` and by tracing any other forward. A model that cannot be traced, because its forward
-    branches on data, is separated by the name of its last layer and an example input, on which outputs are compared.
+    branches on data, needs the name of its last layer and an example input, on which the outputs are compared.
 
     Arguments:
         model: A model whose last operation is a linear, convolution or transposed convolution layer.
-        head: Name of that layer as in `model.named_modules()`, when it cannot be found by itself.
+        head: Name of that layer as in `model.named_modules()`, when it cannot be found by tracing.
         example: An input of the model, or a tuple of them; when given, the outputs are compared on it.
 
     Raises:
@@ -62,27 +61,36 @@ def separate(model: nn.Module, *, head: str | None = None, example: Any = None) 
                 f"'{head}' is not the last operation of {type(model).__name__}, '{last}' is; use head='{last}'"
             )
         head = last
-    layer = _layer(model, head)
+    try:
+        layer = model.get_submodule(head)
+    except AttributeError as error:
+        names = [path for path, module in model.named_modules() if is_supported(module)]
+        raise ConfigError(f"{type(model).__name__} has no layer '{head}'; {did_you_mean(head, names)}") from error
     _refuse_hooks(model, head)
     parts = Separable(_without(model, head), head_of(layer))
-    _refuse_shared(parts, head)
+    own = set(map(id, parts.head.parameters()))
+    for name, parameter in parts.features.named_parameters():
+        if id(parameter) in own:
+            raise ConfigError(f"the last layer '{head}' shares its weights with '{name}' of the features; {REMEDY}")
     if example is not None:
         _compare(model, parts, example if isinstance(example, tuple) else (example,), head)
     return parts
 
 
 def _refuse_wrapped(model: nn.Module) -> None:
-    """Refuse what is no module, and modules that wrap the user's own and would be wrapped later."""
+    """Raise for objects that are no module, and for wrappers (compiled or parallel) around the user's module."""
     if not isinstance(model, nn.Module):
         raise ConfigError(f"separate takes a torch.nn.Module, got {type(model).__name__}")
     kind = type(model).__name__
     for wrapper, inside in (("OptimizedModule", "_orig_mod"), *((name, "module") for name in PARALLEL)):
         if kind == wrapper:
-            raise ConfigError(f"the model is wrapped in {kind}; separate model.{inside} and wrap its features after")
+            raise ConfigError(
+                f"the model is wrapped in {kind}; separate model.{inside} and wrap its features afterwards"
+            )
 
 
 def _refuse_hooks(model: nn.Module, head: str) -> None:
-    """Refuse forward hooks on the last layer, and on what contains it, because they may change its outputs."""
+    """Raise for forward hooks on the last layer or its parents, because they may change its outputs."""
     path = head.split(".") if head else []
     for name in (".".join(path[:length]) for length in range(len(path) + 1)):
         module = model.get_submodule(name)
@@ -93,16 +101,8 @@ def _refuse_hooks(model: nn.Module, head: str) -> None:
             )
 
 
-def _layer(model: nn.Module, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError as error:
-        names = [path for path, module in model.named_modules() if is_supported(module)]
-        raise ConfigError(f"{type(model).__name__} has no layer '{name}'; {did_you_mean(name, names)}") from error
-
-
 def _last_layer(model: nn.Module) -> str:
-    """Name of the layer whose output is the output of `model`; empty when the model is that layer."""
+    """Return the name of the layer whose output is the output of `model`; empty when the model is that layer."""
     if is_supported(model):
         return ""
     if not isinstance(model, nn.Sequential):
@@ -126,7 +126,7 @@ def _traced_last_layer(model: nn.Module) -> str:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"cannot see the last operation of {kind} from its forward ({reason}); "
+            f"cannot trace the forward of {kind} to its last operation ({reason}); "
             "name its last layer and give an example input: separate(model, head=..., example=...)"
         ) from error
     last = nodes[-1].args[0]
@@ -148,7 +148,7 @@ def _traced_last_layer(model: nn.Module) -> str:
 
 
 def _described(module: nn.Module) -> str:
-    """A module in one line."""
+    """Describe a module in one line."""
     lines = str(module).splitlines()
     return lines[0] if len(lines) == 1 else type(module).__name__
 
@@ -158,7 +158,7 @@ def _called(model: nn.Module, node: fx.Node) -> nn.Module:
 
 
 def _without(model: nn.Module, path: str) -> nn.Module:
-    """The model with the identity in place of the layer at `path`; copies containers along the path, no parameters."""
+    """Return the model with the identity in place of the layer at `path`; containers along the path are copied."""
     if not path:
         return nn.Identity()
     name, _, rest = path.partition(".")
@@ -168,34 +168,22 @@ def _without(model: nn.Module, path: str) -> nn.Module:
     return twin
 
 
-def _refuse_shared(parts: Separable, head: str) -> None:
-    own = {id(parameter) for parameter in parts.head.parameters()}
-    for name, parameter in parts.features.named_parameters():
-        if id(parameter) in own:
-            raise ConfigError(f"the last layer '{head}' shares its weights with '{name}' of the features; {REMEDY}")
-
-
 @torch.no_grad()
 def _compare(model: nn.Module, parts: Separable, example: tuple[Any, ...], head: str) -> None:
-    """Refuse parts that do not reproduce the model, both in evaluation mode, on an example."""
+    """Raise if the parts do not reproduce the model, both in evaluation mode, on an example."""
     modes = {module: module.training for root in (model, parts) for module in root.modules()}
     try:
         expected = model.eval()(*example)
-        found = _attempt(parts.eval(), example)
+        try:
+            output = parts.eval()(*example)
+        except (RuntimeError, TypeError):  # the head cannot take such features
+            output = None
     finally:
         for module, mode in modes.items():
             module.training = mode
-    comparable = isinstance(expected, Tensor) and isinstance(found, Tensor) and expected.shape == found.shape
-    if not comparable or not torch.allclose(expected, found):
+    comparable = isinstance(expected, Tensor) and isinstance(output, Tensor) and expected.shape == output.shape
+    if not comparable or not torch.allclose(expected, output):
         raise ConfigError(
             f"the layer '{head}' is not the last operation of {type(model).__name__}: "
             f"head(features(x)) differs from model(x) on the example; {REMEDY}"
         )
-
-
-def _attempt(parts: Separable, example: tuple[Any, ...]) -> Any:
-    """The output of the parts, or None where the features are nothing that the head could take."""
-    try:
-        return parts(*example)
-    except (RuntimeError, TypeError):
-        return None

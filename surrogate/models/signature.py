@@ -1,4 +1,4 @@
-"""What goes in and out of a surrogate, in the words of its data."""
+"""Names, units, grids and times of the inputs and outputs of a surrogate."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ CLOSE = 1e-5  # of the span of an axis: coordinates are often float32
 
 
 def variable_and_step(channel: str) -> tuple[str, int | None]:
-    """The name before `[t+1]`, and the step; None where the channel does not change in time."""
-    found = MOVING.fullmatch(channel)
-    return (found[1], int(found[2])) if found else (channel, None)
+    """Return the name before `[t+1]`, and the step; None where the channel does not change in time."""
+    match = MOVING.fullmatch(channel)
+    return (match[1], int(match[2])) if match else (channel, None)
 
 
 class Signature(Settings):
-    """What goes in and out of a surrogate, so that data that do not fit are refused.
+    """Inputs and outputs of a surrogate, so that data that do not fit are refused.
 
     Arguments:
-        inputs: Names of the input channels: variable, then its component after a dot, then `[t+1]` where it moves.
+        inputs: Names of the input channels: variable, its component after a dot, `[t+1]` where it changes in time.
         targets: Names of the output channels.
         units: Unit of every variable and axis by name, where known.
         components: Labels on the channel axis of every variable that has one.
         grid: Length of every axis of the targets by name, in order.
         input_grid: The same of the inputs, empty for plain parameters; that of the targets unless given.
         coordinates: Positions along every axis, where known.
-        time_step: Time between neighbouring steps of the file, where it is one number.
+        time_step: Time between neighbouring steps of the file, where it is constant.
         times: Times of the targets, where every sample has the same ones.
-        masked: Variables of which some values may not be there, NaN in their stead.
+        masked: Variables with possibly missing values, given as NaN.
     """
 
     inputs: tuple[str, ...]
@@ -65,30 +65,30 @@ class Signature(Settings):
 
     @property
     def shapes(self) -> Shapes:
-        """Channels and grids for the builder of the network."""
+        """Return channels and grids for the builder of the network."""
         grid, input_grid = tuple(self.grid.values()), tuple(self.input_grid.values())
         return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=grid, input_grid=input_grid)
 
     def component_of(self, channel: str) -> tuple[str, str | None]:
-        """The variable of a channel, and which of its components it is; None where it has no channel axis."""
+        """Return the variable of a channel and its component; None where the variable has no channel axis."""
         name, _ = variable_and_step(channel)
         labelled = {f"{v}.{label}": (v, label) for v, labels in self.components.items() for label in labels}
         return labelled.get(name, (name, None))
 
     def variables(self, channels: Iterable[str]) -> list[str]:
-        """Names of the variables of channels, in order, each once."""
+        """List the distinct variables of channels, in order."""
         return list(dict.fromkeys(self.component_of(channel)[0] for channel in channels))
 
     def may_miss(self, channels: Iterable[str]) -> list[bool]:
-        """Which channels may lack values."""
+        """Return for each channel True if values may be missing."""
         return [self.component_of(channel)[0] in self.masked for channel in channels]
 
     def refuse_other(self, data: Signature, *, inputs_only: bool = False) -> None:
-        """Check that data fit; what one of the two does not know (units, coordinates, times) is not compared.
+        """Check that data fit; facts that only one of the two has (units, coordinates, times) are not compared.
 
         Arguments:
             data: The signature of the data.
-            inputs_only: The data need not hold targets.
+            inputs_only: The data need not contain targets.
 
         Raises:
             DataError: They differ; the message lists every difference.
@@ -103,7 +103,7 @@ class Signature(Settings):
             raise DataError("the data do not fit the surrogate: " + "; ".join(different))
 
     def _facts(self, inputs_only: bool) -> dict[str, Any]:
-        """Everything that has to agree; the order of axes on its own, since dictionaries compare without."""
+        """Collect everything that has to agree; the order of axes separately, since dictionaries ignore it."""
         channels = self.inputs if inputs_only else self.inputs + self.targets
         facts: dict[str, Any] = {"inputs": self.inputs, "input_grid": self.input_grid}
         axes = {"input_axes": list(self.input_grid)}
@@ -117,6 +117,7 @@ class Signature(Settings):
 
 
 def _agree(mine: Any, theirs: Any) -> bool:
+    """Compare two facts; numbers within CLOSE of their span."""
     if not _numbers(mine) or not _numbers(theirs):
         return bool(mine == theirs)
     if len(mine) != len(theirs):
@@ -129,14 +130,14 @@ def _numbers(values: Any) -> bool:
 
 
 def _short(fact: Any) -> str:
-    """A fact for a message; of the points of an axis only their number and ends."""
+    """Format a fact for a message; of the points of an axis only their number and ends."""
     if not _numbers(fact):
         return str(fact)
     return f"{fact[0]:g}" if len(fact) == 1 else f"{len(fact)} points from {fact[0]:g} to {fact[-1]:g}"
 
 
 def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
-    """The signature of a surrogate trained on a stream of a data set."""
+    """Return the signature of a surrogate trained on a stream of a data set."""
     sides = (stream.inputs, stream.targets)
     variables = list(dict.fromkeys(column.variable for side in sides for column in side.columns))
     axes = list(dict.fromkeys(dim for side in sides for dim in side.dims))
@@ -145,10 +146,14 @@ def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
         inputs=stream.input_names,
         targets=stream.target_names,
         units={name: str(dataset[name].attrs["units"]) for name in named},
-        components={name: labels for name in variables if (labels := _components(dataset, name))},
+        components={
+            name: tuple(str(label) for label in pick(dataset, name)["channel"].values)
+            for name in variables
+            if "channel" in pick(dataset, name).dims
+        },
         grid=_grid(stream.targets),
         input_grid=_grid(stream.inputs),
-        coordinates={axis: tuple(found) for axis in axes if (found := _positions(dataset, axis))},
+        coordinates={axis: tuple(points) for axis in axes if (points := _positions(dataset, axis))},
         time_step=_time_step(stream, dataset),
         times=_times(stream, dataset),
         masked=tuple(name for name in variables if MASKED in pick(dataset, name).attrs),
@@ -159,13 +164,8 @@ def _grid(side: Side) -> dict[str, int]:
     return dict(zip(side.dims, side.shape[1:], strict=True))
 
 
-def _components(dataset: xr.Dataset, name: str) -> tuple[str, ...]:
-    array = pick(dataset, name)
-    return tuple(str(label) for label in array["channel"].values) if "channel" in array.dims else ()
-
-
 def _positions(dataset: xr.Dataset, axis: str) -> list[float]:
-    """Positions along an axis; none where they are unknown, no numbers, or too many to write down."""
+    """Return the positions along an axis; empty where they are unknown, not numbers, or more than LONGEST."""
     if axis not in dataset.coords or dataset[axis].dtype.kind not in "fiu" or dataset.sizes[axis] > LONGEST:
         return []
     positions: list[float] = dataset[axis].values.astype(np.float64).tolist()
@@ -173,7 +173,7 @@ def _positions(dataset: xr.Dataset, axis: str) -> list[float]:
 
 
 def _time_step(stream: Stream, dataset: xr.Dataset) -> float | None:
-    """Time between neighbouring steps of the file; None where it is unknown or not always the same."""
+    """Return the time between neighbouring steps of the file; None where it is unknown or not constant."""
     steps = np.diff(_positions(dataset, "time"))
     if stream.window is None or not len(steps) or not np.allclose(steps, steps[0], rtol=1e-3):
         return None
@@ -181,7 +181,7 @@ def _time_step(stream: Stream, dataset: xr.Dataset) -> float | None:
 
 
 def _times(stream: Stream, dataset: xr.Dataset) -> tuple[float, ...] | None:
-    """Times of the targets where inputs without time are mapped to the one window of every simulation."""
+    """Return the times of the targets where inputs without time are mapped to the one window of every simulation."""
     times = _positions(dataset, "time")
     moving = any(variable_and_step(name)[1] is not None for name in stream.input_names)
     if stream.window is None or stream.window.extent != len(times) or moving:

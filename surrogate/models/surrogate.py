@@ -29,23 +29,23 @@ CHECKPOINTS, BEST, FINAL = "checkpoints", "BEST", "final"
 DESCRIPTION, WEIGHTS = "surrogate.json", "model.safetensors"
 DESCRIPTION_BYTES = 64 * 2**20
 MOST_MEMBERS = 100
-CLOSE = 1e-5  # of the scale: the sums of several ranks round otherwise than those of one
+CLOSE = 1e-5  # of the scale: sums over several ranks are rounded differently
 
 
 class Surrogate(nn.Module):
     """y = inverse(network(normalize(x))), both sides in physical units.
 
-    Inputs of variables that the signature calls masked may be NaN; they become the mean of the training data.
+    Inputs of variables that are masked in the signature may be NaN; they are replaced by the mean of the training data.
 
     Arguments:
         settings: Settings of the network's family.
         signature: Names, units and grid of inputs and outputs.
         inputs: Normalisation of the inputs.
         targets: Normalisation of the targets.
-        members: Networks of that family whose mean the network is; one is the plain network.
+        members: Number of networks of that family whose mean is the network; 1 for a single network.
     """
 
-    may_miss: Tensor | None  # input channels that may lack values; None where none does
+    may_miss: Tensor | None  # input channels with possibly missing values; None where there are none
 
     def __init__(
         self,
@@ -71,10 +71,10 @@ class Surrogate(nn.Module):
 
     @classmethod
     def mean_of(cls, surrogates: Sequence[Surrogate]) -> Surrogate:
-        """The surrogate whose predictions are the means of those of others, which were trained on the same data alike.
+        """Return the surrogate whose predictions are the means of those of others, trained on the same data.
 
         Raises:
-            ConfigError: They differ in more than weights.
+            ConfigError: They differ in more than their weights.
         """
         first = surrogates[0]
         if not all(_are_alike(first, other) for other in surrogates):
@@ -89,7 +89,7 @@ class Surrogate(nn.Module):
 
     @torch.no_grad()
     def predict_with_std(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Prediction and its standard deviation given the features, both with shape (B, M, *S) and in physical units.
+        """Return the prediction and its standard deviation, both with shape (B, M, *S) and in physical units.
 
         Raises:
             ConfigError: The surrogate was trained without `training.uncertainty`.
@@ -101,7 +101,7 @@ class Surrogate(nn.Module):
         return self.targets.inverse(self.network.head(z)), self.targets.deviation(std)
 
     def normalized_inputs(self, inputs: Tensor) -> Tensor:
-        """Inputs in the units in which the network is trained, the mean where they may and do lack a value."""
+        """Return inputs in the units in which the network is trained, missing values replaced by the mean."""
         values = self.inputs(inputs)
         if self.may_miss is None:
             return values
@@ -109,7 +109,7 @@ class Surrogate(nn.Module):
         return torch.where(missing, 0.0, values)
 
     def normalized(self, batch: Batch) -> Batch:
-        """The batch in the units in which the network is trained; targets that are not there stay NaN."""
+        """Return the batch in the units in which the network is trained; missing targets stay NaN."""
         inputs, targets = self.normalized_inputs(batch.inputs), self.targets(batch.targets)
         return Batch(inputs, targets, batch.sample, batch.time, batch.masked)
 
@@ -135,7 +135,8 @@ class Surrogate(nn.Module):
         folder = chosen_checkpoint(folder / CHECKPOINTS) or folder
         try:
             described = _Description.read(folder)
-            shapes = _shapes(folder / WEIGHTS)
+            with safe_open(folder / WEIGHTS, "pt") as file:  # the header alone
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             surrogate = described.empty(shapes)
             tensors = load_file(folder / WEIGHTS)
         except (OSError, json.JSONDecodeError, ValidationError, SafetensorError, KeyError, TypeError) as error:
@@ -148,7 +149,7 @@ class Surrogate(nn.Module):
 
 
 def _are_alike(first: Surrogate, other: Surrogate) -> bool:
-    """Whether two surrogates of one network each differ in its weights alone."""
+    """Return True if two surrogates of one network each differ in its weights only."""
     if (first.settings, first.signature) != (other.settings, other.signature) or first.members + other.members > 2:
         return False
     pairs = ((first.inputs, other.inputs), (first.targets, other.targets))
@@ -161,16 +162,10 @@ def _are_alike(first: Surrogate, other: Surrogate) -> bool:
 
 
 def chosen_checkpoint(checkpoints: Path) -> Path | None:
-    """The checkpoint of a run to use: the final model, otherwise the one that `BEST` names, if there is any."""
+    """Return the checkpoint of a run to use: the final model, otherwise the one that `BEST` names, if there is any."""
     if (checkpoints / FINAL).is_dir():
         return checkpoints / FINAL
     return read_pointer(checkpoints / BEST) if (checkpoints / BEST).is_file() else None
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors in a file, from its header alone."""
-    with safe_open(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
 class _Description(Settings):
@@ -191,10 +186,10 @@ class _Description(Settings):
         return Typed.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
     def empty(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
-        """A surrogate whose weights are still to be loaded; first its shapes are compared, without any memory.
+        """Build a surrogate whose weights are still to be loaded, after a comparison of shapes on the meta device.
 
         Raises:
-            ConfigError: It would have other tensors than those of the given shapes.
+            ConfigError: Its tensors do not have the given shapes.
         """
         with torch.device("meta"):
             sketch = self._build(shapes)
@@ -209,13 +204,10 @@ class _Description(Settings):
         return self._build(shapes)
 
     def _build(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
-        inputs, targets = (_normalizer(shapes[f"{side}.mean"]) for side in ("inputs", "targets"))
+        with torch.device("cpu"):
+            sizes = [shapes[f"{side}.mean"] for side in ("inputs", "targets")]
+            inputs, targets = (Normalizer(torch.zeros(size), torch.ones(size)) for size in sizes)
         surrogate = Surrogate(self.model, self.signature, inputs, targets, members=self.members)
         if any(name.startswith("posterior.") for name in shapes):
             surrogate.posterior = Posterior(*surrogate.network.head.shape)
         return surrogate
-
-
-def _normalizer(shape: tuple[int, ...]) -> Normalizer:
-    with torch.device("cpu"):
-        return Normalizer(torch.zeros(shape), torch.ones(shape))

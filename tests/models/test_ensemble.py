@@ -139,7 +139,7 @@ def test_heads_of_different_kinds_are_refused(first: Head, second: Head) -> None
 def test_modes_of_different_data_are_refused() -> None:
     members = [Separable(Bent(), ModesHead(nn.Linear(5, 3), (8,))) for _ in range(2)]
     members[1].head.get_buffer("mean").fill_(1.0)
-    with pytest.raises(ConfigError, match="of these ModesHeads 'mean' differs too"):
+    with pytest.raises(ConfigError, match="these ModesHeads differ in 'mean' too"):
         ensemble(members)
 
 

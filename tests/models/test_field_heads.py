@@ -38,7 +38,7 @@ def test_standard_deviations_come_in_the_shape_of_the_targets() -> None:
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     head, z, targets = parts((2, 4))
-    with pytest.raises(DataError, match=r"targets have shape \(30, 4, 2\), but .* makes \(30, 2, 4\)"):
+    with pytest.raises(DataError, match=r"targets have shape \(30, 4, 2\), but the output of .* is \(30, 2, 4\)"):
         head.normal_equations(z, targets.movedim(1, 2))
     with pytest.raises(ConfigError, match="they have 6 numbers"):
         FieldHead(nn.Linear(7, 8), (2, 3))

@@ -71,8 +71,8 @@ def test_strides_and_components_are_followed_by_name() -> None:
     [
         (("u[t+0]", "w[t+0]"), ("u[t+1]",), r"input 'w\[t\+0\]' needs w\[t\+1\] next, the targets are u\[t\+1\]"),
         (("u[t+0]",), ("u[t+0]",), r"no roll-out: input 'u\[t\+0\]'"),
-        (("k",), ("u[t+1]",), "make no step in time"),
-        (("k",), ("u",), "make no step in time"),
+        (("k",), ("u[t+1]",), "are no step in time"),
+        (("k",), ("u",), "are no step in time"),
     ],
 )
 def test_what_is_no_time_stepper_is_refused(inputs: tuple[str, ...], targets: tuple[str, ...], message: str) -> None:

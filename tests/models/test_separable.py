@@ -96,10 +96,11 @@ def test_the_head_may_be_named_and_compared_on_an_example() -> None:
 def test_a_forward_that_branches_on_data_needs_a_name_and_an_example() -> None:
     model = Net("branch")
     with pytest.raises(
-        ConfigError, match=r"cannot see the last operation of Net .*separate\(model, head=..., example=...\)"
+        ConfigError,
+        match=r"cannot trace the forward of Net to its last operation .*separate\(model, head=..., example=...\)",
     ):
         separate(model)
-    with pytest.raises(ConfigError, match="cannot see the last operation"):
+    with pytest.raises(ConfigError, match="cannot trace the forward"):
         separate(model, head="decoder.out")
     same_outputs(model, separate(model, head="decoder.out", example=torch.randn(2, 3)), torch.randn(5, 3))
 

@@ -23,8 +23,8 @@ class AntisymmetricSettings(ModelSettings):
         width: Size of the state z.
         depth: Number of steps.
         final_time: Time T that the steps cover; a step has the size h = T / depth.
-        weights: Where weights are: one set for each of the `steps`, constant over it, or one at every time that the
-            Runge-Kutta method asks for, the 2 depth + 1 `nodes` at the ends and the middles of the steps.
+        weights: `steps` for one set of weights per step, constant over it; `nodes` for one set at each of the
+            2 depth + 1 times that the Runge-Kutta method evaluates, the ends and middles of the steps.
         damping: gamma, which moves the eigenvalues of the weights to the left of the imaginary axis.
         initial: Initial weights: `normal` with standard deviation 1 / width, `uniform` in [0, 1] without biases, or
             `constant` in time, as in the authors' code: one normal draw K of standard deviation sqrt(2 / width) at all
@@ -47,7 +47,7 @@ class AntisymmetricFlow(nn.Module):
     eigenvalues have no positive real part, so that forward propagation is stable however deep the network is.
 
     Arguments:
-        settings: Width, depth, final time, damping, and where weights are and how they start.
+        settings: Width, depth, final time, damping, placement and initial values of the weights.
     """
 
     def __init__(self, settings: AntisymmetricSettings) -> None:
@@ -55,19 +55,26 @@ class AntisymmetricFlow(nn.Module):
         depth = settings.depth
         self.each = settings.weights == "steps"
         times = depth if self.each else 2 * depth + 1
-        self.weights = nn.Parameter(_initial(settings, times))
+        shape = (times, settings.width, settings.width)
+        if settings.initial == "uniform":
+            weights = torch.rand(shape)
+        elif settings.initial == "normal":
+            weights = torch.randn(shape) / settings.width
+        else:
+            weights = (torch.randn(shape[1:]) * math.sqrt(2 / settings.width)).repeat(times, 1, 1)
+        self.weights = nn.Parameter(weights)
         self.biases = nn.Parameter(torch.zeros(times, settings.width))
         self.step, self.damping = settings.final_time / depth, settings.damping
 
     def matrices(self) -> Tensor:
-        """The matrices A transposed, which act on rows: (times, width, width)."""
+        """Return the matrices A transposed, which act on rows: (times, width, width)."""
         K = self.weights
         return K.mT - K - self.damping * torch.eye(K.shape[1], dtype=K.dtype, device=K.device)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.step
         A, b = self.matrices().unbind(), self.biases.unbind()
-        for start, middle, end in self._places():
+        for start, middle, end in self._nodes():
             first = torch.tanh(torch.addmm(b[start], z, A[start]))
             second = torch.tanh(torch.addmm(b[middle], z + 0.5 * h * first, A[middle]))
             third = torch.tanh(torch.addmm(b[middle], z + 0.5 * h * second, A[middle]))
@@ -75,25 +82,15 @@ class AntisymmetricFlow(nn.Module):
             z = z + h / 6 * (first + 2 * second + 2 * third + fourth)
         return z
 
-    def _places(self) -> list[tuple[int, int, int]]:
-        """Where the weights of the start, the middle and the end of every step are."""
+    def _nodes(self) -> list[tuple[int, int, int]]:
+        """List the indices of the weights at the start, the middle and the end of every step."""
         times = len(self.biases)
         return [(j, j, j) for j in range(times)] if self.each else [(j, j + 1, j + 2) for j in range(0, times - 2, 2)]
 
 
-def _initial(settings: AntisymmetricSettings, times: int) -> Tensor:
-    """Initial weights K with shape (times, width, width)."""
-    shape = (times, settings.width, settings.width)
-    if settings.initial == "uniform":
-        return torch.rand(shape)
-    if settings.initial == "normal":
-        return torch.randn(shape) / settings.width
-    return (torch.randn(shape[1:]) * math.sqrt(2 / settings.width)).repeat(times, 1, 1)
-
-
 @register(AntisymmetricSettings)
 def antisymmetric(settings: AntisymmetricSettings, shapes: Shapes) -> Separable:
-    r"""The residual network of slimTrain's dense surrogates.
+    r"""Build the residual network of slimTrain's dense surrogates.
 
     .. math:: z(0) = \tanh(K_\text{in} y + b_\text{in}), \qquad
               z' = \tanh\bigl((K(t) - K(t)^\top - \gamma I) z + b(t)\bigr), \qquad \text{output} = W z(T) + b

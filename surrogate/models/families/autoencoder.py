@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from math import prod
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import nn
 
 from surrogate.models.heads import head_of
-from surrogate.models.layers.torch_layers import batch_norm, convolution, transposed_convolution
+from surrogate.models.layers.building_blocks import batch_norm, convolution, transposed_convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
@@ -34,7 +35,7 @@ class AutoencoderSettings(ModelSettings):
 
 @register(AutoencoderSettings)
 def autoencoder(settings: AutoencoderSettings, shapes: Shapes) -> Separable:
-    """Encoder of strided convolutions, dense bottleneck, decoder of transposed convolutions.
+    """Build an encoder of strided convolutions, a dense bottleneck and a decoder of transposed convolutions.
 
     (B, C, *S) -> (B, width 2^(levels-1), *S / 2^levels) -> (B, latent) -> ... -> (B, M, *S); every convolution has
     kernel 4, stride 2 and padding 1.
@@ -55,33 +56,19 @@ def autoencoder(settings: AutoencoderSettings, shapes: Shapes) -> Separable:
     shapes.refuse_odd_grid(settings.levels)
     widths = [settings.width * 2**level for level in range(settings.levels)]
     coarse = tuple(side // 2**settings.levels for side in shapes.grid)
-    size = widths[-1]
-    for side in coarse:
-        size *= side
+    size = widths[-1] * prod(coarse)
     bottleneck = [nn.Flatten(), nn.Linear(size, settings.latent), nn.Linear(settings.latent, size)]
-    features = nn.Sequential(
-        _encoder(shapes, widths),
-        *bottleneck,
-        nn.Unflatten(1, (widths[-1], *coarse)),
-        _decoder(settings, shapes, widths),
-    )
-    head = transposed_convolution(shapes.dimensions)(widths[0], shapes.outputs, kernel_size=4, stride=2, padding=1)
-    return Separable(features, head_of(head))
-
-
-def _encoder(shapes: Shapes, widths: list[int]) -> nn.Sequential:
-    conv = convolution(shapes.dimensions)
-    layers: list[nn.Module] = []
+    kernel: dict[str, Any] = {"kernel_size": 4, "stride": 2, "padding": 1}
+    conv, transposed = convolution(shapes.dimensions), transposed_convolution(shapes.dimensions)
+    encoder: list[nn.Module] = []
     for channels, width in zip([shapes.inputs, *widths], widths, strict=False):
-        layers += [conv(channels, width, kernel_size=4, stride=2, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
-def _decoder(settings: AutoencoderSettings, shapes: Shapes, widths: list[int]) -> nn.Sequential:
-    """All of the decoder but its last transposed convolution, which is the head."""
-    conv, norm = transposed_convolution(shapes.dimensions), batch_norm(shapes.dimensions)
-    layers: list[nn.Module] = [norm(widths[-1])] if settings.batch_norm else []
+        encoder += [conv(channels, width, **kernel), nn.ReLU()]
+    norm = batch_norm(shapes.dimensions)
+    decoder: list[nn.Module] = [norm(widths[-1])] if settings.batch_norm else []
     for channels, width in zip(widths[:0:-1], widths[-2::-1], strict=True):
-        layers += [conv(channels, width, kernel_size=4, stride=2, padding=1), nn.ReLU()]
-        layers += [norm(width)] if settings.batch_norm else []
-    return nn.Sequential(*layers)
+        decoder += [transposed(channels, width, **kernel), nn.ReLU()]
+        decoder += [norm(width)] if settings.batch_norm else []
+    features = nn.Sequential(
+        nn.Sequential(*encoder), *bottleneck, nn.Unflatten(1, (widths[-1], *coarse)), nn.Sequential(*decoder)
+    )
+    return Separable(features, head_of(transposed(widths[0], shapes.outputs, **kernel)))

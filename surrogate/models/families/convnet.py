@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from surrogate.models.heads import head_of
+from surrogate.models.layers.building_blocks import BoundaryPadding, Coordinates, Padding, ResidualBlock, convolution
 from surrogate.models.layers.symmetry import Symmetry, symmetrized
-from surrogate.models.layers.torch_layers import BoundaryPadding, Coordinates, Padding, ResidualBlock, convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
@@ -25,7 +25,7 @@ class ConvNetSettings(ModelSettings):
         dilations: Dilation of the convolutions, repeated over the blocks; their sum is the reach in grid points.
         padding: How fields continue beyond the boundary; `circular` for periodic boxes.
         coordinates: Give the network the position of every grid point as further channels.
-        dropout: Share of the channels inside a block that training leaves out at random.
+        dropout: Probability of dropping a channel inside a block in training.
         symmetry: For scalar fields in a square or cube: equivariance to reflections, about the middle of the grid
             (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
         head_kernel: Side of the last convolution's kernel; odd.
@@ -50,7 +50,7 @@ class ConvNetSettings(ModelSettings):
 
 @register(ConvNetSettings)
 def convnet(settings: ConvNetSettings, shapes: Shapes) -> Separable:
-    """Lifting convolution, residual blocks with growing dilation, convolution head.
+    """Build a lifting convolution, residual blocks with growing dilation and a convolution head.
 
     (B, C, *S) -> (B, width, *S) -> ... -> (B, M, *S)
 

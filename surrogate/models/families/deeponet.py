@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from surrogate.errors import ConfigError
 from surrogate.models.families.mlp import dense_layers
 from surrogate.models.heads import head_of
-from surrogate.models.layers.torch_layers import Activation, convolution, grid_points
+from surrogate.models.layers.building_blocks import Activation, convolution, grid_points
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
@@ -58,7 +58,7 @@ class _Products(nn.Module):
 
 @register(DeepONetSettings)
 def deeponet(settings: DeepONetSettings, shapes: Shapes) -> Separable:
-    r"""Products of a branch for the parameters and a trunk for the coordinates; a head of weights over the products.
+    r"""Build a branch for the parameters, a trunk for the coordinates and a head that weights their products.
 
     .. math:: u_m(y)(x) = \sum_k W_{km} \, \operatorname{branch}_k(y) \, \operatorname{trunk}_k(x) + b_m
 

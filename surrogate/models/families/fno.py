@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from surrogate.errors import ConfigError
 from surrogate.models.heads import head_of
+from surrogate.models.layers.building_blocks import Coordinates, convolution
 from surrogate.models.layers.spectral import SpectralConvolution
 from surrogate.models.layers.symmetry import Symmetry, symmetrized
-from surrogate.models.layers.torch_layers import Coordinates, convolution
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
@@ -28,7 +28,7 @@ class FnoSettings(ModelSettings):
         depth: Number of Fourier layers.
         modes: Highest wave number kept, one for all axes or one for each; below half of the points.
         projection: Channels of the features in front of the head.
-        padding: Points of zeros behind every axis inside the network, for fields that are not periodic.
+        padding: Zeros appended to every axis inside the network, for fields that are not periodic.
         coordinates: Give the network the position of every grid point as further channels.
         symmetry: For scalar fields in a square or cube: equivariance to reflections, about the middle of the grid
             (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
@@ -44,7 +44,7 @@ class FnoSettings(ModelSettings):
     symmetry: Symmetry = "none"
 
     def modes_of(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        """The highest wave number of every axis of a grid.
+        """Return the highest wave number of every axis of a grid.
 
         Raises:
             ConfigError: The grid has too few points for them, or another number of axes.
@@ -63,7 +63,7 @@ class FnoSettings(ModelSettings):
 
 
 class _FourierLayer(nn.Module):
-    """y = gelu(convolution by modes(z) + W z + b), then a pointwise perceptron beside a scaled shortcut.
+    """y = gelu(convolution by modes(z) + W z + b), then a pointwise perceptron plus a scaled skip connection.
 
     (B, width, *S) -> (B, width, *S)
     """
@@ -85,7 +85,7 @@ class _FourierLayer(nn.Module):
 
 
 class _Padded(nn.Module):
-    """Layers on fields with points of zeros behind every axis, which are cut off again."""
+    """Apply layers to fields padded with zeros at the end of every axis, and crop the result."""
 
     def __init__(self, layers: nn.Module, dimensions: int, points: int) -> None:
         super().__init__()
@@ -99,25 +99,27 @@ class _Padded(nn.Module):
 
 @register(FnoSettings)
 def fno(settings: FnoSettings, shapes: Shapes) -> Separable:
-    r"""Layers that add a convolution by low Fourier modes and a pointwise map, and mix channels; a pointwise head.
+    r"""Build layers that add a convolution by low Fourier modes and a pointwise map; a pointwise head.
 
-       .. math:: z_0 = P v, \qquad y_j = \sigma(F^{-1} R_j F z_j + W_j z_j + b_j), \qquad
-                 z_{j+1} = \sigma(N_j(y_j) + d_j z_j), \qquad u = W \sigma(Q z_\text{depth}) + b
+    .. math:: z_0 = P v, \qquad y_j = \sigma(F^{-1} R_j F z_j + W_j z_j + b_j), \qquad
+              z_{j+1} = \sigma(N_j(y_j) + d_j z_j), \qquad u = W \sigma(Q z_\text{depth}) + b
 
-       with pointwise perceptrons N_j and one factor d_j for each channel; no outer nonlinearities in the last layer.
+    with pointwise perceptrons N_j, which mix channels, and one factor d_j for each channel; no outer nonlinearities in
+    the last layer.
 
-       (B, C, *S) -> (B, width, *S) -> ... -> (B, projection, *S) -> (B, M, *S)
-    The network may be applied to fields on other grids than it was trained on.
+    (B, C, *S) -> (B, width, *S) -> ... -> (B, projection, *S) -> (B, M, *S)
 
-       Arguments:
-           settings: Width, depth, modes and boundary treatment.
-           shapes: Channels and grid of 1 to 3 axes.
+    The network can be applied to fields on other grids than it was trained on.
 
-       Raises:
-           ConfigError: Inputs and targets are not fields on one grid, or the grid is too coarse for the modes.
+    Arguments:
+        settings: Width, depth, modes and boundary treatment.
+        shapes: Channels and grid of 1 to 3 axes.
 
-       Source: Li, Kovachki, Azizzadenesheli, Liu, Bhattacharya, Stuart, Anandkumar, ICLR 2021, arXiv 2010.08895; the
-       perceptrons after Kossaifi, Kovachki, Azizzadenesheli, Anandkumar, arXiv 2310.00120.
+    Raises:
+        ConfigError: Inputs and targets are not fields on one grid, or the grid is too coarse for the modes.
+
+    Source: Li, Kovachki, Azizzadenesheli, Liu, Bhattacharya, Stuart, Anandkumar, ICLR 2021, arXiv 2010.08895; the
+    perceptrons after Kossaifi, Kovachki, Azizzadenesheli, Anandkumar, arXiv 2310.00120.
     """
     shapes.refuse_other_grids("fno")
     dimensions, width = shapes.dimensions, settings.width

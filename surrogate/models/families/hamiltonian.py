@@ -37,7 +37,7 @@ class HamiltonianFlow(nn.Module):
               q_{j+1} = q_j - h \, L_j^\top \tanh(L_j p_{j+1} + c_j)
 
     (B, width) -> (B, width), the first half of the state p, the second q; q is staggered by half a step. Every step is
-    symplectic, and can be undone.
+    symplectic and invertible.
 
     Arguments:
         settings: Width, depth and final time.
@@ -60,7 +60,7 @@ class HamiltonianFlow(nn.Module):
 
 @register(HamiltonianSettings)
 def hamiltonian(settings: HamiltonianSettings, shapes: Shapes) -> Separable:
-    r"""A dense layer into the state, then a Hamiltonian flow.
+    r"""Build a dense layer into the state, then a Hamiltonian flow.
 
     .. math:: (p, q)(0) = \tanh(K_\text{in} y + b_\text{in}), \qquad p' = \nabla_q H, \qquad q' = -\nabla_p H, \qquad
               \text{output} = W (p, q)(T) + b

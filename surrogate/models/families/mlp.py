@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
+from surrogate.models.layers.building_blocks import Activation, activation
 from surrogate.models.layers.field_head import dense_head
-from surrogate.models.layers.torch_layers import Activation, activation
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
@@ -22,7 +22,7 @@ class MlpSettings(ModelSettings):
     Arguments:
         width: Size of every hidden layer.
         depth: Number of hidden layers.
-        activation: Nonlinearity behind each of them.
+        activation: Nonlinearity after each of them.
     """
 
     family: Literal["mlp"] = "mlp"
@@ -33,7 +33,7 @@ class MlpSettings(ModelSettings):
 
 @register(MlpSettings)
 def mlp(settings: MlpSettings, shapes: Shapes) -> Separable:
-    r"""Dense layers, the last of which is the head.
+    r"""Build dense layers, the last of which is the head.
 
     .. math:: z_0 = y, \qquad z_{j+1} = \sigma(K_j z_j + b_j), \qquad \text{output} = W z_\text{depth} + b
 
@@ -51,7 +51,7 @@ def mlp(settings: MlpSettings, shapes: Shapes) -> Separable:
 
 
 def dense_layers(widths: list[int], name: Activation) -> list[nn.Module]:
-    """Dense layers from each width to the next, a nonlinearity behind each."""
+    """Build dense layers from each width to the next, each followed by a nonlinearity."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), activation(name)]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from surrogate.errors import ConfigError
 from surrogate.models.families.mlp import dense_layers
 from surrogate.models.heads import DenseHead, refuse_shape
+from surrogate.models.layers.building_blocks import Activation
 from surrogate.models.layers.modes import Modes, leading_modes
-from surrogate.models.layers.torch_layers import Activation
 from surrogate.models.registry import Batches, ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 from surrogate.slimtik import NormalEquations, Posterior
@@ -31,7 +31,7 @@ class PodSettings(ModelSettings):
         width: Size of every hidden layer of the network for the coefficients.
         depth: Number of hidden layers.
         activation: Nonlinearity.
-        passes: Passes over the training data for the space of the modes; one more finds them in it.
+        passes: Passes over the training data for the subspace of the modes; one more pass finds them in it.
     """
 
     family: Literal["pod"] = "pod"
@@ -77,18 +77,18 @@ class ModesHead(DenseHead):
         self.left_out.copy_(modes.left_out)
 
     def rows(self, targets: Tensor) -> Tensor:
-        """The coefficients of targets: (n, r)."""
+        """Return the coefficients of targets: (n, r)."""
         return (targets.flatten(1) - self.mean) @ self.modes
 
     @torch.no_grad()
     def normal_equations(self, z: Tensor, targets: Tensor, **options: int) -> NormalEquations:
-        """The sums of the coefficients' problem, but the energy of whole targets, so that residuals are theirs."""
-        found = super().normal_equations(z, targets, **options)
-        return replace(found, energy=(targets.flatten(1) - self.mean).double().square().sum())
+        """Return the sums for the coefficients, with the energy of whole targets: residuals are those of fields."""
+        sums = super().normal_equations(z, targets, **options)
+        return replace(sums, energy=(targets.flatten(1) - self.mean).double().square().sum())
 
     @torch.no_grad()
     def std(self, posterior: Posterior, z: Tensor) -> Tensor:
-        """Standard deviation of the field: of the coefficients through the modes, and of what these leave out."""
+        """Return the standard deviation of the field: of the coefficients, and of the variance outside the modes."""
         variances = posterior.std(self.design(z)).square()
         return (variances @ self.modes.double().square().T + self.left_out).sqrt().unflatten(-1, self.sizes)
 
@@ -116,7 +116,7 @@ def fit_modes(settings: PodSettings, network: Separable, batches: Batches) -> No
 
 @register(PodSettings, prepare=fit_modes)
 def pod(settings: PodSettings, shapes: Shapes) -> Separable:
-    r"""A perceptron for the coefficients of the modes that hold most of the training targets' variance.
+    r"""Build a perceptron for the coefficients of the modes that hold most of the training targets' variance.
 
     .. math:: u(y) = \Phi (W^\top z(y) + b) + \bar u
 

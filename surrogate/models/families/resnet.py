@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from surrogate.models.layers.building_blocks import Activation, activation
 from surrogate.models.layers.field_head import dense_head
-from surrogate.models.layers.torch_layers import Activation, activation
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
@@ -49,7 +49,7 @@ class _ResidualSteps(nn.Module):
 
 @register(ResNetSettings)
 def resnet(settings: ResNetSettings, shapes: Shapes) -> Separable:
-    r"""Steps of forward Euler for :math:`z' = \sigma(K(t) z + b(t))` on [0, T].
+    r"""Build steps of forward Euler for :math:`z' = \sigma(K(t) z + b(t))` on [0, T].
 
     .. math:: z_0 = \sigma(K_\text{in} y + b_\text{in}), \qquad z_{j+1} = z_j + h \, \sigma(K_j z_j + b_j), \qquad
               \text{output} = W z_\text{depth} + b

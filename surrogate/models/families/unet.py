@@ -9,14 +9,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from surrogate.models.heads import head_of
-from surrogate.models.layers.symmetry import Symmetry, symmetrized
-from surrogate.models.layers.torch_layers import (
+from surrogate.models.layers.building_blocks import (
     Coordinates,
     Padding,
     ResidualBlock,
     convolution,
     transposed_convolution,
 )
+from surrogate.models.layers.symmetry import Symmetry, symmetrized
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
@@ -46,7 +46,7 @@ class UNetSettings(ModelSettings):
 
 
 class _Level(nn.Module):
-    """Blocks, then half the grid and back through what is below, joined with what came before, then blocks again.
+    """Blocks, then the coarser levels on half the grid, concatenated with the fields before them, then blocks again.
 
     (B, w, *S) -> (B, 2 w, *S/2) -> below -> (B, 2 w, *S/2) -> (B, w, *S)
     """
@@ -69,7 +69,7 @@ class _Level(nn.Module):
 
 @register(UNetSettings)
 def unet(settings: UNetSettings, shapes: Shapes) -> Separable:
-    """Residual blocks on ever coarser grids and back, with the fields of equal grids joined; convolution head.
+    """Build residual blocks on ever coarser grids and back, with skip connections, and a convolution head.
 
     (B, C, *S) -> (B, width, *S) -> (B, 2 width, *S/2) -> ... -> (B, width, *S) -> (B, M, *S)
 

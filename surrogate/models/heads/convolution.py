@@ -30,7 +30,7 @@ class ConvHead(Head):
         return layout
 
     def _padding(self) -> tuple[Position, Position]:
-        """Zeros in front of each axis, and behind it."""
+        """Return the zeros before and after each axis."""
         layer: Any = self.layer
         if layer.padding == "same":
             totals = [d * (taps - 1) for taps, d in zip(layer.kernel_size, layer.dilation, strict=True)]
@@ -73,7 +73,7 @@ class TransposedConvHead(Head):
 
 @lru_cache(maxsize=128)
 def _taps_by_residue(kernel: Position, stride: Position, dilation: Position) -> Taps:
-    """Taps that reach outputs of the same residues modulo the stride."""
+    """Group the taps that reach outputs of the same residues modulo the stride."""
     residues: dict[Position, list[int]] = {}
     for number, tap in enumerate(product(*map(range, kernel))):
         residue = tuple(d * t % s for d, t, s in zip(dilation, tap, stride, strict=True))
@@ -83,7 +83,7 @@ def _taps_by_residue(kernel: Position, stride: Position, dilation: Position) -> 
 
 @lru_cache(maxsize=128)
 def _blocks(taps: Taps, channels: int, *, border: bool, device: torch.device) -> Blocks | None:
-    """Blocks of the columns of these taps; None where one block has all."""
+    """Return the blocks of the columns of these taps; None where one block has all."""
     if len(taps) == 1:
         return None
     kernel = sum(map(len, taps))

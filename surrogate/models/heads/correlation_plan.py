@@ -1,4 +1,4 @@
-"""Where the sums of a convolution are found among correlations of its features: integers only."""
+"""Plan of the correlations from which the normal equations of a convolution are assembled: integers only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import NamedTuple, TypeVar
 
 from surrogate.models.heads.geometry import Box, Layout, Phase, Position
 
-__all__ = ["Grid", "Plan", "cheaper_plan", "plan_of", "planar"]
+__all__ = ["CorrelationPlan", "Grid", "cheaper_plan", "plan_of", "planar"]
 
 T = TypeVar("T")
 
-CALL = 10**5  # multiplications in the time of one call of torch
+CALL = 10**5  # multiplications that take as long as one call of torch
 
 
 class Grid(NamedTuple):
-    """Evenly spaced distances: the lowest, then numbers and steps along the axes, and which of them a plan has."""
+    """Evenly spaced distances: the lowest, numbers and steps along the axes, and the indices that a plan uses."""
 
     low: Position
     sizes: Position
@@ -28,16 +28,16 @@ class Grid(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """Which correlations a layer needs on fields of one size; fields of one axis get another of size one before it.
+class CorrelationPlan:
+    """The correlations that a layer needs on fields of one size; fields of one axis get a leading axis of size one.
 
     Arguments:
         layout: The layout planned for.
-        windows: Window of each tap in use, by its number in the kernel, as far as it lies in the field.
-        partners: Number of the distance between two taps of a phase; of two opposites only the one that is positive.
+        windows: Window of each tap in use, by its number in the kernel, cut to the field.
+        partners: Number of the distance between two taps of a phase; of two opposite distances only the positive one.
         distances: The distances in ascending order, zero first.
         field: All positions of a field.
-        bases: Where the outputs of each phase lie, seen through the tap that reads first.
+        bases: Positions of the outputs of each phase, read through the first tap.
         edges: The positions along each axis that some window leaves out.
     """
 
@@ -51,12 +51,12 @@ class Plan:
 
     @cached_property
     def frame(self) -> Box:
-        """The positions of features and targets."""
+        """Return the positions of features and targets."""
         return reduce(Box.hull, self.bases, self.field)
 
     @cached_property
     def pitches(self) -> Position:
-        """Positions along each axis but the first, with zeros such that no distance leads to a line beside."""
+        """Return the padded length of each axis but the first, so that no distance reaches into a neighbouring line."""
         targets = [self.bases[phase].moved(self.distances[number]) for _, phase, number in self.targets]
         read = reduce(Box.hull, (*targets, *map(self.field.moved, self.distances)))
         ends = zip(self.frame.sizes, read.high, self.field.low, self.field.high, read.low, strict=True)
@@ -64,17 +64,17 @@ class Plan:
 
     @cached_property
     def more(self) -> int:
-        """Lines that features are read from at a distance, behind the last."""
+        """Return the number of lines after the last that features are read from at a distance."""
         return max(line for line, *_ in self.distances)
 
     @cached_property
     def sections(self) -> list[tuple[int | None, ...]]:
-        """For each axis but the first a position of its edge, or None for all; none of them fixed first."""
+        """List for each axis but the first a position of its edge, or None for all; the section without edges first."""
         return list(product(*([None, *axis] for axis in self.edges[1:])))
 
     @cached_property
     def grid(self) -> Grid:
-        """The smallest grid of all distances."""
+        """Return the smallest grid of all distances."""
         axes = list(zip(*self.distances, strict=True))
         steps = tuple(max(1, gcd(*axis)) for axis in axes)
         low, high = tuple(map(min, axes)), tuple(map(max, axes))
@@ -85,23 +85,23 @@ class Plan:
 
     @cached_property
     def spans(self) -> list[range]:
-        """The lines of each window, those of several once, behind all lines of a frame."""
+        """List all lines of a frame, then the lines of each distinct window."""
         own = {range(window.low[0], window.high[0]): None for window in self.windows.values()}
         return [range(self.frame.low[0], self.frame.high[0]), *own]
 
     @cached_property
     def shapes(self) -> list[Box]:
-        """The windows, equal ones once."""
+        """List the distinct windows."""
         return list(dict.fromkeys(self.windows.values()))
 
     @cached_property
     def span_counts(self) -> list[list[int]]:
-        """What each line counts for in each span."""
+        """Return the weight (0 or 1) of each line in each span."""
         return [[int(line in span) for line in self.spans[0]] for span in self.spans]
 
     @cached_property
     def edge_counts(self) -> list[list[list[int]]]:
-        """What each line of each section but the first counts for in each window."""
+        """Return the weight of each line of each section but the first in each window."""
         return [
             [[_edge_count(window, line, section) for line in self.spans[0]] for window in self.shapes]
             for section in self.sections[1:]
@@ -109,7 +109,7 @@ class Plan:
 
     @cached_property
     def targets(self) -> list[tuple[int, int, int]]:
-        """For each tap in use its number, then phase and distance of its correlation with targets."""
+        """List for each tap in use its number, then phase and distance of its correlation with targets."""
         return [
             (tap, index, self.distances.index(_difference(planar(start, 0), base.low)))
             for index, (base, phase) in enumerate(zip(self.bases, self.layout.phases, strict=True))
@@ -117,11 +117,11 @@ class Plan:
         ]
 
     def width(self, channels: int, outputs: int) -> int:
-        """Number of channels, and one, and targets of all phases."""
+        """Return the number of rows of a frame: channels, one, and targets of all phases."""
         return channels + 1 + len(self.bases) * outputs
 
     def multiplications(self, channels: int, outputs: int, samples: int) -> int:
-        """About how many multiplications it takes, calls included."""
+        """Estimate the cost in multiplications, calls of torch included."""
         lines, *others = self.frame.sizes
         positions = lines * prod(size + len(axis) for size, axis in zip(others, self.edges[1:], strict=True))
         work = samples * positions * self.width(channels, outputs) * len(self.distances) * channels
@@ -129,8 +129,8 @@ class Plan:
 
 
 @lru_cache(maxsize=128)
-def plan_of(layout: Layout) -> Plan | None:
-    """The plan for a layout; None where the windows of its taps have no position in common, or skip positions."""
+def plan_of(layout: Layout) -> CorrelationPlan | None:
+    """Return the plan for a layout; None where the windows of its taps have none in common, or skip positions."""
     flat = [(number, phase, start) for phase in layout.phases for number, start in _taps(phase, layout.kernel)]
     taps = {number: (phase, planar(start, 0)) for number, phase, start in flat}
     if not layout.sizes or not taps or any(axis.step != 1 for phase in layout.phases for axis in phase.axes):
@@ -150,12 +150,16 @@ def plan_of(layout: Layout) -> Plan | None:
     partners = {pair: distances[distance] for pair, distance in pairs.items()}
     sides = zip(sizes, interior.low, interior.high, strict=True)
     edges = tuple((*range(low), *range(high, size)) for size, low, high in sides)
-    return Plan(layout, windows, partners, tuple(distances), field, tuple(map(_base, layout.phases)), edges)
+    bases = []
+    for phase in layout.phases:
+        low = tuple(min(axis.starts, default=0) for axis in phase.axes)
+        bases.append(Box.at(planar(low, 0), planar(phase.counts, 1)))
+    return CorrelationPlan(layout, windows, partners, tuple(distances), field, tuple(bases), edges)
 
 
 @lru_cache(maxsize=128)
-def cheaper_plan(layout: Layout, channels: int, outputs: int, samples: int) -> Plan | None:
-    """The plan for a layout where it takes less time than gathering the rows of the design, phase by phase."""
+def cheaper_plan(layout: Layout, channels: int, outputs: int, samples: int) -> CorrelationPlan | None:
+    """Return the plan for a layout where it is faster than gathering the rows of the design phase by phase, or None."""
     plan = plan_of(layout)
     work, calls = 0, 0
     for phase in layout.phases:
@@ -170,13 +174,8 @@ def _taps(phase: Phase, kernel: Position) -> Iterable[tuple[int, Position]]:
     return zip(phase.taps(kernel), phase.starts, strict=True)
 
 
-def _base(phase: Phase) -> Box:
-    low = tuple(min(axis.starts, default=0) for axis in phase.axes)
-    return Box.at(planar(low, 0), planar(phase.counts, 1))
-
-
 def planar(position: tuple[T, ...], filled: T) -> tuple[T, ...]:
-    """A position, sizes or an index along at least two axes."""
+    """Prepend `filled` to a position, sizes or an index along one axis, so that there are at least two."""
     return (filled, *position) if len(position) == 1 else position
 
 
@@ -185,7 +184,7 @@ def _difference(second: Position, first: Position) -> Position:
 
 
 def _edge_count(window: Box, line: int, section: tuple[int | None, ...]) -> int:
-    """Minus one for an edge that the window leaves out, by inclusion and exclusion, on the lines that it has."""
+    """Return the weight of a section in a window by inclusion and exclusion; 0 on lines outside the window."""
     if not window.low[0] <= line < window.high[0]:
         return 0
     sides = zip(section, window.low[1:], window.high[1:], strict=True)

@@ -1,10 +1,8 @@
-"""Which head a layer gets, and which layers get none."""
+"""Heads by the type of their layer, and the layers that are not supported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from surrogate.errors import ConfigError
@@ -27,12 +25,12 @@ SUPPORTED = tuple(kind.__name__ for kind in _HEADS)
 
 
 def is_supported(layer: nn.Module) -> bool:
-    """Whether a layer is of a kind that can be a head, whatever its settings."""
+    """Return True if the layer is of a type that can be a head, regardless of its settings."""
     return any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in _HEADS)
 
 
 def head_of(layer: nn.Module) -> Head:
-    """The head around a layer, which keeps its weights.
+    """Wrap a layer, which keeps its weights, in a head.
 
     Arguments:
         layer: A linear, convolution or transposed convolution layer of torch, its bias optional.
@@ -43,7 +41,8 @@ def head_of(layer: nn.Module) -> Head:
     name = type(layer).__name__
     if not is_supported(layer):
         raise ConfigError(
-            f"{name} cannot be a head: it is not known to be linear in its weights; use {_listed(SUPPORTED)}"
+            f"{name} cannot be a head: it is not known to be linear in its weights; "
+            f"use {', '.join(SUPPORTED[:-1])} or {SUPPORTED[-1]}"
         )
     groups, padding_mode = getattr(layer, "groups", 1), getattr(layer, "padding_mode", "zeros")
     if groups != 1:
@@ -55,15 +54,8 @@ def head_of(layer: nn.Module) -> Head:
         )
     weight = layer._parameters.get("weight")
     if weight is None:
-        raise ConfigError(f"the weight of the head {name} is reparametrized; remove the parametrization before")
+        raise ConfigError(f"the weight of the head {name} is reparametrized; remove the parametrization first")
     if is_lazy(weight) or not weight.is_floating_point():
-        raise ConfigError(f"the weight of the head {name} is {_kind(weight)}; use an initialised layer of real numbers")
+        kind = "not initialised yet" if is_lazy(weight) else f"of type {weight.dtype}".replace("torch.", "")
+        raise ConfigError(f"the weight of the head {name} is {kind}; use an initialised layer of real numbers")
     return next(head for kind, head in _HEADS.items() if isinstance(layer, kind))(layer)
-
-
-def _kind(weight: Tensor) -> str:
-    return "not initialised yet" if is_lazy(weight) else f"of type {weight.dtype}".replace("torch.", "")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + " or " + names[-1]

@@ -1,4 +1,4 @@
-"""Where the taps of a convolution fall: integers only."""
+"""Positions that the taps of a convolution read and write: integers only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Axis:
     count: int
 
     def narrowed(self, first: int, count: int) -> Axis:
-        """The same taps at no more than `count` outputs, from number `first` on."""
+        """Return the same taps at no more than `count` outputs, from number `first` on."""
         return replace(
             self,
             starts=tuple(start + first * self.step for start in self.starts),
@@ -46,18 +46,18 @@ class Axis:
         )
 
     def margins(self, size: int) -> tuple[int, int]:
-        """Zeros needed before and after an input of `size` positions."""
+        """Return the zeros needed before and after an input of `size` positions."""
         last = max(self.starts, default=0) + (self.count - 1) * self.step
         return max(0, -min(self.starts, default=0)), max(0, last + 1 - size)
 
     def reads(self, before: int) -> list[slice]:
-        """For each tap the slice of an input that has `before` zeros in front."""
+        """Return for each tap the slice of an input that is padded by `before` zeros at its start."""
         extent = (self.count - 1) * self.step + 1
         return [slice(start + before, start + before + extent, self.step) for start in self.starts]
 
     @property
     def writes(self) -> slice:
-        """The slice of the output."""
+        """Return the slice of the output."""
         return slice(self.offset, self.offset + (self.count - 1) * self.stride + 1, self.stride)
 
 
@@ -69,25 +69,25 @@ class Phase:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Number of outputs along each axis."""
+        """Return the number of outputs along each axis."""
         return tuple(axis.count for axis in self.axes)
 
     @property
     def writes(self) -> tuple[slice, ...]:
-        """The outputs as an index."""
+        """Return the outputs as an index."""
         return tuple(axis.writes for axis in self.axes)
 
     def reads(self, before: Sequence[int]) -> list[tuple[slice, ...]]:
-        """For each tap the index of the inputs it reads, in a field with `before` zeros in front of each axis."""
+        """Return for each tap the index of the inputs it reads, in a field padded by `before` zeros at the start."""
         return list(product(*(axis.reads(zeros) for axis, zeros in zip(self.axes, before, strict=True))))
 
     @property
     def starts(self) -> list[Position]:
-        """For each tap the input position that it reads for the first output."""
+        """Return for each tap the input position that it reads for the first output."""
         return list(product(*(axis.starts for axis in self.axes)))
 
     def taps(self, kernel: Sequence[int]) -> list[int]:
-        """The taps as positions in a flattened kernel of this shape."""
+        """Return the taps as positions in a flattened kernel of this shape."""
         strides = [prod(kernel[axis + 1 :]) for axis in range(len(kernel))]
         return [
             sum(tap * stride for tap, stride in zip(taps, strides, strict=True))
@@ -95,7 +95,7 @@ class Phase:
         ]
 
     def slices(self, positions: int) -> Iterator[Phase]:
-        """Parts of at most `positions` outputs, cut along the first axis; a part has at least one line."""
+        """Yield parts of at most `positions` outputs, cut along the first axis; a part has at least one line."""
         if not self.axes:
             yield self
             return
@@ -107,7 +107,7 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """All phases of a layer on fields of one size; made once for each and then the same object.
+    """All phases of a layer on fields of one size; cached, so that equal layouts are the same object.
 
     Arguments:
         sizes: Input positions along each axis.
@@ -126,23 +126,21 @@ class Layout:
 def conv_layout(
     sizes: Position, kernel: Position, *, stride: Position, padding: tuple[Position, Position], dilation: Position
 ) -> Layout:
-    """The layout of a convolution: one phase.
+    """Return the layout of a convolution: one phase.
 
     Arguments:
         sizes: Input positions along each axis.
         kernel: Kernel taps along each axis.
         stride: Distance between the inputs of neighbouring outputs.
-        padding: Zeros in front of each axis, and behind it.
+        padding: Zeros before and after each axis.
         dilation: Distance between the inputs of neighbouring taps.
     """
-    axes = tuple(map(_conv_axis, sizes, kernel, stride, *padding, dilation))
-    return Layout(sizes, kernel, tuple(axis.count for axis in axes), (Phase(axes),))
-
-
-def _conv_axis(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> Axis:
-    count = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
-    starts = tuple(tap * dilation - before for tap in range(kernel))
-    return Axis(tuple(range(kernel)), starts, step=stride, offset=0, stride=1, count=count)
+    axes = []
+    for size, taps, step, before, after, apart in zip(sizes, kernel, stride, *padding, dilation, strict=True):
+        count = (size + before + after - apart * (taps - 1) - 1) // step + 1
+        starts = tuple(tap * apart - before for tap in range(taps))
+        axes.append(Axis(tuple(range(taps)), starts, step=step, offset=0, stride=1, count=count))
+    return Layout(sizes, kernel, tuple(axis.count for axis in axes), (Phase(tuple(axes)),))
 
 
 @lru_cache(maxsize=128)
@@ -155,14 +153,14 @@ def transposed_layout(
     output_padding: Position,
     dilation: Position,
 ) -> Layout:
-    """The layout of a transposed convolution: a phase for each residue of the output positions modulo the stride.
+    """Return the layout of a transposed convolution: a phase for each residue of the outputs modulo the stride.
 
     Arguments:
         sizes: Input positions along each axis.
         kernel: Kernel taps along each axis.
         stride: Distance between the outputs that neighbouring inputs reach through a tap.
-        padding: Outputs left away at both ends of each axis.
-        output_padding: Outputs added behind each axis.
+        padding: Outputs cropped at both ends of each axis.
+        output_padding: Outputs appended to each axis.
         dilation: Distance between the outputs that neighbouring taps reach.
     """
     outputs = tuple(
@@ -174,7 +172,7 @@ def transposed_layout(
 
 
 def _transposed_axes(outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> list[Axis]:
-    """The phases along one axis.
+    """Return the phases along one axis.
 
     Output position o reads input i through tap k when o + padding = stride * i + dilation * k, so the residue of o
     modulo the stride decides which taps reach it. A phase without taps has the bias alone.
@@ -191,40 +189,40 @@ def _transposed_axes(outputs: int, kernel: int, stride: int, padding: int, dilat
 
 @dataclass(frozen=True)
 class Box:
-    """The positions from `low` up to `high`, which is not among them, along each axis."""
+    """The positions from `low` (included) to `high` (excluded) along each axis."""
 
     low: Position
     high: Position
 
     @classmethod
     def at(cls, low: Position, sizes: Position) -> Box:
-        """The box of these sizes at a position."""
+        """Return the box of these sizes at a position."""
         return cls(low, tuple(map(int.__add__, low, sizes)))
 
     @property
     def sizes(self) -> Position:
-        """Positions along each axis."""
+        """Return the number of positions along each axis."""
         return tuple(map(int.__sub__, self.high, self.low))
 
     @property
     def empty(self) -> bool:
-        """Whether there is no position in it."""
+        """Return True if the box has no positions."""
         return any(map(int.__ge__, self.low, self.high))
 
     def moved(self, shift: Position) -> Box:
-        """The box further on."""
+        """Return the box moved by a shift."""
         return Box(tuple(map(int.__add__, self.low, shift)), tuple(map(int.__add__, self.high, shift)))
 
     def common(self, other: Box) -> Box:
-        """The positions in both."""
+        """Return the intersection of two boxes."""
         return Box(tuple(map(max, self.low, other.low)), tuple(map(min, self.high, other.high)))
 
     def hull(self, other: Box) -> Box:
-        """The smallest box around both."""
+        """Return the smallest box around both."""
         return Box(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
 
     def slabs(self, positions: int) -> Iterator[Box]:
-        """Parts of at most `positions`, cut along the first axis; a part has at least one line."""
+        """Yield parts of at most `positions`, cut along the first axis; a part has at least one line."""
         lines = max(1, positions // prod(self.sizes[1:]))
         for first in range(self.low[0], self.high[0], lines):
             yield Box((first, *self.low[1:]), (min(first + lines, self.high[0]), *self.high[1:]))

@@ -1,4 +1,4 @@
-"""What every head has in common: a layer that is linear in its weights, as a design and a matrix."""
+"""Base of all heads: a layer that is linear in its weights, as a design and a matrix."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ class Head(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The layer's weight."""
+        """Return the layer's weight."""
         return cast(Tensor, self.layer._parameters["weight"])
 
     @property
     def bias(self) -> Tensor | None:
-        """The layer's bias, or None."""
+        """Return the layer's bias, or None."""
         return self.layer._parameters["bias"]
 
     @torch.no_grad()
     def matrix(self) -> Tensor:
-        """The weights W as a new matrix of shape (K, M), the bias as its last row."""
+        """Return the weights W as a new matrix of shape (K, M), the bias as its last row."""
         W = self.weight.movedim(self._out_axis, -1).reshape(-1, self.shape[1])
         return W.clone() if self.bias is None else torch.cat([W, self.bias[None]])
 
@@ -89,7 +89,7 @@ class Head(nn.Module):
             self.bias.copy_(matrix[-1])
 
     def widened(self, times: int) -> Self:
-        """A head of the same kind for so many times the channels, its weights copies of this one's."""
+        """Return a head of the same kind for `times` as many channels, its weights copies of this one's."""
         twin = copy.deepcopy(self)
         twin.layer.weight = nn.Parameter(torch.cat([self.weight.detach()] * times, self._in_axis))
         setattr(twin.layer, self._in_name, times * self.channels)
@@ -98,7 +98,7 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def design(self, z: Tensor) -> Tensor:
-        """The whole design A of shape (n, K), rows by sample, then output position.
+        """Return the whole design A of shape (n, K), rows by sample, then output position.
 
         Meant for small problems and for checking: `normal_equations` never builds it.
 
@@ -117,16 +117,16 @@ class Head(nn.Module):
         return A.reshape(-1, self.shape[0])
 
     def rows(self, targets: Tensor) -> Tensor:
-        """Targets as a matrix of shape (n, M), in the row order of `design`."""
+        """Return targets as a matrix of shape (n, M), in the row order of `design`."""
         return targets.movedim(self.channel_axis, -1).reshape(-1, self.shape[1])
 
     def std(self, posterior: Posterior, z: Tensor) -> Tensor:
-        """Standard deviation at every output given the features, noise included, in float64: see `predictive_std`."""
+        """Return the standard deviation of every output given the features, noise included: see `predictive_std`."""
         return predictive_std(self, posterior, z)
 
     @torch.no_grad()
     def normal_equations(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> NormalEquations:
-        """The sums A'A, A'C and ||C||^2, gathered in slices so that A never exists whole.
+        """Return the sums A'A, A'C and ||C||^2, gathered in slices so that A is never formed as a whole.
 
         Products are taken in float64 whatever the dtype of the features: they are exact for float32, so the normal
         equations lose nothing that the features have not lost already.
@@ -146,10 +146,10 @@ class Head(nn.Module):
         if plan is None:
             return replace(self._gathered(layout, fields, C, byte_budget), samples=len(z)).arranged(self.blocks)
         blocks, taps = self.blocks, self._taps_of_blocks()
-        found = correlated(plan, fields, C, byte_budget=byte_budget, taps=taps)
+        sums = correlated(plan, fields, C, byte_budget=byte_budget, taps=taps)
         if self.bias is None:
-            found = replace(found, packed=found.packed[..., :-1, :-1], cross=found.cross[:-1])
-        return found.arranged(blocks) if taps is None else replace(found, blocks=blocks)
+            sums = replace(sums, packed=sums.packed[..., :-1, :-1], cross=sums.cross[:-1])
+        return sums.arranged(blocks) if taps is None else replace(sums, blocks=blocks)
 
     def statistics(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> NormalEquations:
         """Return `normal_equations`, the name since version 0.2; deprecated."""
@@ -157,11 +157,11 @@ class Head(nn.Module):
         return self.normal_equations(z, targets, byte_budget=byte_budget)
 
     def _taps_of_blocks(self) -> Taps | None:
-        """The taps of each block where there are blocks, all with as many."""
+        """Return the taps of each block where all blocks have equally many, otherwise None."""
         return None
 
     def _gathered(self, layout: Layout, fields: Tensor, C: Tensor, byte_budget: int) -> NormalEquations:
-        """Return normal equations from the rows of A themselves, by phases and in slices."""
+        """Return the sums from the rows of A themselves, by phases and in slices."""
         phases = layout.phases
         sums = [NormalEquations.zeros(len(self._columns(phase)), len(C), fields.device) for phase in phases]
         positions = max(1, byte_budget // (8 * max(len(part.gram) for part in sums)))
@@ -177,7 +177,7 @@ class Head(nn.Module):
         return self._merged(sums, phases)
 
     def _merged(self, sums: Sequence[NormalEquations], phases: Sequence[Phase]) -> NormalEquations:
-        """Return normal equations over all columns from those of each phase over its own."""
+        """Return the sums over all columns from those of each phase over its own."""
         whole = NormalEquations.zeros(*self.shape, sums[0].gram.device)
         for part, phase in zip(sums, phases, strict=True):
             columns = torch.tensor(self._columns(phase), dtype=torch.long, device=part.gram.device)
@@ -188,18 +188,18 @@ class Head(nn.Module):
 
     @property
     def blocks(self) -> Blocks | None:
-        """Columns of A without products between them; None where all are one block."""
+        """Return the blocks of columns of A without products between them; None where all are one block."""
         return None
 
     def _columns(self, phase: Phase) -> list[int]:
-        """The columns of A that a phase uses: its taps for every channel, then the bias."""
+        """Return the columns of A that a phase uses: its taps for every channel, then the bias."""
         kernel = self.weight.shape[2:]
         taps = phase.taps(kernel)
         columns = [channel * prod(kernel) + tap for channel in range(self.channels) for tap in taps]
         return columns if self.bias is None else [*columns, self.shape[0] - 1]
 
     def _gather(self, padded: Tensor, phase: Phase, before: Sequence[int]) -> Tensor:
-        """The rows of A at a phase, only the columns it uses, transposed: (k, n)."""
+        """Gather the rows of A at a phase, only the columns it uses, transposed: (k, n)."""
         channels, samples = padded.shape[:2]
         reads = phase.reads(before)
         used = channels * len(reads)
@@ -211,23 +211,24 @@ class Head(nn.Module):
         return X.flatten(1)
 
     def _features(self, z: Tensor) -> Tensor:
-        """Features as (C, B, *S)."""
+        """Return features as (C, B, *S)."""
         if z.ndim != self.weight.ndim or z.shape[1] != self.channels:
             raise DataError(f"features have shape {tuple(z.shape)}, but {self.layer} takes (B, {self.channels}, *S)")
         return z.detach().movedim(1, 0)
 
     def _targets(self, targets: Tensor, z: Tensor, outputs: tuple[int, ...]) -> Tensor:
-        """Targets as (M, B, *S) with the positions `outputs`."""
+        """Return targets as (M, B, *S) with the positions `outputs`."""
         refuse_shape(targets, (len(z), self.shape[1], *outputs), self.layer)
-        return _floating(targets.detach().movedim(1, 0))
+        values = targets.detach().movedim(1, 0)
+        return values if values.is_floating_point() else values.double()
 
     @abstractmethod
     def _layout(self, sizes: Position) -> Layout:
-        """The phases for features of these sizes."""
+        """Return the phases for features of these sizes."""
 
 
 def _padded(fields: Tensor, phases: Sequence[Phase]) -> tuple[Tensor, list[int]]:
-    """Features with zeros wherever a tap of any phase reads beyond them, and the number in front of each axis."""
+    """Pad features with zeros wherever a tap of any phase reads beyond them; return the zeros before each axis too."""
     margins = [[phase.axes[axis].margins(size) for phase in phases] for axis, size in enumerate(fields.shape[2:])]
     before = [max(first for first, _ in axis) for axis in margins]
     after = [max(last for _, last in axis) for axis in margins]
@@ -235,11 +236,7 @@ def _padded(fields: Tensor, phases: Sequence[Phase]) -> tuple[Tensor, list[int]]
     return functional.pad(fields, flat) if any(flat) else fields, before
 
 
-def _floating(values: Tensor) -> Tensor:
-    return values if values.is_floating_point() else values.double()
-
-
 def refuse_shape(targets: Tensor, expected: tuple[int, ...], layer: nn.Module) -> None:
-    """Refuse targets of another shape than the layer makes."""
+    """Raise DataError for targets of another shape than the layer's output."""
     if tuple(targets.shape) != expected:
-        raise DataError(f"targets have shape {tuple(targets.shape)}, but {layer} makes {expected}")
+        raise DataError(f"targets have shape {tuple(targets.shape)}, but the output of {layer} is {expected}")

@@ -1,4 +1,4 @@
-"""How frames of a bounded size are laid out: integers only."""
+"""Layout of frames of bounded size for the correlations of a convolution: integers only."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import NamedTuple
 
-from surrogate.models.heads.correlation_plan import Plan, planar
+from surrogate.models.heads.correlation_plan import CorrelationPlan, planar
 from surrogate.models.heads.geometry import Box, Position
 
 __all__ = ["Area", "Copy", "Piece", "pieces_of"]
 
-TOGETHER = 8  # samples from which products are fast
+TOGETHER = 8  # samples in a piece from which on products are fast
 
 
 class Copy(NamedTuple):
-    """The same positions as an index into a frame and one into fields, without channels and samples."""
+    """The same positions as an index into a frame and into fields, without channels and samples."""
 
     there: tuple[slice, ...]
     here: tuple[slice, ...]
@@ -24,7 +24,7 @@ class Copy(NamedTuple):
 
 @dataclass(frozen=True)
 class Area:
-    """Positions of a frame, alike in every line: the first one, then numbers and steps along axes."""
+    """Positions of a frame, the same in every line: the first one, then numbers and steps along axes."""
 
     start: int
     sizes: Position
@@ -33,73 +33,73 @@ class Area:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Some lines of some samples, whose frames fit into a budget.
+    """Some lines of some samples, whose frames fit into a memory budget.
 
     The axes of a frame are channels, lines, the other axes of space, and samples.
 
     Arguments:
         plan: The plan.
-        samples: Which samples.
+        samples: Range of samples.
         first: Position of the first line.
-        last: Position behind the last line.
+        last: Position after the last line.
     """
 
-    plan: Plan
+    plan: CorrelationPlan
     samples: range
     first: int
     last: int
 
     @cached_property
     def sizes(self) -> Position:
-        """Sizes of the frame without channels."""
+        """Return the sizes of the frame without channels."""
         return (self.last - self.first, *self.plan.pitches, len(self.samples))
 
     @cached_property
     def strides(self) -> Position:
-        """Positions from one to the next along each axis."""
+        """Return the stride of each axis."""
         return tuple(prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes)))
 
     @cached_property
     def steps(self) -> list[int]:
-        """Positions from one to that at each distance."""
+        """Return the offset of each distance."""
         return [sum(map(int.__mul__, distance, self.strides)) for distance in self.plan.distances]
 
     @cached_property
     def spread(self) -> Position:
-        """Positions from one to the next along each axis of the grid of distances."""
+        """Return the stride of each axis of the grid of distances."""
         return tuple(map(int.__mul__, self.plan.grid.steps, self.strides))
 
     @cached_property
     def lowest(self) -> int:
-        """Positions from one to that at the lowest distance of the grid."""
+        """Return the offset of the lowest distance of the grid."""
         return sum(map(int.__mul__, self.plan.grid.low, self.strides))
 
     @cached_property
     def lines(self) -> slice:
-        """Which of the plan's lines."""
+        """Return the slice of the plan's lines."""
         low = self.plan.frame.low[0]
         return slice(self.first - low, self.last - low)
 
     @cached_property
     def margins(self) -> tuple[int, int]:
-        """Positions that are read in front of the features, and behind them."""
+        """Return the number of positions that are read before and after the features."""
         _, sizes, _, _ = self.plan.grid
         highest = self.lowest + sum((size - 1) * stride for size, stride in zip(sizes, self.spread, strict=True))
         return max(0, -self.lowest), max(0, highest - self.plan.more * self.strides[0])
 
     @cached_property
     def low(self) -> Position:
-        """The first position of a frame."""
+        """Return the first position of a frame."""
         return (self.first, *self.plan.frame.low[1:])
 
     @cached_property
     def features(self) -> Copy:
-        """Where the features lie."""
+        """Return the positions of the features."""
         return self._copy(self.plan.field, self.plan.more)
 
     @cached_property
     def targets(self) -> list[Copy]:
-        """Where the targets of each phase lie."""
+        """Return the positions of the targets of each phase."""
         return [
             Copy(there, tuple(map(_within, planar(phase.writes, slice(0, 1)), here)))
             for base, phase in zip(self.plan.bases, self.plan.layout.phases, strict=True)
@@ -112,46 +112,46 @@ class Piece:
 
     @cached_property
     def areas(self) -> list[Area]:
-        """The positions of each section."""
-        found = []
+        """Return the positions of each section."""
+        areas = []
         for section in self.plan.sections:
             fixed = zip(section, self.low[1:], self.strides[1:-1], strict=True)
             start = sum((at - low) * stride for at, low, stride in fixed if at is not None)
             axes = zip((*section, None), self.sizes[1:], self.strides[1:], strict=True)
-            found.append(Area(start, *_merged([(size, stride) for at, size, stride in axes if at is None])))
-        return found
+            areas.append(Area(start, *_merged([(size, stride) for at, size, stride in axes if at is None])))
+        return areas
 
 
 def _within(positions: slice, part: slice) -> slice:
-    """A part of evenly spaced positions."""
-    found = range(positions.start, positions.stop, positions.step or 1)[part]
-    return slice(found.start, found.stop, found.step)
+    """Slice a slice."""
+    inside = range(positions.start, positions.stop, positions.step or 1)[part]
+    return slice(inside.start, inside.stop, inside.step)
 
 
 def _merged(axes: list[tuple[int, int]]) -> tuple[Position, Position]:
-    """Sizes and strides, with axes made one that follow one another without gaps."""
-    found = axes[:1]
+    """Return sizes and strides with contiguous axes merged."""
+    merged = axes[:1]
     for size, stride in axes[1:]:
-        more, step = found[-1]
-        found[-1:] = [(more * size, stride)] if step == size * stride else [(more, step), (size, stride)]
-    sizes, strides = zip(*found, strict=True)
+        more, step = merged[-1]
+        merged[-1:] = [(more * size, stride)] if step == size * stride else [(more, step), (size, stride)]
+    sizes, strides = zip(*merged, strict=True)
     return sizes, strides
 
 
 def _from(low: Position, box: Box) -> tuple[slice, ...]:
-    """A box as an index, counted from a position; an empty one gives nothing."""
+    """Return a box as an index relative to a position; empty for an empty box."""
     return tuple(slice(max(0, a - x), max(0, b - x)) for x, a, b in zip(low, box.low, box.high, strict=True))
 
 
 @lru_cache(maxsize=128)
-def pieces_of(plan: Plan, samples: int, bytes_each: int, byte_budget: int) -> list[Piece]:
-    """Pieces of fields whose frames take so many bytes for each position."""
+def pieces_of(plan: CorrelationPlan, samples: int, bytes_each: int, byte_budget: int) -> list[Piece]:
+    """Return pieces of fields whose frames take `bytes_each` per position and fit into the budget."""
     own, more, line = plan.frame, plan.more, bytes_each * prod(plan.pitches)
     together, lines = byte_budget // (line * (own.sizes[0] + more)), own.sizes[0]
     if together < min(samples, TOGETHER):
         together = max(1, min(samples, TOGETHER, byte_budget // (line * (8 * more + 1))))
         lines = max(1, min(lines, byte_budget // (line * together) - more))
-    together = -(-samples // -(-samples // together))  # all of about one size
+    together = -(-samples // -(-samples // together))  # pieces of about equal size
     return [
         Piece(plan, range(first, min(first + together, samples)), line, min(line + lines, own.high[0]))
         for first in range(0, samples, together)

@@ -42,5 +42,5 @@ class FieldHead(DenseHead):
 
 
 def dense_head(features: int, shapes: Shapes) -> FieldHead:
-    """A dense head from K features (B, K) to targets (B, M, *S), freshly initialised."""
+    """Build a freshly initialised dense head from K features (B, K) to targets (B, M, *S)."""
     return FieldHead(nn.Linear(features, shapes.outputs * shapes.points), (shapes.outputs, *shapes.grid))

@@ -41,7 +41,7 @@ def leading_modes(
     passes: int = 2,
     device: torch.device | str = "cpu",
 ) -> Modes:
-    r"""The modes that hold most of the variance, without the snapshots in memory at once.
+    r"""Compute the modes that hold most of the variance, without all snapshots in memory at once.
 
     With X (n, d) the snapshots less their mean, `passes` steps :math:`Q \leftarrow \operatorname{orth}(X^\top X Q)`
     from random Q, the same in every call, then the eigenvectors of :math:`Q^\top X^\top X Q` in one pass more. The
@@ -51,7 +51,7 @@ def leading_modes(
         snapshots: Starts a pass over the snapshots, in parts of shape (b, d).
         size: Numbers d in a snapshot.
         rank: Number r of modes.
-        passes: Passes for the space they lie in, at least one.
+        passes: Passes for the subspace of the modes, at least one.
         device: Where the snapshots are.
 
     Raises:
@@ -82,7 +82,7 @@ def leading_modes(
 
 @dataclass
 class _Sums:
-    """Sums over a pass: of snapshots (d,), of their squares (d,), and X'X Q with the mean left in (d, l)."""
+    """Sums over a pass: of snapshots (d,), of their squares (d,), and X'X Q without the mean subtracted (d, l)."""
 
     total: Tensor
     squares: Tensor
@@ -91,7 +91,7 @@ class _Sums:
 
     @classmethod
     def over(cls, parts: Iterable[Tensor], space: Tensor) -> _Sums:
-        """The sums of one pass."""
+        """Sum over one pass."""
         zeros = space.new_zeros(len(space))
         sums = cls(zeros, zeros.clone(), torch.zeros_like(space))
         for part in parts:
@@ -104,10 +104,10 @@ class _Sums:
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the snapshots."""
+        """Return the mean of the snapshots."""
         return self.total / self.count
 
     @property
     def variance(self) -> Tensor:
-        """Variance of every entry."""
+        """Return the variance of every entry."""
         return self.squares / self.count - self.mean.square()

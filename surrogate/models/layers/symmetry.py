@@ -1,9 +1,9 @@
-"""Networks that know the symmetries of a square or a cube: reflections, and exchanges of axes of equal length."""
+"""Networks with the symmetries of a square or a cube: reflections, and exchanges of axes of equal length."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from typing import Literal
 
 import torch
@@ -16,27 +16,30 @@ Element = tuple[tuple[int, ...], tuple[int, ...]]  # the axes in their new order
 
 
 class Symmetrized(nn.Module):
-    r"""Features of fields, equivariant by an average over the group G of a grid's symmetries.
+    r"""Features of fields, equivariant through an average over the group G of a grid's symmetries.
 
     .. math:: z(v) = \frac{1}{|G|} \sum_{g \in G} g^{-1} \phi(g v)
 
     in evaluation, so that z(g v) = g z(v) exactly. In training each batch takes one g at random, which costs no more
-    than phi alone and shows it every view of the data. G has 2, 8 or 48 elements on a line, a square or a cube.
+    than phi alone and is data augmentation by the group. G has 2, 8 or 48 elements on a line, a square or a cube.
 
-    For scalar fields whose equation, domain and boundary have these symmetries: components of vectors are not turned.
+    For scalar fields whose equation, domain and boundary have these symmetries: vectors are not transformed.
 
     Arguments:
         features: The features phi, (B, C, *S) -> (B, K, *S) on any grid.
         grid: Points along each axis.
         nodes: Reflect about the first point, which is periodic or on the boundary (i to -i modulo the length), rather
-            than about the middle between the first and the last (cell centres).
+            than about the midpoint of the first and the last (cell centres).
     """
 
     def __init__(self, features: nn.Module, grid: Sequence[int], *, nodes: bool) -> None:
         super().__init__()
         self.features = features
         self.nodes = nodes
-        self.elements = _elements(tuple(grid))
+        axes = range(len(grid))
+        orders = [order for order in permutations(axes) if all(grid[axis] == grid[order[axis]] for axis in axes)]
+        reflections = [subset for size in range(len(grid) + 1) for subset in combinations(axes, size)]
+        self.elements: list[Element] = list(product(orders, reflections))  # the identity first
 
     def forward(self, fields: Tensor) -> Tensor:
         if self.training:
@@ -47,12 +50,12 @@ class Symmetrized(nn.Module):
         return total / len(self.elements)
 
     def moved(self, fields: Tensor, element: Element) -> Tensor:
-        """g v."""
+        """Return g v."""
         order, reflected = element
         return self._reflected(fields.permute(0, 1, *(2 + axis for axis in order)), reflected)
 
     def moved_back(self, fields: Tensor, element: Element) -> Tensor:
-        """The inverse of `moved`."""
+        """Return the inverse of `moved`."""
         order, reflected = element
         inverse = sorted(range(len(order)), key=order.__getitem__)
         return self._reflected(fields, reflected).permute(0, 1, *(2 + axis for axis in inverse))
@@ -68,14 +71,6 @@ class Symmetrized(nn.Module):
         return flipped.roll([1] * len(dims), dims) if self.nodes else flipped
 
 
-def _elements(grid: tuple[int, ...]) -> list[Element]:
-    """All elements of the group of a grid, the identity first."""
-    axes = range(len(grid))
-    orders = [order for order in permutations(axes) if all(grid[axis] == grid[order[axis]] for axis in axes)]
-    subsets = [subset for size in range(len(grid) + 1) for subset in combinations(axes, size)]
-    return [(order, subset) for order in orders for subset in subsets]
-
-
 def symmetrized(features: nn.Module, symmetry: Symmetry, grid: Sequence[int]) -> nn.Module:
-    """Features with the symmetries of a setting; the features themselves for `none`."""
+    """Return features with the symmetries of a setting; the features themselves for `none`."""
     return features if symmetry == "none" else Symmetrized(features, grid, nodes=symmetry == "nodes")

@@ -157,13 +157,15 @@ def test_features_and_targets_that_do_not_fit_are_refused() -> None:
     conv, dense = head_of(nn.Conv2d(3, 2, 3)), head_of(nn.Linear(5, 3))
     with pytest.raises(DataError, match=r"features have shape \(3, 8, 8\), but Conv2d.* takes \(B, 3, \*S\)"):
         conv.normal_equations(torch.zeros(3, 8, 8), torch.zeros(2, 6, 6))
-    with pytest.raises(DataError, match=r"targets have shape \(4, 2, 8, 8\), but Conv2d.* makes \(4, 2, 6, 6\)"):
+    with pytest.raises(
+        DataError, match=r"targets have shape \(4, 2, 8, 8\), but the output of Conv2d.* is \(4, 2, 6, 6\)"
+    ):
         conv.normal_equations(torch.zeros(4, 3, 8, 8), torch.zeros(4, 2, 8, 8))
     with pytest.raises(DataError, match=r"features of size \(2, 8\) are too small for Conv2d"):
         conv.normal_equations(torch.zeros(4, 3, 2, 8), torch.zeros(4, 2, 1, 6))
     with pytest.raises(DataError, match=r"features have shape \(4, 6\), but Linear.* takes \(B, \*, 5\)"):
         dense.normal_equations(torch.zeros(4, 6), torch.zeros(4, 3))
-    with pytest.raises(DataError, match=r"targets have shape \(4,\), but Linear.* makes \(4, 3\)"):
+    with pytest.raises(DataError, match=r"targets have shape \(4,\), but the output of Linear.* is \(4, 3\)"):
         dense.normal_equations(torch.zeros(4, 5), torch.zeros(4))
 
 

@@ -1,4 +1,4 @@
-"""torch's layers by name, and by number of space dimensions: a family is written once for 1-, 2- and 3-d."""
+"""Activations by name, layers by number of space dimensions and blocks of them: one code for 1-d, 2-d and 3-d."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ _DROPOUTS: dict[int, type[nn.Dropout1d | nn.Dropout2d | nn.Dropout3d]] = {
 
 
 def activation(name: Activation) -> nn.Module:
-    """The nonlinearity of that name, as a layer."""
+    """Return the nonlinearity of that name, as a layer."""
     return _ACTIVATIONS[name]()
 
 
 def convolution(dimensions: int) -> type[nn.Conv1d | nn.Conv2d | nn.Conv3d]:
-    """`nn.Conv{d}d`."""
+    """Return `nn.Conv{d}d`."""
     return _CONVOLUTIONS[_checked(dimensions)]
 
 
 def transposed_convolution(dimensions: int) -> type[nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d]:
-    """`nn.ConvTranspose{d}d`."""
+    """Return `nn.ConvTranspose{d}d`."""
     return _TRANSPOSED[_checked(dimensions)]
 
 
 def batch_norm(dimensions: int) -> type[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:
-    """`nn.BatchNorm{d}d`."""
+    """Return `nn.BatchNorm{d}d`."""
     return _BATCH_NORMS[_checked(dimensions)]
 
 
 def grid_points(grid: Sequence[int], like: Tensor | None = None) -> Tensor:
-    """Coordinates of the points of a grid, from -1 to 1 along every axis: (d, *S).
+    """Return the coordinates of the points of a grid, from -1 to 1 along every axis: (d, *S).
 
     Arguments:
         grid: Points along each axis.
-        like: A tensor whose type and device the coordinates get.
+        like: Tensor with the dtype and device of the coordinates.
     """
     options: dict[str, Any] = {} if like is None else {"dtype": like.dtype, "device": like.device}
     axes = [torch.linspace(-1.0, 1.0, side, **options) for side in grid]
@@ -79,7 +79,7 @@ def grid_points(grid: Sequence[int], like: Tensor | None = None) -> Tensor:
 
 
 class Coordinates(nn.Module):
-    """Appends one channel per space axis that runs from -1 to 1 along it: (B, C, *S) -> (B, C + d, *S)."""
+    """Append one channel per space axis that runs from -1 to 1 along it: (B, C, *S) -> (B, C + d, *S)."""
 
     def forward(self, fields: Tensor) -> Tensor:
         points = grid_points(fields.shape[2:], fields)
@@ -87,11 +87,11 @@ class Coordinates(nn.Module):
 
 
 class BoundaryPadding(nn.Module):
-    """Fields continued beyond the boundary: (B, C, *S) -> (B, C, *(S + 2 reach)).
+    """Pad fields beyond the boundary: (B, C, *S) -> (B, C, *(S + 2 reach)).
 
     Arguments:
         reach: Points on every side.
-        mode: How, a `mode` of `torch.nn.functional.pad`.
+        mode: A `mode` of `torch.nn.functional.pad`.
     """
 
     def __init__(self, reach: int, mode: str) -> None:
@@ -110,7 +110,7 @@ class ResidualBlock(nn.Module):
         width: Channels.
         dilation: Distance of neighbouring taps of the kernels of side 3.
         padding: How fields continue beyond the boundary, a `padding_mode` of torch.
-        dropout: Share of the channels between the convolutions that training leaves out at random.
+        dropout: Probability of dropping a channel between the convolutions in training.
     """
 
     def __init__(
