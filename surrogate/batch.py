@@ -1,4 +1,4 @@
-"""The one thing that flows from a stream into a training step."""
+"""A batch of samples, as streams yield it and training steps take it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Batch:
         targets: Targets, with shape (B, M, *S) or (B, M).
         sample: Position of each sample's simulation in the data set of the stream, with shape (B,).
         time: Position of each sample's first input step, with shape (B,); zero where there is no time axis.
-        masked: Whether targets are NaN where there is none.
+        masked: Targets that are missing are NaN.
     """
 
     inputs: Tensor
@@ -32,7 +32,7 @@ class Batch:
         return self.inputs.shape[0]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The batch with inputs and targets on `device`; the two position vectors stay on the host."""
+        """Copy inputs and targets to `device`; the two position vectors stay on the host."""
         inputs = self.inputs.to(device, non_blocking=non_blocking)
         targets = self.targets.to(device, non_blocking=non_blocking)
         return Batch(inputs, targets, self.sample, self.time, self.masked)

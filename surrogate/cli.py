@@ -38,7 +38,7 @@ app.add_typer(slurm, name="slurm")
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write into.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a value: key.subkey=value. May be repeated.")
 ]
@@ -77,7 +77,7 @@ def simulate(
     card: Annotated[Path | None, typer.Option(help="Write the data set's card into this folder instead.")] = None,
 ) -> None:
     """Simulate an ensemble into HDF5 shards."""
-    from surrogate.progress import Watch
+    from surrogate.progress import ProgressBar
     from surrogate.simulate.generate import find_recipe, generate, load_recipe
 
     loaded = load_recipe(find_recipe(recipe), overrides)
@@ -88,7 +88,7 @@ def simulate(
         return
     folder = output or Path("data") / loaded.name
     remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
-    with _executor(workers, scheduler, remedy) as executor, Watch() as watch:
+    with _executor(workers, scheduler, remedy) as executor, ProgressBar("simulating", "simulations") as progress:
         generate(
             loaded,
             size,
@@ -97,7 +97,7 @@ def simulate(
             resume=resume,
             overwrite=overwrite,
             device=device,
-            progress=watch,
+            progress=progress,
             executor=executor,
         )
     typer.echo(f"{folder}")
@@ -111,7 +111,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
     write_config: Annotated[Path | None, typer.Option(help="Write a configuration to start from.")] = None,
 ) -> None:
-    """Tell what is in a file and how to train on it."""
+    """Show what is in a file, what may be wrong with it, and how to train on it."""
     from surrogate.data.inspect import describe, render
     from surrogate.workflows import write_starter
 
@@ -133,18 +133,19 @@ def convert(
     to: Annotated[str, typer.Option(help="shards, the_well or pdebench.")] = "shards",
     layout: LayoutName = None,
     config: LayoutFrom = None,
-    memory: Annotated[str, typer.Option(help="Bound of the values in memory.")] = "512MB",
+    memory: Annotated[str, typer.Option(help="Upper bound of the data in memory.")] = "512MB",
     file_size: Annotated[str, typer.Option(help="Size of a file.")] = "1GB",
     overwrite: Overwrite = False,
     resume: Resume = False,
     workers: Workers = 0,
     scheduler: Scheduler = None,
 ) -> None:
-    """Write data of any layout as training shards, or in the layout of The Well or PDEBench."""
-    from surrogate.data.convert import convert, progress_bar, read_size
+    """Convert data of any layout to training shards, or to the layout of The Well or PDEBench."""
+    from surrogate.data.convert import convert, read_size
+    from surrogate.progress import ProgressBar
 
     remedy = "lower --memory, which each of them takes"
-    with progress_bar("converting") as progress, _executor(workers, scheduler, remedy) as executor:
+    with ProgressBar("converting", "bytes") as progress, _executor(workers, scheduler, remedy) as executor:
         folder = convert(
             source,
             output,
@@ -162,7 +163,7 @@ def convert(
 
 @contextmanager
 def _executor(workers: int, scheduler: str | None, remedy: str) -> Iterator[Any]:
-    """A dask cluster where one is asked for, else None."""
+    """Yield an executor on a dask cluster if one is asked for, else None."""
     if not workers and scheduler is None:
         yield None
         return
@@ -173,7 +174,7 @@ def _executor(workers: int, scheduler: str | None, remedy: str) -> Iterator[Any]
 
 
 def _layout(name: str | None, config: Path | None) -> Any:
-    """The layout that was asked for by name, or that a configuration declares."""
+    """Return the layout given by name, or that a configuration declares."""
     from surrogate.data.convert import read_layout
     from surrogate.data.mapping import LAYOUTS
 
@@ -220,7 +221,7 @@ def statistics(
     workers: Workers = 0,
     scheduler: Scheduler = None,
 ) -> None:
-    """Compute means and deviations of the training data once, beside the data, where trainings find them."""
+    """Compute means and standard deviations of the training data and keep them with the data for later trainings."""
     from surrogate.workflows import find_pipeline, keep_case_statistics
 
     with _executor(workers, scheduler, "lower training.buffer_mb") as executor:
@@ -236,7 +237,7 @@ def evaluate(
         int | None, typer.Option(min=0, help="Steps of the roll-outs; as many as the data have unless given.")
     ] = None,
 ) -> None:
-    """Score a trained model on data it has not seen; roll a time stepper out from the first step of each simulation."""
+    """Score a trained model on unseen data; roll a time stepper out from the first step of each simulation."""
     from surrogate.workflows import cases_of, evaluate_run
 
     for case in cases_of(run):
@@ -255,16 +256,16 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Predict from new inputs into a NetCDF-4 file, with standard deviations where the head has them.
+    """Write predictions for new inputs to a NetCDF-4 file, with standard deviations if the head has them.
 
     New data are read in the layout of the training data unless --layout or --config names another.
     """
-    from surrogate.data.convert import progress_bar
     from surrogate.prediction import predict as run_predict
+    from surrogate.progress import ProgressBar
     from surrogate.workflows import load_surrogate
 
     surrogate, trained_on = load_surrogate(run, device)
-    with progress_bar("predicting") as progress:
+    with ProgressBar("predicting", "bytes") as progress:
         path = run_predict(
             surrogate,
             inputs,
@@ -339,7 +340,7 @@ def run(
     epilog="Example: surrogate launch torchrun --standalone --nproc-per-node 2 -m surrogate train my.yaml",
 )
 def launch(context: typer.Context) -> None:
-    """Run torchrun so that one signal stops all ranks at one step with a checkpoint, and no process stays behind."""
+    """Run torchrun so that one signal stops all ranks at the same step with a checkpoint and no process is left."""
     if not context.args:
         raise ConfigError("give the command to launch, such as: surrogate launch torchrun --nproc-per-node 2 ...")
     raise typer.Exit(start_ranks(context.args))
@@ -347,7 +348,7 @@ def launch(context: typer.Context) -> None:
 
 @slurm.command(epilog="Example: surrogate slurm render quickstart --output runs/quickstart --cluster cluster.yaml")
 def render(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
-    """Print the job scripts of a pipeline or a study, in the order in which they depend on one another."""
+    """Print the job scripts of a pipeline or a study in the order of their dependencies."""
     from surrogate.workflows.slurm import render as render_stage
 
     _, folder, facts, stages = _stages(config, output, overrides, cluster)
@@ -359,7 +360,7 @@ def render(config: Config, output: Output = None, overrides: Overrides = None, c
 
 @slurm.command(epilog="Example: surrogate slurm submit quickstart --output runs/quickstart --cluster cluster.yaml")
 def submit(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
-    """Submit the jobs of a pipeline or a study with `sbatch`, and print their ids."""
+    """Submit the jobs of a pipeline or a study with `sbatch` and print their ids."""
     from surrogate.workflows.slurm import submit as submit_stages
 
     path, folder, facts, _ = _stages(config, output, overrides, cluster)
@@ -368,13 +369,13 @@ def submit(config: Config, output: Output = None, overrides: Overrides = None, c
 
 @slurm.command(epilog="Example, in a job script: surrogate train my.yaml --resume || exec surrogate slurm requeue $?")
 def requeue(code: Annotated[int, typer.Argument(help="Exit code of the command before.")]) -> None:
-    """End a job script with a code, and put the job back in the queue first where the code is 75."""
+    """End a job script with an exit code; if it is 75, put the job back in the queue first."""
     typer.echo(put_back(code, os.environ), err=True)
     raise typer.Exit(code)
 
 
 def _stages(config: str, output: Path | None, overrides: list[str] | None, cluster: Path | None) -> Any:
-    """The configuration, the output, the facts of the cluster and the stages."""
+    """Return the configuration, the output folder, the settings of the cluster and the stages."""
     from surrogate.workflows import find_pipeline
     from surrogate.workflows.slurm import find_cluster, plan
 
@@ -384,18 +385,14 @@ def _stages(config: str, output: Path | None, overrides: list[str] | None, clust
 
 
 def _command() -> str:
-    """The command as typed, for the report."""
+    """Return the command as typed, for the report."""
     return shlex.join(["surrogate", *sys.argv[1:]])
 
 
-def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    return f"warning: {message}\n"
-
-
 def main() -> None:
-    """Run the command line; errors are one line and an exit code, with a traceback only under `--debug`."""
+    """Run the command line; an error is one line and an exit code, with a traceback only under `--debug`."""
     set_threads()
-    warnings.formatwarning = _one_line
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         app()

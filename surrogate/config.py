@@ -1,13 +1,12 @@
 """Strict settings: YAML with line numbers, pydantic models, overrides from the command line, one digest.
 
-The way of a file: `read_yaml` (plain tree, line of every key) -> `apply_overrides` -> `validate` -> frozen `Settings`.
+Steps: `read_yaml` (plain tree, line of every key) -> `apply_overrides` -> `validate` -> frozen `Settings`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ __all__ = [
     "Source",
     "apply_overrides",
     "assign",
+    "changes",
     "digest",
     "dump",
     "dump_tree",
@@ -43,7 +43,7 @@ Key = tuple[str | int, ...]
 
 
 class Settings(BaseModel):
-    """Base of every configuration: unknown keys, NaN and later changes are refused."""
+    """Base of all configurations: unknown keys and NaN are refused, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -58,10 +58,12 @@ class Source:
     name: str
     tree: dict[str, Any]
     lines: dict[Key, int] = field(default_factory=dict)
-    containers: set[int] = field(default_factory=set)  # where mappings and lists start: a second visit is an alias
+    containers: set[int] = field(
+        default_factory=set
+    )  # start positions of mappings and lists: one that appears again is an alias
 
     def where(self, key: Key) -> str:
-        """`file:line` of the deepest part of `key` that stands in the file."""
+        """Return `file:line` of the deepest part of `key` that is in the file."""
         for length in range(len(key), 0, -1):
             line = self.lines.get(key[:length])
             if line:
@@ -70,7 +72,7 @@ class Source:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe subset with the numbers of YAML 1.2: `1e-3` is a number, `on` and `12:30` are text."""
+    """Load YAML's safe subset with the numbers of YAML 1.2: `1e-3` is a number, `on` and `12:30` are text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -88,10 +90,10 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.v
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the text that `_Loader` would take for something else."""
+    """Dump YAML, quoting exactly the text that `_Loader` would not read back as text."""
 
     def text(self, value: str) -> yaml.ScalarNode:
-        """Line breaks of Unicode are folded to spaces unless they are escaped, which double quotes alone allow."""
+        """Represent text; Unicode line breaks need double quotes, without which YAML folds them to spaces."""
         broken = not UNICODE_BREAKS.isdisjoint(value)
         return self.represent_scalar("tag:yaml.org,2002:str", value, style='"' if broken else None)
 
@@ -118,14 +120,14 @@ def read_yaml(path: Path) -> Source:
 
 
 def parse_yaml(text: str, name: str) -> Source:
-    """Parse configuration text; `name` stands for the file in messages."""
+    """Parse configuration text; messages use `name` as the name of the file."""
     try:
         node = yaml.compose(text, Loader=_Loader)
         source = Source(name, {})
         if node is None:
             return source
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{name}:1: a configuration is a mapping of `key: value` lines, this is something else")
+            raise ConfigError(f"{name}:1: expected a mapping of `key: value` lines")
         source.tree = _plain(node, (), source)
         return source
     except yaml.YAMLError as error:
@@ -138,7 +140,7 @@ def parse_yaml(text: str, name: str) -> Source:
 
 
 def _plain(node: yaml.Node, key: Key, source: Source) -> Any:
-    """Plain Python objects of a YAML node; anchors may not be reused, so a small file stays small."""
+    """Convert a YAML node to plain Python objects; aliases are refused, so that a small file cannot expand."""
     line = node.start_mark.line + 1
     source.lines.setdefault(key, line)
     if len(key) > MAX_DEPTH:
@@ -146,39 +148,29 @@ def _plain(node: yaml.Node, key: Key, source: Source) -> Any:
     if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS:
         raise ConfigError(f"{source.name}:{line}: tag {node.tag} is not allowed; plain values only")
     if isinstance(node, yaml.ScalarNode):
-        return _scalar(node, line, source)
+        loader = _Loader("")
+        try:
+            return loader.construct_object(node)
+        except (ValueError, yaml.YAMLError) as error:
+            raise ConfigError(f"{source.name}:{line}: cannot read value '{node.value}'") from error
+        finally:
+            loader.dispose()
     if node.start_mark.index in source.containers:
         raise ConfigError(f"{source.name}:{line}: aliases (*name) are not supported; write the value out")
     source.containers.add(node.start_mark.index)
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, key, source)
-    return [_plain(item, (*key, index), source) for index, item in enumerate(node.value)]
-
-
-def _mapping(node: yaml.MappingNode, key: Key, source: Source) -> dict[str, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        return [_plain(item, (*key, index), source) for index, item in enumerate(node.value)]
     result: dict[str, Any] = {}
     for name_node, value_node in node.value:
-        line = name_node.start_mark.line + 1
+        line, name = name_node.start_mark.line + 1, name_node.value
         if not isinstance(name_node, yaml.ScalarNode) or name_node.tag == "tag:yaml.org,2002:merge":
-            raise ConfigError(f"{source.name}:{line}: keys are plain words")
-        name = name_node.value
+            raise ConfigError(f"{source.name}:{line}: expected a plain word as a key")
         if name in result:
-            raise ConfigError(
-                f"{source.name}:{line}: key '{'.'.join(map(str, (*key, name)))}' stands twice; remove one"
-            )
+            shown = ".".join(map(str, (*key, name)))
+            raise ConfigError(f"{source.name}:{line}: key '{shown}' appears twice; remove one")
         source.lines[(*key, name)] = line
         result[name] = _plain(value_node, (*key, name), source)
     return result
-
-
-def _scalar(node: yaml.Node, line: int, source: Source) -> Any:
-    loader = _Loader("")
-    try:
-        return loader.construct_object(node)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{source.name}:{line}: cannot read value '{node.value}'") from error
-    finally:
-        loader.dispose()
 
 
 def apply_overrides(source: Source, overrides: list[str]) -> Source:
@@ -199,7 +191,7 @@ def apply_overrides(source: Source, overrides: list[str]) -> Source:
 
 
 def assign(source: Source, values: Mapping[str, Any]) -> Source:
-    """A parsed tree with the values of dotted keys set.
+    """Return a parsed tree with the values of dotted keys set.
 
     Raises:
         ConfigError: A key runs through a plain value.
@@ -216,18 +208,18 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any, entry: str) -> No
         if below is None:
             below = tree[name] = {}
         if not isinstance(below, dict):
-            raise ConfigError(f"--set {entry}: '{'.'.join(keys[: depth + 1])}' is a value and has no keys below it")
+            raise ConfigError(f"--set {entry}: '{'.'.join(keys[: depth + 1])}' is a value, not a section with keys")
         tree = below
     tree[keys[-1]] = value
 
 
 def load(path: Path, settings: type[S], overrides: list[str] | None = None) -> S:
-    """Read, override and validate a file in one go."""
+    """Read a file, apply overrides and validate it."""
     return validate(apply_overrides(read_yaml(Path(path)), overrides or []), settings)
 
 
 def validate(source: Source, settings: type[S]) -> S:
-    """Validated settings of a parsed tree.
+    """Validate a parsed tree.
 
     Raises:
         ConfigError: One line for every mistake: file, line, key, what was expected and the nearest valid name.
@@ -249,20 +241,15 @@ def _explain(error: Any, source: Source, settings: type[BaseModel]) -> str:
     if kind == "missing":
         return f"{where}: {shown}: required, but not given"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f"{where}: {_explain_tag(error, shown)}"
+        context, key = error["ctx"], str(error["ctx"]["discriminator"]).strip("'")
+        if kind == "union_tag_not_found":
+            return f"{where}: {shown}.{key}: required, but not given"
+        names = re.findall(r"'([^']+)'", context["expected_tags"])
+        return f"{where}: {shown}.{key}: unknown name '{context['tag']}'; {did_you_mean(context['tag'], names)}"
     message = re.sub(r"^(Value error|Assertion failed), ", "", error["msg"])
     given = error.get("input")
     suffix = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return f"{where}: {shown}: {message[0].lower()}{message[1:]}{suffix}"
-
-
-def _explain_tag(error: Any, shown: str) -> str:
-    context = error["ctx"]
-    key = str(context["discriminator"]).strip("'")
-    if error["type"] == "union_tag_not_found":
-        return f"{shown}.{key}: required, but not given"
-    names = re.findall(r"'([^']+)'", context["expected_tags"])
-    return f"{shown}.{key}: unknown name '{context['tag']}'; {did_you_mean(context['tag'], names)}"
 
 
 def _without_union_tags(location: Key, tree: Any) -> Key:
@@ -280,21 +267,23 @@ def _without_union_tags(location: Key, tree: Any) -> Key:
 
 
 def _siblings(location: Key, settings: type[BaseModel]) -> list[str]:
-    """Names allowed beside the last key of `location`: walk the models down to it."""
+    """List the names allowed where the last key of `location` is: walk the models down to it."""
     models: list[type[BaseModel]] = [settings]
     for part in location[:-1]:
         fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         if fields:
             models = [model for annotation in fields for model in _models_in(annotation)]
         else:
-            models = [model for model in models if _tagged(model, part)] or models
+            tagged = [
+                model
+                for model in models
+                if any(
+                    part == f.default or part in getattr(f.annotation, "__args__", ())
+                    for f in model.model_fields.values()
+                )
+            ]
+            models = tagged or models
     return sorted({name for model in models for name in model.model_fields})
-
-
-def _tagged(model: type[BaseModel], tag: str | int) -> bool:
-    return any(
-        info.default == tag or tag in getattr(info.annotation, "__args__", ()) for info in model.model_fields.values()
-    )
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -304,29 +293,30 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def dump(settings: BaseModel) -> str:
-    """The resolved settings as YAML text that `load` reads back."""
+    """Write resolved settings as YAML text that `load` reads back."""
     return dump_tree(settings.model_dump(mode="json"))
 
 
 def dump_tree(tree: dict[str, Any]) -> str:
-    """Plain values as YAML text that `parse_yaml` reads back."""
+    """Write plain values as YAML text that `parse_yaml` reads back."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Values of a nested mapping by dotted key."""
+    """Return the values of a nested mapping by dotted key."""
     if not isinstance(tree, dict):
         return {prefix.removesuffix("."): tree}
     return {key: value for name, part in tree.items() for key, value in leaves(part, f"{prefix}{name}.").items()}
 
 
+def changes(before: BaseModel, now: BaseModel) -> dict[str, str]:
+    """Return `before -> now` by dotted key for every value in which two settings differ."""
+    old, new = leaves(before.model_dump(mode="json")), leaves(now.model_dump(mode="json"))
+    keys = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    return {key: f"{old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys}
+
+
 def digest(settings: BaseModel) -> str:
-    """SHA-256 of the settings, independent of the order of keys."""
-    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True, default=_refuse_nan)
+    """Return the SHA-256 of settings; it does not depend on the order of keys."""
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _refuse_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"settings hold a non-finite number: {value}")
-    return str(value)

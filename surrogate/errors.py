@@ -1,4 +1,4 @@
-"""What a user sees when something is wrong: one line and one exit code."""
+"""Errors that a user sees: one line and one exit code each."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ __all__ = [
 
 
 class SurrogateError(Exception):
-    """Base of every error that is the user's to mend; its text is one line (what, where, why, what to do)."""
+    """Base of all errors that the user can fix; the text is one line: what, where, why, what to do."""
 
     exit_code = 1
 
 
 class ConfigError(SurrogateError, ValueError):
-    """A usage or configuration error; may hold one line per mistake of a file."""
+    """A usage or configuration error; its text may have one line for each mistake in a file."""
 
     exit_code = 2
 
 
 class DataError(SurrogateError, ValueError):
-    """Input data that cannot be used as they are."""
+    """Input data that cannot be used."""
 
     exit_code = 3
 
 
 class NumericalError(SurrogateError, ArithmeticError):
-    """A computation that failed: non-finite values, a singular system, a simulation that blew up."""
+    """A computation that failed: non-finite values, a singular system, a simulation that diverged."""
 
     exit_code = 4
 
 
 class ResourceError(SurrogateError, RuntimeError):
-    """Disk, memory or a device that is full, absent or refused."""
+    """A disk or memory that is full, or a device that is absent or refused."""
 
     exit_code = 5
 
 
 class InUse(ResourceError):
-    """A folder that another process is writing to."""
+    """A folder that another process writes to."""
 
 
 class Interrupted(SurrogateError):
@@ -59,13 +59,13 @@ class Interrupted(SurrogateError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The valid name closest to `name`, or None when nothing is close."""
+    """Return the valid name closest to `name`, or None if there is none close to it."""
     matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A remedy to append to a message: the nearest valid name, or all of them."""
+    """Return a remedy to append to a message: the nearest valid name, or all of them."""
     names = list(names)
     close = nearest(name, names)
     if close is not None:

@@ -1,4 +1,4 @@
-"""Writing that never leaves half a file: write beside, fsync, rename."""
+"""Atomic writing of files (temporary file, fsync, rename), output folders and locks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCK = ".lock"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+    """Yield a temporary path next to `path`; on success it replaces `path`, on failure it is removed.
 
     Raises:
         ResourceError: The disk is full, read-only or out of quota; the previous version is intact.
@@ -50,20 +50,20 @@ def fsync_path(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_pointer(path: Path) -> Path:
-    """The file or folder beside `path` that the text in it names.
+    """Return the file or folder next to `path` that the text in it names.
 
     Raises:
         DataError: The text is not a plain name.
     """
     name = path.read_text(encoding="utf-8").strip()
     if Path(name).name != name:
-        raise DataError(f"{path} names '{name}', which is not beside it; the file was changed by hand or damaged")
+        raise DataError(f"{path} names '{name}', which is no file next to it; the file was edited or damaged")
     return path.with_name(name)
 
 

@@ -1,4 +1,4 @@
-"""Import paths of version 0.1 that lead to the modules of today, with a `DeprecationWarning`."""
+"""Import paths of version 0.1, redirected to the current modules with a `DeprecationWarning`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOVED = {
 
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Find a moved module under its old name; the module is the same object under both."""
+    """Import a moved module by its old name; it is the same object under both names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""How far a simulation is: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of a task: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -8,38 +8,47 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["Watch"]
+__all__ = ["ProgressBar", "duration"]
 
 EVERY = 10.0  # seconds between plain lines
+BYTES = "bytes"
 
 
-class Watch:
-    """Shows simulations done, their rate and the time left; called with (done, total), first before any has run.
+class ProgressBar:
+    """Show how much is done, the rate and the time left; called with (done, total), the first time before any work.
 
-    What an earlier run had done already does not count in the rate.
+    What an earlier run had done does not count in the rate. Where lines cannot be written (a full disk, a closed pipe)
+    the work goes on without them.
 
     Arguments:
-        file: Where to write.
-        every: Seconds between plain lines.
+        title: What is going on.
+        unit: What is counted: `simulations`, `steps`, or `bytes`, which are shown in MB.
+        file: Where to write; standard error unless given.
+        every: Seconds between plain lines where there is no terminal; None writes none.
+        quiet: Write nothing.
     """
 
-    def __init__(self, file: TextIO | None = None, *, every: float = EVERY) -> None:
+    def __init__(
+        self, title: str, unit: str, *, file: TextIO | None = None, every: float | None = EVERY, quiet: bool = False
+    ) -> None:
+        self.title, self.unit, self.every = title, unit, every
         self.file = file or sys.stderr
-        self.every = every
-        self._bar: Progress | None = None
+        self.quiet = quiet or self.file is None
+        self.done = self.total = 0
         self._first: tuple[float, int] | None = None
-        self._said = 0.0
+        self._written = 0.0
+        self._bar: Progress | None = None
+        if not self.quiet and self.file.isatty():
+            columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}")]
+            self._bar = Progress(*columns, console=Console(file=self.file))
+            self._bar.add_task(title, total=None, note="")
 
     def __enter__(self) -> Self:
-        if self.file.isatty():
-            rate = TextColumn("{task.fields[rate]}")
-            columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(file=self.file))
-            self._bar.add_task("simulations", total=None, rate="")
+        if self._bar is not None:
             self._bar.start()
-        self._said = time.monotonic()
+        self._written = time.monotonic()
         return self
 
     def __exit__(
@@ -48,13 +57,64 @@ class Watch:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, note: str | None = None) -> None:
+        """Show that `done` of `total` are done.
+
+        Arguments:
+            done: How many are done, with those of an earlier run.
+            total: How many there are.
+            note: Shown in place of the rate.
+        """
         now = time.monotonic()
-        started, before = self._first = self._first or (now, done)
-        rate = (done - before) / max(now - started, 1e-9)
+        self.done, self.total = done, total
+        self._first = self._first or (now, done)
+        if self._bar is None and (self.every is None or (done < total and now - self._written < self.every)):
+            return
+        self._written = now
+        text = f"{self._amount(done)} of {self._amount(total)} {self.unit if self.unit != BYTES else 'MB'}, "
+        text += (note or f"{self._amount(self.rate)} per s") + self.left
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=f"{rate:.3g} per s")
-        elif done == total or now - self._said >= self.every:
-            self._said = now
-            left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-            print(f"{done} of {total} simulations, {rate:.3g} per s{left}", file=self.file, flush=True)
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, note=text)
+        else:
+            self._write(text)
+
+    @property
+    def rate(self) -> float:
+        """The number done per second."""
+        started, before = self._first or (time.monotonic(), self.done)
+        return (self.done - before) / max(time.monotonic() - started, 1e-9)
+
+    @property
+    def left(self) -> str:
+        """The time left, as a note to append; empty where it is not known or nothing is left."""
+        rate = self.rate
+        return f", {duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
+
+    def line(self, text: str) -> None:
+        """Write a line that stays: the summary of an epoch, or a warning."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self.title}: {text}", highlight=False, markup=False, soft_wrap=True)
+        else:
+            self._write(f"{self.title}: {text}")
+
+    def _amount(self, count: float) -> str:
+        return (
+            f"{count / 1e6:.1f}" if self.unit == BYTES else f"{count:.3g}" if isinstance(count, float) else f"{count}"
+        )
+
+    def _write(self, text: str) -> None:
+        if self.quiet:
+            return
+        try:
+            print(text, file=self.file, flush=True)
+        except (OSError, ValueError):
+            self.quiet = True
+
+
+def duration(seconds: float) -> str:
+    """Write a time in two units, such as `3 min 20 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -22,8 +22,8 @@ BEGIN, END = "<!-- modules: python tests/house.py --write -->", "<!-- end of mod
 # From the ground up. A unit imports only from floors below its own.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "batch", "quantiles", "progress", "moved"),
-    ("runtime", "config", "files"),
-    ("slimtik", "data", "normalize", "plotting"),
+    ("runtime", "config", "files", "catalogue"),
+    ("slimtik", "data", "normalize", "plotting", "tables"),
     ("models", "simulate"),
     ("optim",),
     ("experiment",),

@@ -58,11 +58,11 @@ def test_message(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("a: 1\na: 2", "f.yaml:2: key 'a' stands twice"),
+        ("a: 1\na: 2", "f.yaml:2: key 'a' appears twice"),
         ("a: &x [1]\nb: *x", "aliases"),
         ("a: !!python/object/apply:os.system [ls]", "is not allowed"),
         ("a: !!python/name:os.system x", "is not allowed"),
-        ("- 1", "a configuration is a mapping"),
+        ("- 1", "expected a mapping"),
         ("a: [1", "f.yaml:1: not valid YAML"),
         ("a: " + "[" * 30 + "]" * 30, "nested deeper than 20 levels"),
         ("a: " + "[" * 5000, "f.yaml"),

@@ -1,23 +1,19 @@
-"""What a run tells: JSON lines in a file, a progress bar on a terminal, plain lines elsewhere."""
+"""The log of a run: JSON lines in a file; a progress bar on a terminal, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-
 from surrogate.errors import ResourceError
 from surrogate.experiment.clock import Clock
 from surrogate.files import replacing
+from surrogate.progress import ProgressBar
 
-__all__ = ["Reporter", "RunLog", "duration"]
+__all__ = ["Reporter", "RunLog"]
 
 
 class RunLog:
@@ -65,68 +61,44 @@ def _finite(value: Any) -> Any:
 
 
 class Reporter:
-    """Progress over the steps of a run.
+    """Show the progress over the steps of a run.
 
     Arguments:
-        title: What is going on, before the bar.
+        title: Name of the run, before every line.
         total: Number of steps in all.
         done: Number of steps done before.
-        quiet: Say nothing.
+        quiet: Write nothing.
     """
 
     def __init__(self, title: str, total: int, *, done: int = 0, quiet: bool = False) -> None:
-        self.title, self.total, self.done, self.first = title, total, done, done
-        self.quiet = quiet
-        self.console = Console(file=sys.stderr)
-        self.started = time.perf_counter()
-        self.bar: Progress | None = None
-        self.task: TaskID | None = None
-        if self.console.is_terminal and not quiet:
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps")]
-            self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
-            self.task = self.bar.add_task(title, total=total, completed=done, note="")
+        self.done, self.total = done, total
+        self.bar = ProgressBar(title, "steps", every=None, quiet=quiet)
+        self.bar(done, total)
 
     def __enter__(self) -> Reporter:
-        self.started = time.perf_counter()
-        if self.bar is not None:
-            self.bar.start()
+        self.bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        self.bar.__exit__(kind, error, trace)
 
     def step(self, clock: Clock, samples: int) -> None:
-        """One more step is done.
+        """Count one more step.
 
         Arguments:
             clock: Time of the running epoch.
             samples: Samples of the running epoch.
         """
         self.done += 1
-        if self.bar is not None and self.task is not None:
-            note = f"{samples / clock.elapsed:.0f} samples/s  data wait {clock.waited / clock.elapsed:.0%}{self.left()}"
-            self.bar.update(self.task, advance=1, note=note)
+        note = f"{samples / clock.elapsed:.0f} samples/s, data wait {clock.waited / clock.elapsed:.0%}"
+        self.bar(self.done, self.total, note)
 
     def left(self) -> str:
-        """The time left, as a note to append; empty where none is."""
-        if not self.first < self.done < self.total:
-            return ""
-        seconds = (time.perf_counter() - self.started) / (self.done - self.first) * (self.total - self.done)
-        return f"  {duration(seconds)} left"
+        """Return the time left, as a note to append; empty where it is not known or nothing is left."""
+        return self.bar.left
 
     def line(self, text: str) -> None:
-        """A line that stays: an epoch's summary or a warning."""
-        if not self.quiet:
-            self.console.print(f"{self.title}: {text}", highlight=False, markup=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """A time in words of two units."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+        """Write a line that stays: an epoch's summary or a warning."""
+        self.bar.line(text)

@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 import surrogate
-from surrogate.config import digest, leaves, read_yaml
+from surrogate.config import changes, digest, read_yaml
 from surrogate.data import split_ids
 from surrogate.errors import ConfigError
 from surrogate.experiment.checkpoint import CheckpointFolder
@@ -114,11 +114,9 @@ def refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
     Raises:
         ConfigError: It has not; the message lists every difference.
     """
-    before, now = leaves(run.experiment().model_dump(mode="json")), leaves(experiment.model_dump(mode="json"))
     changed = [
-        f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now) if before.get(key) != now.get(key)
+        f"{key}: {change}" for key, change in changes(run.experiment(), experiment).items() if not key.startswith(FREE)
     ]
-    changed = [line for line in changed if not line.startswith(FREE)]
     if changed:
         raise ConfigError(
             f"{run.path} was begun with another configuration ({'; '.join(changed)}); choose another --output"

@@ -1,4 +1,4 @@
-"""A trained surrogate put to use on data or a table of parameters."""
+"""Predict with a trained surrogate from data or a table of parameters."""
 
 from surrogate.prediction.predict import predict
 

@@ -1,4 +1,4 @@
-"""How predictions lie in a file: channels become variables again, with their axes, units and times."""
+"""The layout of predictions in a file: channels become variables again, with their axes, units and times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STD = "_std"
 
 @dataclass(frozen=True)
 class Predicted:
-    """A variable among the channels of a prediction.
+    """A predicted variable and the channels that hold it.
 
     Arguments:
         name: Its name.
@@ -38,11 +38,11 @@ class Predicted:
 
     @staticmethod
     def all_of(signature: Signature) -> list[Predicted]:
-        """The variables among the targets of a surrogate, in order."""
-        found: dict[str, list[int]] = {}
+        """List the variables among the targets of a surrogate, in order."""
+        channels_of: dict[str, list[int]] = {}
         for index, channel in enumerate(signature.targets):
-            found.setdefault(signature.component_of(channel)[0], []).append(index)
-        return [Predicted._of(signature, name, channels) for name, channels in found.items()]
+            channels_of.setdefault(signature.component_of(channel)[0], []).append(index)
+        return [Predicted._of(signature, name, channels) for name, channels in channels_of.items()]
 
     @staticmethod
     def _of(signature: Signature, name: str, channels: list[int]) -> Predicted:
@@ -51,18 +51,18 @@ class Predicted:
         return Predicted(name, tuple(channels), moving, signature.components.get(name, ()))
 
     def rows(self, values: np.ndarray) -> np.ndarray:
-        """The variable in values of shape (B, R, M, *S) of R network steps: (B, R * steps, components, *S)."""
+        """Select the variable from (B, R, M, *S), values of R network steps: (B, R * steps, components, *S)."""
         own = values[:, :, list(self.channels)]
         return own.reshape(len(own), -1, max(len(self.components), 1), *own.shape[3:])
 
 
 @dataclass(frozen=True)
 class Output:
-    """The form of the predictions of a source.
+    """Variables, axes and coordinates of the predictions of a source.
 
-    Where inputs move, every window is a row: axes `sample` and `time`, the time that is predicted; with several steps
-    ahead `time` is that of the last input and `lead` the time from it. A roll-out starts at the first window of every
-    simulation and has axes `sample` and `time`.
+    If inputs change in time, every window is a row: axes `sample` and `time`, the time that is predicted; with several
+    steps ahead `time` is that of the last input and `lead` the time since then. A roll-out starts at the
+    first window of every simulation and has axes `sample` and `time`.
 
     Arguments:
         signature: Signature of the surrogate.
@@ -82,12 +82,12 @@ class Output:
 
     @property
     def names(self) -> list[str]:
-        """The variables that are predicted, and their standard deviations."""
+        """Names of the predicted variables and of their standard deviations."""
         names = [variable.name for variable in self.variables]
         return names + [name + STD for name in names if self.with_std]
 
     def template(self, attributes: Mapping[str, Any]) -> xr.Dataset:
-        """The data set to fill: axes, coordinates and attributes, and variables without values."""
+        """Return the data set to fill: axes, coordinates and attributes, and variables without values."""
         ds = xr.Dataset(attrs=dict(attributes))
         for variable in self.variables:
             axes, units = self._axes(variable), self.signature.units.get(variable.name)
@@ -99,11 +99,11 @@ class Output:
 
     @property
     def _windows(self) -> bool:
-        """Whether the windows of a simulation have an axis of their own."""
+        """True if the windows of a simulation have an axis of their own."""
         return self.source.last_steps is not None and not self.network_steps
 
     def _step_axis(self, variable: Predicted) -> dict[str, int]:
-        """The axis of the steps of one row, where there is one."""
+        """Return the axis of the steps of one row and its length; empty if there is none."""
         count = max(self.network_steps, 1) * len(variable.steps)
         if self.network_steps or (count > 1 and not self._windows and self.signature.times):
             return {"time": count}
@@ -122,25 +122,25 @@ class Output:
 
     def _coordinates(self, axes: set[str]) -> dict[str, Any]:
         signature, source = self.signature, self.source
-        found: dict[str, Any] = {}
+        coordinates: dict[str, Any] = {}
         for axis in signature.grid:
             if axis in signature.coordinates:
-                found[axis] = (axis, np.array(signature.coordinates[axis]), self._units(axis))
+                coordinates[axis] = (axis, np.array(signature.coordinates[axis]), self._units(axis))
         for variable in self.variables:
             if variable.components:
                 axis = self._channel_axis(variable)
-                found[axis] = (axis, list(variable.components))
-        beside = {name: name for name in signature.variables(signature.inputs)} | {"predicted_from": "origin"}
-        for name, own in beside.items():
+                coordinates[axis] = (axis, list(variable.components))
+        along_samples = {name: name for name in signature.variables(signature.inputs)} | {"predicted_from": "origin"}
+        for name, own in along_samples.items():
             if own in source.dataset.variables and source.dataset[own].dims == ("sample",):
-                found[name] = source.dataset[own].variable.load()
-        return found | {name: value for name, value in self._times().items() if name in axes}
+                coordinates[name] = source.dataset[own].variable.load()
+        return coordinates | {name: value for name, value in self._times().items() if name in axes}
 
     def _units(self, name: str) -> dict[str, str]:
         return {"units": self.signature.units[name]} if name in self.signature.units else {}
 
     def _times(self) -> dict[str, Any]:
-        """Coordinates `time` and `lead`: times where they are known, otherwise steps."""
+        """Return coordinates `time` and `lead`: times if they are known, otherwise steps."""
         steps = next((variable.steps for variable in self.variables if variable.steps), ())
         last = self.source.last_steps
         if last is None:
@@ -157,7 +157,7 @@ class Output:
         return {"time": self._time(last + (steps[0] if steps else 0))}
 
     def _time(self, steps: np.ndarray) -> tuple[str, np.ndarray, dict[str, str]]:
-        """Times of steps of the file, beyond its end where need be."""
+        """Return the times of steps of the file, extrapolated beyond its end."""
         dataset, step = self.source.dataset, self.signature.time_step
         if "time" not in dataset.coords or dataset["time"].dtype.kind not in "fiu":
             return "time", steps, {}

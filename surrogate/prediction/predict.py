@@ -1,4 +1,4 @@
-"""A surrogate on all inputs of a source, into one file: streaming, whole or not at all."""
+"""Apply a surrogate to all inputs of a source and stream the predictions into one file."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def predict(
     about: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Predict from every input in a file, a folder, a pattern or a table, in physical units.
+    """Predict for every input in a file, a folder, a pattern or a table, in physical units, into a NetCDF-4 file.
 
-    Variables are named as the targets, with `<name>_std` beside them where the head has a posterior. NetCDF-4.
+    Variables are named as the targets; `<name>_std` are standard deviations, if the head has a posterior.
 
     Arguments:
         surrogate: In evaluation mode, on its device.
@@ -66,7 +66,7 @@ def predict(
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; name a file with --output")
     signature = surrogate.signature
-    if str(inputs).endswith(TABLES):
+    if str(inputs).lower().endswith(TABLES):
         source = source_of_table(signature, Path(inputs), batch_size=batch_size)
     else:
         layout = layout.only(signature.variables(signature.inputs)) if isinstance(layout, Mapping) else layout
@@ -85,7 +85,7 @@ def predict_into(
     about: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Fill a file with the predictions of a source; see `predict`."""
+    """Write the predictions of a source to a file; see `predict`."""
     with_std = surrogate.posterior is not None and not rollout_steps
     output = Output(surrogate.signature, source, rollout_steps, with_std)
     attributes: dict[str, Any] = {"title": "Predictions of a surrogate model", "source": f"surrogate {__version__}"}
@@ -94,26 +94,25 @@ def predict_into(
     done = 0
     with filling_shard(path, template, output.names) as room:
         for rows, inputs in source.batches():
-            for suffix, values in _predicted(surrogate, inputs, rollout_steps, with_std=with_std).items():
+            inputs = inputs.to(next(surrogate.parameters()).device)
+            with torch.no_grad():
+                if with_std:
+                    prediction, std = surrogate.predict_with_std(inputs)
+                    predictions = {"": prediction[:, None], STD: std[:, None]}
+                else:
+                    predictions = {
+                        "": rollout(surrogate, inputs, rollout_steps) if rollout_steps else surrogate(inputs)[:, None]
+                    }
+            for suffix, values in predictions.items():
                 _refuse_non_finite(values, rows, source, path)
-                done += _put(room, output, rows, values.numpy(), suffix)
+                done += _put(room, output, rows, values.cpu().numpy(), suffix)
             if progress is not None:
                 progress(done, total)
 
 
-@torch.no_grad()
-def _predicted(surrogate: Surrogate, inputs: Tensor, steps: int, *, with_std: bool) -> dict[str, Tensor]:
-    """Predictions with shape (B, R, M, *S) of R network steps, and their deviations, by the suffix of their names."""
-    inputs = inputs.to(next(surrogate.parameters()).device)
-    if with_std:
-        prediction, std = surrogate.predict_with_std(inputs)
-        return {"": prediction[:, None].cpu(), STD: std[:, None].cpu()}
-    return {"": (rollout(surrogate, inputs, steps) if steps else surrogate(inputs)[:, None]).cpu()}
-
-
 def _put(room: Room, output: Output, rows: np.ndarray, values: np.ndarray, suffix: str) -> int:
-    """Write rows of every variable where they belong; returns the number of bytes."""
-    runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)  # rows that lie side by side
+    """Write predictions with shape (B, R, M, *S) to their rows of every variable; return the number of bytes."""
+    runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)  # runs of consecutive rows
     written = 0
     for variable in output.variables:
         content = variable.rows(values)
@@ -131,6 +130,6 @@ def _refuse_non_finite(values: Tensor, rows: np.ndarray, source: Source, path: P
     sample, start = divmod(row, source.starts)
     where = f"sample {sample}" + (f", window {start}" if source.starts > 1 else "")
     raise NumericalError(
-        f"{path}: the prediction for {where} is not finite, nothing is written; are these inputs like those of "
-        "training? A roll-out may also be too long"
+        f"{path}: the prediction for {where} is not finite, so nothing is written; compare the inputs with those of "
+        "the training, or roll out over fewer steps"
     )

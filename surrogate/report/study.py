@@ -17,14 +17,14 @@ from surrogate.report.figures import Picture
 from surrogate.report.html import Embedder, write_page
 from surrogate.report.study_findings import failure_table, metric_name, short, study_findings, study_tables
 from surrogate.report.tables import MISSING, Table
-from surrogate.studies import Plan, on_grid
+from surrogate.studies import StudyPlan, on_grid
 
 __all__ = ["write_study_report"]
 
 GREY = " Grey lines are the medians of the methods in the other panels."
 
 
-def write_study_report(output: Path, folder: Path, plan: Plan, table: xr.Dataset, *, command: str) -> Path:
+def write_study_report(output: Path, folder: Path, plan: StudyPlan, table: xr.Dataset, *, command: str) -> Path:
     """Write `report.html` and its figures for a study.
 
     Arguments:
@@ -54,7 +54,7 @@ def write_study_report(output: Path, folder: Path, plan: Plan, table: xr.Dataset
     )
 
 
-def _facts(plan: Plan, folder: Path) -> Table:
+def _facts(plan: StudyPlan, folder: Path) -> Table:
     begun = (RunFolder(ProjectFolder(folder).case(case)).begun() for case in plan.cases)
     facts = next(filter(None, begun), {})
     versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
@@ -72,7 +72,7 @@ def _facts(plan: Plan, folder: Path) -> Table:
     return Table("", [], rows)
 
 
-def _draw(plan: Plan, laid: xr.Dataset, number: int, output: Path) -> list[Picture]:
+def _draw(plan: StudyPlan, laid: xr.Dataset, number: int, output: Path) -> list[Picture]:
     axes = list(plan.study.grids[number])
     figures: dict[str, tuple[Figure | None, str]] = {}
     numeric = [axis for axis in axes if laid[axis].dtype.kind == "f"]
@@ -102,7 +102,7 @@ def _save(figure: Figure, path: Path, caption: str) -> Picture:
     return Picture(path, caption)
 
 
-def _named(errors: xr.DataArray, plan: Plan, axis: str) -> xr.DataArray:
+def _named(errors: xr.DataArray, plan: StudyPlan, axis: str) -> xr.DataArray:
     errors = errors.assign_attrs(long_name=metric_name(plan.study.metric))
     return errors.assign_coords({axis: errors[axis].assign_attrs(long_name=short(axis))})
 
@@ -112,12 +112,12 @@ def _lines(curves: Mapping[str, xr.DataArray]) -> Figure | None:
     return figure_of(plot_learning_curves(curves)[0]) if curves else None
 
 
-def _curve(laid: xr.Dataset, axis: str, plan: Plan) -> Figure | None:
+def _curve(laid: xr.Dataset, axis: str, plan: StudyPlan) -> Figure | None:
     errors = _named(laid["error"].drop_vars("case", errors="ignore"), plan, axis)
     return _lines({method: errors.sel({"method": method}) for method in plan.methods})
 
 
-def _against_seconds(laid: xr.Dataset, axis: str, plan: Plan) -> Figure | None:
+def _against_seconds(laid: xr.Dataset, axis: str, plan: StudyPlan) -> Figure | None:
     curves = {}
     for method in plan.methods:
         chosen = laid[["error", "seconds"]].drop_vars("case", errors="ignore").sel({"method": method})
@@ -129,13 +129,13 @@ def _against_seconds(laid: xr.Dataset, axis: str, plan: Plan) -> Figure | None:
     return _lines(curves)
 
 
-def _over_epochs(laid: xr.Dataset, plan: Plan) -> Figure | None:
+def _over_epochs(laid: xr.Dataset, plan: StudyPlan) -> Figure | None:
     losses = laid["curve_loss"].drop_vars("case", errors="ignore")
     losses = losses.assign_attrs(long_name="validation loss", units="normalised units")
     return _lines({method: losses.sel({"method": method}) for method in plan.methods})
 
 
-def _maps(laid: xr.Dataset, axes: Sequence[str], plan: Plan) -> Figure | None:
+def _maps(laid: xr.Dataset, axes: Sequence[str], plan: StudyPlan) -> Figure | None:
     medians = laid["error"].drop_vars("case", errors="ignore").median("seed", skipna=True)
     medians = _named(_named(medians, plan, axes[0]), plan, axes[1])
     methods = [method for method in plan.methods if bool(np.isfinite(medians.sel({"method": method})).any())]

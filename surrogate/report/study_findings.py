@@ -11,7 +11,7 @@ import xarray as xr
 
 from surrogate.evaluation import NORMALIZED, RELATIVE, Comparison, compare_cases
 from surrogate.report.tables import MISSING, Table, number
-from surrogate.studies import Plan
+from surrogate.studies import StudyPlan
 from surrogate.studies.settings import EPOCHS, TRAIN_SIZE
 
 __all__ = ["Place", "failure_table", "metric_name", "places_of", "study_findings", "study_tables"]
@@ -92,7 +92,7 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def study_findings(plan: Plan, grids: Sequence[xr.Dataset]) -> list[str]:
+def study_findings(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
     """The summary in plain words."""
     paragraphs = [_what(plan)]
     for axes, laid in zip(plan.study.grids, grids, strict=True):
@@ -104,7 +104,7 @@ def study_findings(plan: Plan, grids: Sequence[xr.Dataset]) -> list[str]:
     return [*paragraphs, *_cautions(plan, grids)]
 
 
-def _what(plan: Plan) -> str:
+def _what(plan: StudyPlan) -> str:
     study = plan.study
     kinds = {
         "learning_curve": "How does the error fall with the number of training simulations?",
@@ -142,7 +142,7 @@ def _verdicts(places: Sequence[Place]) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
-def _own_sensitivity(plan: Plan, method: str, laid: xr.Dataset, axes: Sequence[str]) -> str:
+def _own_sensitivity(plan: StudyPlan, method: str, laid: xr.Dataset, axes: Sequence[str]) -> str:
     """The range of errors over the settings that a method has; along others it is the same."""
     its = [point.values for point in plan.points if point.method == method]
     own = [axis for axis in axes if any(values.get(axis) is not None for values in its)]
@@ -167,7 +167,7 @@ def _sensitivity(method: str, places: Sequence[Place], axes: Sequence[str]) -> s
     )
 
 
-def _cautions(plan: Plan, grids: Sequence[xr.Dataset]) -> list[str]:
+def _cautions(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
     cautions = []
     if len(plan.study.seeds) < 3:
         cautions.append(f"With {counted(len(plan.study.seeds), 'seed')}, the spread over seeds is hardly known.")
@@ -180,7 +180,7 @@ def _cautions(plan: Plan, grids: Sequence[xr.Dataset]) -> list[str]:
     return cautions
 
 
-def study_tables(plan: Plan, grids: Sequence[xr.Dataset]) -> list[Table]:
+def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[Table]:
     """One table per grid: a row per place, a column per method."""
     tables = []
     for axes, laid in zip(plan.study.grids, grids, strict=True):
@@ -212,7 +212,7 @@ def spread(values: np.ndarray) -> str:
     return f"{number(float(np.median(values)))} ({number(float(values.min()))}, {number(float(values.max()))})"
 
 
-def _epoch_table(plan: Plan, laid: xr.Dataset) -> Table:
+def _epoch_table(plan: StudyPlan, laid: xr.Dataset) -> Table:
     """Validation loss after chosen epochs."""
     epochs = [epoch for epoch in plan.study.epochs if epoch in laid["epoch"].values]
     others = [dim for dim in laid["curve_loss"].dims if dim not in ("method", "epoch")]
@@ -225,7 +225,7 @@ def _epoch_table(plan: Plan, laid: xr.Dataset) -> Table:
     return Table(caption, ["method", *(f"epoch {epoch}" for epoch in epochs)], rows)
 
 
-def failure_table(plan: Plan, table: xr.Dataset) -> Table | None:
+def failure_table(plan: StudyPlan, table: xr.Dataset) -> Table | None:
     """Runs without a result, and why."""
     bad = table.isel(point=np.flatnonzero(table["status"].values != "done"))
     if not bad.sizes["point"]:

@@ -1,4 +1,4 @@
-"""Tasks on a dask cluster: one on this machine, or any scheduler. Simulations and studies share it."""
+"""An executor on a dask cluster: one started on this machine, or any running scheduler."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from surrogate.errors import ConfigError, ResourceError
 __all__ = ["dask_executor"]
 
 WAIT = "10s"
-JOIN = 10.0  # seconds for a look that a scheduler does not answer
-LOOK = 1.0  # seconds between two looks for workers
-LOOKS_HERE, LOOKS_ELSEWHERE = 60, 1800  # without any worker; a batch system may start new ones
+JOIN = 10.0  # seconds that a scheduler may take to answer the last check
+POLL_SECONDS = 1.0  # between two checks for workers
+CHECKS_HERE, CHECKS_ELSEWHERE = 60, 1800  # in a row without a worker; a batch system may start new ones
 LOCAL = {
-    # a machine that sleeps, or a paused job, must not lose its workers: the nanny of each knows whether it lives
+    # a machine that sleeps, or a paused job, must not lose its workers: their nannies watch over them
     "distributed.scheduler.worker-ttl": None,
     # dask's own value (64 KiB) gives memory back after every operation of torch and takes it again page by page
     "distributed.nanny.pre-spawn-environ": {
@@ -36,7 +36,7 @@ LOCAL = {
 def dask_executor(
     workers: int = 0, scheduler: str | None = None, *, remedy: str = "use fewer workers"
 ) -> Iterator[Executor]:
-    """An executor whose tasks run on dask workers.
+    """Yield an executor whose tasks run on dask workers.
 
     Arguments:
         workers: Processes to start on this machine, with one thread each. They listen on 127.0.0.1 alone, their
@@ -51,14 +51,15 @@ def dask_executor(
     """
     if (workers > 0) == (scheduler is not None):
         raise ConfigError("give either a number of workers or the address of a scheduler")
-    looks = LOOKS_HERE if workers else LOOKS_ELSEWHERE
+    checks = CHECKS_HERE if workers else CHECKS_ELSEWHERE
     try:
-        with _client(workers, scheduler) as client, _watched(client, looks):
+        with _client(workers, scheduler) as client, _watched(client, checks):
             yield client.get_executor()
     except CancelledError as error:  # by a client that was closed
         raise ResourceError(
-            f"the dask cluster is gone: its scheduler, or all its workers for {looks * LOOK:.0f} s; their logs say "
-            f"why, perhaps for lack of memory: {remedy}; what is finished is kept"
+            "the dask cluster is gone: its scheduler, or all its workers for "
+            f"{checks * POLL_SECONDS:.0f} s; their logs say why, perhaps for lack of memory: {remedy}; what is "
+            "finished is kept"
         ) from error
     except KilledWorker as error:
         raise ResourceError(
@@ -67,18 +68,22 @@ def dask_executor(
 
 
 @contextmanager
-def _watched(client: Client, looks: int) -> Iterator[None]:
-    """Close the client, which cancels its tasks, when there was a worker and is none at so many looks in a row.
+def _watched(client: Client, checks: int) -> Iterator[None]:
+    """Close the client, which cancels its tasks, when all workers are lost for so many checks in a row.
 
-    Looks are counted, not seconds, since a job that was paused looks once.
+    Checks are counted, not seconds, since a job that was paused must not give up at once.
     """
     done = Event()
 
     def watch() -> None:
-        missing = -math.inf  # until one was seen: those of a batch system may be waiting still
-        while not done.wait(LOOK) and client.status != "closed":
-            missing = missing + 1 if not _workers(client) else 0
-            if missing >= looks:
+        missing = -math.inf  # until the first worker is there: those of a batch system may still be queued
+        while not done.wait(POLL_SECONDS) and client.status != "closed":
+            try:
+                workers = len(client.nthreads())
+            except (OSError, RuntimeError):  # the scheduler is gone
+                workers = 0
+            missing = missing + 1 if not workers else 0
+            if missing >= checks:
                 client.close()
                 return
 
@@ -89,14 +94,6 @@ def _watched(client: Client, looks: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join(timeout=JOIN)
-
-
-def _workers(client: Client) -> int:
-    """How many there are; none where the scheduler is gone."""
-    try:
-        return len(client.nthreads())
-    except (OSError, RuntimeError):
-        return 0
 
 
 @contextmanager

@@ -1,8 +1,7 @@
-"""The temporary folder of a launch, and the processes below it: both are gone when it has ended, even by SIGKILL.
+"""The temporary folder and the processes of a launch, both removed when it has ended, even by SIGKILL.
 
-A guard, a process of its own, waits for the end of the launch; then it ends what still runs and removes the folder.
-Where the guard was killed too, as Slurm kills all that is left of a step, the next launch does it: nobody holds the
-lock of the folder any more.
+A guard process waits for the end of the launch, ends the processes that are left and removes the folder. If the guard
+was killed too, as Slurm kills all processes of a step, the next launch does so: the lock of the folder is free then.
 
 The guard runs this file alone, without the rest of the package, so that it starts within milliseconds.
 """
@@ -36,7 +35,20 @@ def scratch() -> Iterator[Path]:
     place = Path(tempfile.gettempdir())
     _sweep(place)
     folder, lock = _make(place)
-    guard = _start_guard(folder, lock)
+
+    def ignore_signals() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[lock],  # held for as long as one of the two lives
+        start_new_session=True,
+        preexec_fn=ignore_signals,
+    )
     try:
         yield folder
     finally:
@@ -46,12 +58,12 @@ def scratch() -> Iterator[Path]:
 
 
 def _prefix() -> str:
-    """How the folders of this machine begin: a temporary folder may be shared by several."""
+    """Return how the names of folders of this machine begin; machines may share a temporary folder."""
     return f"surrogate-launch-{socket.gethostname()}-"
 
 
 def _make(place: Path) -> tuple[Path, int]:
-    """A locked folder that no sweep has taken in the moment before it was locked."""
+    """Make a locked folder; try again if a sweep removed it before it was locked."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_prefix(), dir=place))
         lock = os.open(folder, os.O_RDONLY)
@@ -63,7 +75,7 @@ def _make(place: Path) -> tuple[Path, int]:
 
 
 def _sweep(place: Path) -> None:
-    """Remove the folders of launches of this user that are dead, with what may still run below them."""
+    """Remove the folders of dead launches of this user and end their processes."""
     for folder in place.glob(f"{_prefix()}*"):
         with contextlib.suppress(OSError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -76,31 +88,8 @@ def _sweep(place: Path) -> None:
                 os.close(lock)
 
 
-def _start_guard(folder: Path, lock: int) -> subprocess.Popen[bytes]:
-    def prepare() -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[lock],  # held for as long as one of the two lives
-        start_new_session=True,
-        preexec_fn=prepare,
-    )
-
-
-def _guard(folder: Path) -> None:
-    """Wait for the end of the launch, which closes our input; end what it left, and remove its folder."""
-    sys.stdin.buffer.read()
-    end_all(folder, GRACE_SECONDS)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def end_all(folder: Path, grace: float) -> None:
-    """End what still runs of a launch: by SIGHUP, and after a time of grace by SIGKILL.
+    """End the processes of a launch: by SIGHUP, and after a time of grace by SIGKILL.
 
     Arguments:
         folder: The folder of the launch, by which its processes are known.
@@ -124,14 +113,17 @@ def _send(processes: Sequence[int], number: signal.Signals) -> None:
 
 
 def _processes(folder: Path) -> list[int]:
-    """Running processes with the variable of this launch; none where the system has no /proc."""
-    mark, found = f"{FOLDER}={folder}".encode(), []
+    """List the running processes that have the variable of this launch; none if the system has no /proc."""
+    mark, processes = f"{FOLDER}={folder}".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+                processes.append(int(entry.name))
+    return processes
 
 
-if __name__ == "__main__":
-    _guard(Path(sys.argv[1]))
+if __name__ == "__main__":  # the guard
+    launched = Path(sys.argv[1])
+    sys.stdin.buffer.read()  # until the launch ends, which closes the pipe
+    end_all(launched, GRACE_SECONDS)
+    shutil.rmtree(launched, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""Processes of a run: started through `torchrun`, stopped by one signal, none left behind, put back in Slurm's queue.
+"""Start a run through `torchrun`, stop all its processes by one signal, put it back in Slurm's queue.
 
 Slurm signals every process of a job step: this one, `torchrun` and the ranks. `torchrun` dies of SIGUSR1 and orphans
 its ranks, passes SIGTERM on a second time, and takes a rank that ends with 75 for a failure to be repaired. So here it
-ignores these signals; the first one is written into a file that the ranks look at; a rank that was stopped leaves a
-note and ends with 0. After the command has ended, nothing that it started goes on or lies about (`scratch.py`).
+ignores these signals; the first one is written into a file that the ranks poll; a rank that was stopped writes a note
+and ends with 0. After the command has ended, none of its processes and temporary files is left (`guard.py`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ TORCHRUN = {"PET_SIGNALS_TO_HANDLE": "SIGHUP", "PET_SHUTDOWN_TIMEOUT": "5"}  # b
 
 
 class Launch:
-    """What a rank knows of the `surrogate launch` above it.
+    """The `surrogate launch` that a process was started by, and the notes by which they communicate.
 
     Arguments:
-        folder: Where they leave notes for one another; None where the process was started in another way.
+        folder: Folder of the notes; None if the process was started in another way.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -44,17 +44,17 @@ class Launch:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Launch:
-        """The launch that the environment names, for ranks of `torchrun` alone."""
+        """Return the launch that the environment names; only ranks of `torchrun` have one."""
         folder = environment.get(FOLDER)
         return cls(Path(folder) if folder and "RANK" in environment else None)
 
     @property
     def above(self) -> bool:
-        """Whether a launch watches over this process: it alone then acts on a second signal."""
+        """True if a launch watches over this process; then only the launch acts on a second signal."""
         return self.folder is not None
 
     def requested(self) -> int | None:
-        """The signal that asks the ranks to stop."""
+        """Return the signal that asks the ranks to stop, None if there is none."""
         if self.folder is None:
             return None
         try:
@@ -63,7 +63,7 @@ class Launch:
             return None
 
     def leave(self, code: int) -> int:
-        """The code to end with: a rank that was stopped says so in a note, since `torchrun` would start it again."""
+        """Return the exit code to use: 0 and a note for a stopped rank, which `torchrun` would restart otherwise."""
         if self.folder is None or code != Interrupted.exit_code:
             return code
         (self.folder / STOPPED).touch()
@@ -71,7 +71,7 @@ class Launch:
 
 
 class Requests:
-    """Tells a second request to stop from an echo of the first.
+    """Distinguish a second request to stop from an echo of the first.
 
     `srun` passes on a signal that Slurm has sent to its tasks already, so what follows within a second in a job step is
     the same request.
@@ -87,7 +87,7 @@ class Requests:
         self.since = 0.0
 
     def again(self, number: int) -> bool:
-        """Note a signal; whether it is a second request."""
+        """Record a signal; return True if it is a second request."""
         if self.first is None:
             self.first, self.since = number, time.monotonic()
             return False
@@ -95,9 +95,9 @@ class Requests:
 
 
 def launch(command: Sequence[str]) -> int:
-    """Run a command that starts ranks, such as `torchrun`; returns its exit code, or 75 where the ranks were stopped.
+    """Run a command that starts ranks, such as `torchrun`; return its exit code, or 75 if the ranks were stopped.
 
-    The first signal is passed on to the ranks as a request to stop at one step, the second ends all of them at once.
+    The first signal asks the ranks to stop at the same step, the second ends all of them at once.
 
     Raises:
         ConfigError: There is no such command.
@@ -123,7 +123,7 @@ def launch(command: Sequence[str]) -> int:
 
 
 class _Watch:
-    """Signals that come to the launch itself; the first is written down for the ranks."""
+    """Handle the signals that the launch itself receives; the first is written to a file for the ranks."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,7 +141,7 @@ class _Watch:
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start the command in a session of its own, deaf to the signals that the ranks are told of, and ended with us."""
+    """Start the command in a session of its own; it ignores the signals of the launch and ends when the launch does."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def prepare() -> None:
@@ -158,19 +158,19 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGUSR1 end the block with one line and exit code 75; training listens for itself.
+    """Let SIGTERM, SIGINT and SIGUSR1 end the block with one line and exit code 75; training handles them itself.
 
     Raises:
         Interrupted: One of them came.
     """
-    if Launch.of(os.environ).above:  # the launch tells its ranks in another way
+    if Launch.of(os.environ).above:  # a launch stops its ranks by a file
         yield
         return
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
         name = signal.Signals(number).name
-        raise Interrupted(f"stopped by {name}; what is finished is kept: go on with --resume")
+        raise Interrupted(f"stopped by {name}; what is finished is kept: continue with --resume")
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
@@ -181,7 +181,7 @@ def interruptible() -> Iterator[None]:
 
 
 def requeue(code: int, environment: Mapping[str, str]) -> str:
-    """Put this Slurm job back in the queue where its command ended with 75; returns what was done, for the log.
+    """Put this Slurm job back in the queue if its command ended with 75; return a line for the log.
 
     Arguments:
         code: Exit code of the command.

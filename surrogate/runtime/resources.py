@@ -1,4 +1,4 @@
-"""What this process may use of its machine: processors and memory, within the limits of the job it runs in."""
+"""Processors and memory that this process may use, within the limits of its job."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from surrogate.errors import ResourceError
 __all__ = ["THREADS", "THREADS_GIVEN", "check_memory", "memory_limit", "processors", "set_threads", "threads"]
 
 THREADS = "OMP_NUM_THREADS"
-THREADS_GIVEN = "SURROGATE_THREADS_GIVEN"  # what stood in OMP_NUM_THREADS before torchrun put a 1 there
+THREADS_GIVEN = "SURROGATE_THREADS_GIVEN"  # the value of OMP_NUM_THREADS before torchrun set it to 1
 CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def processors(environment: Mapping[str, str] = os.environ) -> int:
-    """Processors of this process: those of its affinity mask, at most `SLURM_CPUS_PER_TASK`."""
+    """Count the processors of this process: its affinity mask, at most `SLURM_CPUS_PER_TASK`."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = environment.get("SLURM_CPUS_PER_TASK", "")
     return max(1, min(allowed, int(given))) if given.isdecimal() else allowed
 
 
 def threads(environment: Mapping[str, str] = os.environ) -> int:
-    """Threads to compute with: `OMP_NUM_THREADS` where it was given, else the processors, shared by the local ranks."""
+    """Return the number of threads: `OMP_NUM_THREADS` if given, else the processors divided by the local ranks."""
     given = environment.get(THREADS_GIVEN, environment.get(THREADS, ""))
     if given.isdecimal() and int(given):
         return int(given)
@@ -33,18 +33,25 @@ def threads(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def set_threads(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let libraries that are imported from now on use these threads."""
+    """Set `OMP_NUM_THREADS` for libraries that are imported later."""
     environment[THREADS] = str(threads(environment))
 
 
 def memory_limit(membership: Path = MEMBERSHIP, root: Path = CGROUP) -> int | None:
-    """Bytes that the control groups of this process allow, of version 1 or 2; None where they set no limit."""
-    limits = [limit for file in _limit_files(membership, root) if (limit := _read_limit(file)) is not None]
+    """Return the memory limit in bytes of the control groups (version 1 or 2) of this process; None without limit."""
+    limits = []
+    for file in _limit_files(membership, root):
+        try:
+            text = file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text.isdecimal() and int(text) < 2**60:  # else `max`, or the largest number of version 1
+            limits.append(int(text))
     return min(limits, default=None)
 
 
 def check_memory(needed: int, key: str, limit: int | None) -> None:
-    """Refuse a setting that cannot fit into memory, before the kernel ends the process without a word.
+    """Refuse a setting that cannot fit into memory, before the kernel kills the process.
 
     Arguments:
         needed: Bytes that it asks for.
@@ -62,7 +69,7 @@ def check_memory(needed: int, key: str, limit: int | None) -> None:
 
 
 def _limit_files(membership: Path, root: Path) -> Iterator[Path]:
-    """Where limits may stand: in the group of this process and in all above it."""
+    """Yield the files that may set a limit: of the group of this process and of all above it."""
     try:
         lines = membership.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -79,12 +86,3 @@ def _limit_files(membership: Path, root: Path) -> Iterator[Path]:
         parts = [part for part in group.split("/") if part not in ("", "..")]
         for depth in range(len(parts), -1, -1):
             yield top.joinpath(*parts[:depth], name)
-
-
-def _read_limit(file: Path) -> int | None:
-    try:
-        text = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    unlimited = not text.isdecimal() or int(text) >= 2**60  # `max`, or the largest number of version 1
-    return None if unlimited else int(text)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop."""
+"""Record the signals that ask a run to stop."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Set by SIGTERM, SIGUSR1 or SIGINT; a second signal ends at once.
+    """A request to stop, set by SIGTERM, SIGUSR1 or SIGINT; a second signal ends the process at once.
 
-    Below `surrogate launch` signals are left to it, and what it has noted counts.
+    Under `surrogate launch` the launch handles signals, and this reads its note.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class StopRequest:
 
     @property
     def signal(self) -> int | None:
-        """The signal that came first."""
+        """The first signal received; None if there is none."""
         if self._signal is None:
             self._signal = self.launch.requested()
         return self._signal

@@ -1,4 +1,4 @@
-"""Studies: configurations out, tables in; nothing here trains."""
+"""Plan a study (configurations of its cases) and collect its results in a table; nothing here trains."""
 
 from surrogate.studies.design import Point, expand
 from surrogate.studies.identity import case_name
@@ -6,9 +6,9 @@ from surrogate.studies.propose import grams_of, greedy_batch
 from surrogate.studies.settings import STUDY, GridStudy, StudySettings, read_study
 from surrogate.studies.study_plan import (
     Failure,
-    Plan,
     PlannedPoint,
     Result,
+    StudyPlan,
     read_failure,
     read_plan,
     read_result,
@@ -20,10 +20,10 @@ __all__ = [
     "STUDY",
     "Failure",
     "GridStudy",
-    "Plan",
     "PlannedPoint",
     "Point",
     "Result",
+    "StudyPlan",
     "StudySettings",
     "case_name",
     "choose",

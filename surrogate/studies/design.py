@@ -1,4 +1,4 @@
-"""From a study to its points: every method at every place of every grid, with every trial and seed."""
+"""Expand a study into its points: every method at every point of every grid, with every trial and seed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Point:
     Arguments:
         method: Name of the method.
         grid: Number of the grid.
-        values: Value of every axis of the grid; None where the method has no such setting.
-        trial: What is tried, by key.
+        values: Value of every axis of the grid; None if the method has no such setting.
+        trial: Tuned values, by key.
         seed: The seed.
-        source: Its whole configuration.
+        source: Its complete configuration.
     """
 
     method: str
@@ -35,7 +35,7 @@ class Point:
 
 
 def expand(study: GridStudy, methods: Mapping[str, Source], keys: Mapping[str, Collection[str]]) -> list[Point]:
-    """Every point of a study, in an order that depends on the study alone.
+    """List every point of a study, in an order that depends on the study alone.
 
     Arguments:
         study: The study.
@@ -47,17 +47,24 @@ def expand(study: GridStudy, methods: Mapping[str, Source], keys: Mapping[str, C
     """
     _check_keys(study, methods, keys)
     return [
-        point
+        Point(
+            name,
+            number,
+            values,
+            _given(trial),
+            seed,
+            assign(source, _given(values | trial | dict.fromkeys(SEED_KEYS, seed))),
+        )
         for number, grid in enumerate(study.grids)
         for name, source in methods.items()
         for values in _places(grid, keys[name])
         for trial in _places(study.tuning_of(name), keys[name])
-        for point in _seeded(Point(name, number, values, _given(trial), 0, source), study.seeds)
+        for seed in study.seeds
     ]
 
 
 def _places(grid: Grid, known: Collection[str]) -> Iterator[dict[str, Value | None]]:
-    """Every combination of the values; a key that is not known has the one value None."""
+    """Yield every combination of the values; a key that the method lacks has the one value None."""
     columns = [values if key in known else [None] for key, values in grid.items()]
     for values in product(*columns):
         yield dict(zip(grid, values, strict=True))
@@ -65,12 +72,6 @@ def _places(grid: Grid, known: Collection[str]) -> Iterator[dict[str, Value | No
 
 def _given(values: Mapping[str, Value | None]) -> dict[str, Value]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _seeded(point: Point, seeds: list[int]) -> Iterator[Point]:
-    for seed in seeds:
-        changes = {**_given(point.values), **point.trial, **dict.fromkeys(SEED_KEYS, seed)}
-        yield Point(point.method, point.grid, point.values, point.trial, seed, assign(point.source, changes))
 
 
 def _check_keys(study: GridStudy, methods: Mapping[str, Source], keys: Mapping[str, Collection[str]]) -> None:
@@ -94,8 +95,8 @@ def _check_keys(study: GridStudy, methods: Mapping[str, Source], keys: Mapping[s
                 )
     trials = {name: study.trials_of(name) for name in methods}
     if len(set(trials.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in trials.items())
+        counts = ", ".join(f"{name} {count}" for name, count in trials.items())
         raise ConfigError(
-            f"{where}: study.tuning: the methods would not get the same number of trials ({told}); "
+            f"{where}: study.tuning: the methods would not get the same number of trials ({counts}); "
             "equal tuning is what makes them comparable: give each as many"
         )

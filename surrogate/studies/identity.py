@@ -1,4 +1,4 @@
-"""The name of a case: what was asked, hashed, so that the same question is never answered twice."""
+"""The name of a case: a hash of its configuration and data, so that no case is computed twice."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ WITHOUT_EFFECT = (
 
 
 def case_name(method: str, experiment: Mapping[str, Any], fingerprint: str) -> str:
-    """`<method>-<hash>` of a resolved experiment on data with this fingerprint.
+    """Return `<method>-<hash>` for a resolved experiment on data with this fingerprint.
 
-    Where the data lie, on which device they are learned and how roll-outs are scored does not count; everything else
-    does.
+    The path of the data, the device and the settings of roll-outs do not change the hash; everything else does.
     """
     tree = copy.deepcopy(dict(experiment))
     for *path, last in WITHOUT_EFFECT:

@@ -1,4 +1,4 @@
-"""Which simulations to run next: those whose outputs the head of a surrogate knows least."""
+"""Choose the simulations to run next: those with the largest predictive variance of the linear head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["grams_of", "greedy_batch"]
 
 @torch.no_grad()
 def grams_of(network: Separable, inputs: Tensor) -> Tensor:
-    """Gram matrices G_i = A_i' A_i of the design rows of every candidate, in float64.
+    """Compute Gram matrices G_i = A_i' A_i of the design rows of every candidate, in float64.
 
     Arguments:
         network: A separable network.
@@ -28,12 +28,12 @@ def grams_of(network: Separable, inputs: Tensor) -> Tensor:
 
 
 def greedy_batch(grams: Tensor, posterior: Posterior, count: int) -> list[int]:
-    r"""Candidates with the largest predictive variance, each given those chosen before it, so that no twins are taken.
+    r"""Choose candidates by the largest predictive variance, each given those chosen before, so that no two are alike.
 
     .. math:: v_i = \tfrac{1}{M} \sum_m \beta_m^{-1} \, \mathrm{tr}(P_m G_i), \qquad
               P_m^{-1} \leftarrow P_m^{-1} + G_\text{chosen}, \qquad P_m^{-1} = A'A + r_m I
 
-    The variance of a Gaussian posterior does not depend on the outcomes, so a batch is chosen before any of it is run.
+    The variance of a Gaussian posterior does not depend on the outputs, so a batch is chosen before any of it is run.
 
     Arguments:
         grams: G of every candidate, with shape (N, K, K).
@@ -41,7 +41,7 @@ def greedy_batch(grams: Tensor, posterior: Posterior, count: int) -> list[int]:
         count: How many to choose.
 
     Returns:
-        Positions of the chosen, in the order of choice.
+        Positions of the chosen candidates, in the order of choice.
 
     Source: Sacks, Welch, Mitchell, Wynn, Design and analysis of computer experiments, 1989; greedy as in Krause, Singh,
         Guestrin, Near-optimal sensor placements in Gaussian processes, 2008.

@@ -22,13 +22,13 @@ Grid = dict[str, Values]
 
 
 class Proposing(Settings):
-    """A closed loop: train, choose the next simulations, run them, train again.
+    """Settings of a closed loop: train, choose the next simulations, run them, train again.
 
     Arguments:
         initial: Simulations to start with, the same for every way of choosing.
         batch: Simulations that are added in a round.
         rounds: Rounds of choosing.
-        ways: How the next are chosen: `variance` takes the largest predictive variance, `random` any.
+        ways: How the next are chosen: by the largest predictive `variance`, or at `random`.
     """
 
     initial: int = Field(10, ge=2)
@@ -46,7 +46,7 @@ class GridStudy(Settings):
     """Every method at every point of one grid or several, with several seeds.
 
     Arguments:
-        kind: What is asked. `learning_curve`: error against the number of training simulations; `sensitivity`: error
+        kind: The question. `learning_curve`: error against the number of training simulations; `sensitivity`: error
             against settings of the method; `budget`: error against epochs, seconds and simulations; `propose`: error
             against the number of simulations, by the way in which the next are chosen.
         axes: Values of dotted keys, each set as `--set` would; a mapping is one grid (every value with every other), a
@@ -57,7 +57,7 @@ class GridStudy(Settings):
         tuning: Values of dotted keys that every method may choose from, or such a grid by method, all with the same
             number of trials. Chosen for every point and seed by the lowest validation loss.
         metric: What is compared on the test simulations.
-        epochs: Epochs at which a budget study tells the validation loss.
+        epochs: Epochs at which a budget study reports the validation loss.
         propose: The loop of a study that proposes; such a study has no axes and no tuning.
     """
 
@@ -71,7 +71,7 @@ class GridStudy(Settings):
 
     @property
     def grids(self) -> list[Grid]:
-        """The grids; without axes there is one of a single point."""
+        """The grids; without axes one of a single point."""
         return (self.axes if isinstance(self.axes, list) else [self.axes]) or [{}]
 
     @property
@@ -80,12 +80,12 @@ class GridStudy(Settings):
         return list(dict.fromkeys(key for grid in self.grids for key in grid))
 
     def tuning_of(self, method: str) -> Grid:
-        """What a method may choose from."""
+        """Return the values that a method may choose from, by key."""
         grids = {name: grid for name, grid in self.tuning.items() if isinstance(grid, dict)}
         return grids.get(method, {}) if grids else {k: v for k, v in self.tuning.items() if isinstance(v, list)}
 
     def trials_of(self, method: str) -> int:
-        """Number of its trials for every point and seed."""
+        """Return the number of trials of a method at every point and seed."""
         return math.prod(len(values) for values in self.tuning_of(method).values())
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ class GridStudy(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds name a seed twice; name each once")
+            raise ValueError("a seed appears twice in seeds; list each once")
         tuned = {key for name, entry in self.tuning.items() for key in (entry if isinstance(entry, dict) else [name])}
         for key in [*self.keys, *tuned]:
             if key in SEED_KEYS:
@@ -108,7 +108,7 @@ class GridStudy(Settings):
             raise ValueError(f"{both[0]} is both an axis and tuned; choose one of the two")
         for key, values in [item for grid in self.grids for item in grid.items()]:
             if len({repr(value) for value in values}) < len(values):
-                raise ValueError(f"axes: {key} has a value twice; name each once")
+                raise ValueError(f"axes: {key} has a value twice; list each once")
         return self
 
 
@@ -120,7 +120,7 @@ class _File(Settings):
 
 
 def read_study(source: Source) -> StudySettings:
-    """The validated `study:` section of a file.
+    """Validate the `study:` section of a file.
 
     Raises:
         ConfigError: One line for every mistake.

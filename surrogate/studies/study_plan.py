@@ -1,4 +1,4 @@
-"""The files of a study: what is planned, what a case came to, and why one failed."""
+"""The files of a study: its plan, and the result or the failure of every case."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from surrogate.experiment.run_folder import RunFolder
 from surrogate.files import replacing
 from surrogate.studies.settings import GridStudy, Value
 
-__all__ = ["Failure", "Plan", "PlannedPoint", "Result", "read_failure", "read_plan", "read_result", "write_json"]
+__all__ = ["Failure", "PlannedPoint", "Result", "StudyPlan", "read_failure", "read_plan", "read_result", "write_json"]
 
 
 class PlannedPoint(Settings):
-    """A point of a study and the folder of its case; points may share one.
+    """A point of a study and the folder of its case; points may share a case.
 
     Arguments:
         method: Name of the method.
         grid: Number of the grid.
-        values: Value of every axis of the grid; None where the method has no such setting.
-        trial: What is tried, by key.
+        values: Value of every axis of the grid; None if the method has no such setting.
+        trial: Tuned values, by key.
         seed: The seed.
         case: Name of the folder of its case.
     """
@@ -37,8 +37,8 @@ class PlannedPoint(Settings):
     case: str
 
 
-class Plan(Settings):
-    """Everything a table and a report need beside the results.
+class StudyPlan(Settings):
+    """All that a table and a report need besides the results.
 
     Arguments:
         name: Name of the study.
@@ -68,11 +68,11 @@ class Plan(Settings):
 
 
 class Result(Settings):
-    """What a finished case came to; written last.
+    """The result of a finished case; written last.
 
     Arguments:
         validation_loss: Mean squared error of the chosen model on the validation data, in normalised units.
-        test: Mean over the test samples of every metric; None where no sample has it.
+        test: Mean over the test samples of every metric; None if no sample has it.
         seconds: Time spent training.
         epochs: Epochs trained.
         steps: Steps taken.
@@ -94,12 +94,12 @@ class Result(Settings):
 
 
 class Failure(Settings):
-    """Why a case has no result.
+    """The error that ended a case.
 
     Arguments:
         error: One line.
         kind: Class of the error.
-        final: Whether the same case would fail the same way again; it is then not tried again.
+        final: True if the case would fail in the same way again; it is then not run again.
     """
 
     error: str
@@ -111,7 +111,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def write_json(path: Path, content: Settings) -> None:
-    """Write a file of a study, whole or not at all."""
+    """Write a file of a study atomically."""
     with replacing(path) as part:
         part.write_text(content.model_dump_json(indent=2), encoding="utf-8")
 
@@ -122,27 +122,29 @@ def _read(path: Path, settings: type[S]) -> S | None:
     try:
         return settings.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not what a study writes; remove it, then `surrogate run ... --resume`") from error
+        raise DataError(
+            f"{path}: damaged, or not written by a study; remove it, then `surrogate run ... --resume`"
+        ) from error
 
 
 def read_result(case: Path) -> Result | None:
-    """The result of a case; None while there is none."""
+    """Read the result of a case; None while there is none."""
     return _read(RunFolder(case).result, Result)
 
 
 def read_failure(case: Path) -> Failure | None:
-    """Why a case failed; None where it did not."""
+    """Read the failure of a case; None if it has none."""
     return _read(RunFolder(case).failure, Failure)
 
 
-def read_plan(study: Path) -> Plan:
-    """The plan of a study's folder.
+def read_plan(study: Path) -> StudyPlan:
+    """Read the plan of a study's folder.
 
     Raises:
         ConfigError: There is none.
     """
     path = ProjectFolder(study).plan
-    plan = _read(path, Plan)
+    plan = _read(path, StudyPlan)
     if plan is None:
-        raise ConfigError(f"{study} is no folder of a study: {path.name} is missing; make it with `surrogate run`")
+        raise ConfigError(f"{study} is not the folder of a study: {path.name} is missing; make it with `surrogate run`")
     return plan

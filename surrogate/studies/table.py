@@ -1,9 +1,9 @@
-"""From the results of cases to one table: a row per point, then one value per method, place and seed."""
+"""Collect the results of cases in one table: a row per point, then one value per method, point of a grid and seed."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.files import replacing
 from surrogate.studies.settings import Value
-from surrogate.studies.study_plan import Plan, PlannedPoint, Result, read_failure, read_result
+from surrogate.studies.study_plan import Result, StudyPlan, read_failure, read_result
 
 __all__ = ["DONE", "FAILED", "MISSING", "choose", "on_grid", "per_sample", "save_table", "study_table"]
 
@@ -24,8 +24,8 @@ WITH_UNITS = ("rmse", "max_error", "conserved_error")  # those of the targets
 NUMBERS = ("error", "validation_loss", "seconds", "epochs", "steps", "parameters", "train")
 
 
-def study_table(plan: Plan, cases: Path) -> xr.Dataset:
-    """What every point came to.
+def study_table(plan: StudyPlan, cases: Path) -> xr.Dataset:
+    """Collect the results of all points.
 
     Arguments:
         plan: The plan.
@@ -43,47 +43,38 @@ def study_table(plan: Plan, cases: Path) -> xr.Dataset:
         DataError: A file of a case cannot be read.
     """
     results = {case: read_result(cases / case) for case in plan.cases}
-    columns = _coordinates(plan)
     rows = [_row(results[point.case], plan.study.metric) for point in plan.points]
     data: dict[str, Any] = {name: ("point", np.array([row[name] for row in rows], float)) for name in NUMBERS}
     failures = {case: None if results[case] else read_failure(cases / case) for case in plan.cases}
-    why = [failure.error if (failure := failures[point.case]) else "" for point in plan.points]
-    data["status"] = ("point", [_status(results[p.case], failures[p.case] is not None) for p in plan.points])
-    data["why"] = ("point", why)
+    status = {case: DONE if results[case] else FAILED if failures[case] else MISSING for case in plan.cases}
+    data["status"] = ("point", [status[point.case] for point in plan.points])
+    data["why"] = ("point", [failure.error if (failure := failures[p.case]) else "" for p in plan.points])
     data |= _per_sample(plan, cases, results) | _curves(plan, results)
-    table = xr.Dataset(data, {name: ("point", column) for name, column in columns.items()})
+    table = xr.Dataset(data, {name: ("point", column) for name, column in _coordinates(plan).items()})
     table["error"].attrs |= table["sample_error"].attrs | {"long_name": plan.study.metric}
     table["validation_loss"].attrs["units"] = "normalised units"
     table["seconds"].attrs["units"] = "s"
     return table.assign_attrs(study=plan.name, kind=plan.study.kind, metric=plan.study.metric)
 
 
-def _coordinates(plan: Plan) -> dict[str, np.ndarray]:
+def _coordinates(plan: StudyPlan) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {
         name: np.array([getattr(point, name) for point in plan.points]) for name in ("method", "grid", "seed", "case")
     }
     columns["number"] = np.arange(len(plan.points))
     for key in plan.study.keys:
-        columns[key] = as_column([_value(plan, point, key) for point in plan.points])
+        # in a grid that does not vary it, an axis has the value of the base configuration
+        columns[key] = as_column([{**plan.base[p.method], **p.values}.get(key) for p in plan.points])
     for key in dict.fromkeys(key for point in plan.points for key in point.trial):
         columns[f"tuned.{key}"] = as_column([point.trial.get(key) for point in plan.points])
     return columns
 
 
-def _value(plan: Plan, point: PlannedPoint, key: str) -> Value | None:
-    """The value of an axis: as varied, or that of the base configuration in a grid that does not vary it."""
-    return point.values[key] if key in point.values else plan.base[point.method].get(key)
-
-
 def as_column(values: Sequence[Value | None]) -> np.ndarray:
-    """Numbers with NaN for None, or text."""
+    """Return numbers, with NaN for None, or text."""
     if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
         return np.array([np.nan if value is None else value for value in values], float)
     return np.array(["" if value is None else str(value) for value in values])
-
-
-def _status(result: Result | None, failed: bool) -> str:
-    return DONE if result else FAILED if failed else MISSING
 
 
 def _row(result: Result | None, metric: str) -> dict[str, float]:
@@ -104,28 +95,28 @@ def _row(result: Result | None, metric: str) -> dict[str, float]:
 
 
 def per_sample(metrics: xr.Dataset, metric: str) -> xr.DataArray:
-    """A metric with one number per sample: over all times and variables where it is so defined, else their mean."""
+    """Return a metric with one number per sample: over all times and variables if so defined, else their mean."""
     if f"{metric}_sample" in metrics:
         return metrics[f"{metric}_sample"]
     return metrics[metric].mean([dim for dim in metrics[metric].dims if dim != "sample"])
 
 
-def _per_sample(plan: Plan, cases: Path, results: dict[str, Result | None]) -> dict[str, Any]:
-    """Errors of every sample, for paired comparison."""
-    found, units = {}, set()
+def _per_sample(plan: StudyPlan, cases: Path, results: dict[str, Result | None]) -> dict[str, Any]:
+    """Return the error of every sample, for paired comparisons."""
+    errors_of, units = {}, set()
     for case in (case for case, result in results.items() if result):
         metrics = xr.load_dataset(RunFolder(cases / case).evaluation.metrics, engine="h5netcdf", decode_times=False)
         errors = per_sample(metrics, plan.study.metric)
         units |= set(metrics["units"].values.tolist()) if plan.study.metric in WITH_UNITS else set()
-        found[case] = dict(zip(errors["sample"].values.tolist(), errors.values.tolist(), strict=True))
-    samples = sorted({sample for errors in found.values() for sample in errors})
-    values = [[found.get(point.case, {}).get(sample, np.nan) for sample in samples] for point in plan.points]
+        errors_of[case] = dict(zip(errors["sample"].values.tolist(), errors.values.tolist(), strict=True))
+    samples = sorted({sample for errors in errors_of.values() for sample in errors})
+    values = [[errors_of.get(point.case, {}).get(sample, np.nan) for sample in samples] for point in plan.points]
     array = np.array(values, float).reshape(len(plan.points), len(samples))
-    of_all = {"units": units.pop()} if len(units) == 1 else {}  # variables of different units have a mean of none
+    of_all = {"units": units.pop()} if len(units) == 1 else {}  # a mean over variables of different units has no unit
     return {"sample_error": (("point", "sample"), array, of_all), "sample": ("sample", np.array(samples, int))}
 
 
-def _curves(plan: Plan, results: dict[str, Result | None]) -> dict[str, Any]:
+def _curves(plan: StudyPlan, results: dict[str, Result | None]) -> dict[str, Any]:
     epochs = sorted({entry[0] for result in results.values() if result for entry in result.curve})
     losses, seconds = (np.full((len(plan.points), len(epochs)), np.nan) for _ in range(2))
     for row, point in enumerate(plan.points):
@@ -138,10 +129,10 @@ def _curves(plan: Plan, results: dict[str, Result | None]) -> dict[str, Any]:
     return {"curve_loss": (dims, losses), "curve_seconds": (dims, seconds), "epoch": ("epoch", np.array(epochs, int))}
 
 
-def choose(table: xr.Dataset, plan: Plan) -> xr.Dataset:
-    """One row per method, place and seed: of its trials the one with the lowest validation loss.
+def choose(table: xr.Dataset, plan: StudyPlan) -> xr.Dataset:
+    """Keep one row per method, point of a grid and seed: the trial with the lowest validation loss.
 
-    Trials that failed are passed over; where all did, the first stands for them.
+    Failed trials are skipped; if all failed, the first is kept.
     """
     groups: dict[Hashable, list[int]] = {}
     for row, point in enumerate(plan.points):
@@ -151,10 +142,10 @@ def choose(table: xr.Dataset, plan: Plan) -> xr.Dataset:
     return table.isel(point=[min(rows, key=lambda row: losses[row]) for rows in groups.values()])
 
 
-def on_grid(table: xr.Dataset, plan: Plan, grid: int) -> xr.Dataset:
-    """Chosen rows laid out over (method, *axes, seed).
+def on_grid(table: xr.Dataset, plan: StudyPlan, grid: int) -> xr.Dataset:
+    """Arrange chosen rows over (method, *axes, seed).
 
-    A method that an axis does not concern has the same value all along it.
+    A method without the setting of an axis has the same value all along it.
 
     Arguments:
         table: The result of `choose`.
@@ -175,18 +166,14 @@ def on_grid(table: xr.Dataset, plan: Plan, grid: int) -> xr.Dataset:
 
 
 def save_table(table: xr.Dataset, folder: Path) -> None:
-    """Write `table.nc` with everything and `table.csv` with a row per point."""
+    """Write `table.nc` with all values and `table.csv` with one row per point."""
     content = table.to_netcdf(engine="h5netcdf")
     files = ProjectFolder(folder)
     with replacing(files.table) as part:
         part.write_bytes(content)
     columns = [name for name in (*table.coords, *table.data_vars) if table[name].dims == ("point",)]
     rows = zip(*(table[name].values.tolist() for name in columns), strict=True)
-    _write_csv(files.table_csv, columns, rows)
-
-
-def _write_csv(path: Path, header: Sequence[Hashable], rows: Iterable[Iterable[Any]]) -> None:
-    with replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with replacing(files.table_csv) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow(columns)
         writer.writerows(rows)

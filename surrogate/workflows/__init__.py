@@ -1,4 +1,4 @@
-"""What the commands do with a configuration: train a case, evaluate and report runs, or all of it in a row."""
+"""The commands on a configuration: train, evaluate, report, run a pipeline or a study, submit jobs."""
 
 from surrogate.workflows.pipeline import (
     cases_of,

@@ -1,4 +1,4 @@
-"""The closed loop: train, choose the next simulations from their parameters alone, run them, train again."""
+"""Active learning: train, choose the next simulations from their parameters alone, run them, train again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from surrogate.models.surrogate import Surrogate
 from surrogate.prediction.sources import source_of_data
 from surrogate.simulate import Ensemble, simulate_members
 from surrogate.simulate.generate import find_recipe, load_recipe
-from surrogate.studies import GridStudy, Plan, PlannedPoint, case_name, grams_of, greedy_batch, read_result
+from surrogate.studies import GridStudy, PlannedPoint, StudyPlan, case_name, grams_of, greedy_batch, read_result
 from surrogate.studies.settings import TRAIN_SIZE, Proposing
 from surrogate.workflows.execute import Job, Outcome, note_failure, run_case
 
@@ -43,7 +43,7 @@ class LoopJob:
         cases: Folders of its cases, one per round.
         config: Configuration of the training, as YAML.
         propose: The loop's settings, as JSON.
-        way: How the next simulations are chosen.
+        way: Method of choosing the next simulations.
         seed: The seed.
         command: The command that asked for it.
     """
@@ -63,7 +63,7 @@ class LoopJob:
         return [Path(case) for case in self.cases if read_result(Path(case)) is None]
 
     def run(self) -> list[Outcome]:
-        """Run the rounds that are open; after a failure none follows."""
+        """Run the rounds without a result; stop after a failure."""
         try:
             return run_loop(self)
         except InUse:
@@ -76,8 +76,8 @@ class LoopJob:
 
 def plan_loops(
     study: GridStudy, bases: dict[str, Experiment], output: Path, command: str
-) -> tuple[Plan, list[LoopJob]]:
-    """Every method with every way of choosing and every seed.
+) -> tuple[StudyPlan, list[LoopJob]]:
+    """Plan a loop for every method, way of choosing and seed.
 
     Raises:
         ConfigError: The file does not simulate, its split is not in numbers, or there are too few candidates.
@@ -106,20 +106,20 @@ def plan_loops(
     laid = study.model_copy(update={"axes": {TRAIN_SIZE: loop.sizes}})
     first = next(iter(bases.values()))
     labels = {point.method: {TRAIN_SIZE: None} for point in points}
-    return Plan(
+    return StudyPlan(
         name=first.name, study=laid, base=labels, points=points, command=command, fingerprint="made as it goes"
     ), jobs
 
 
 def _identity(experiment: Experiment, loop: Proposing, way: str) -> str:
-    """What beside the training decides what a loop comes to; more rounds go on with the same ones."""
+    """Return what determines a loop besides its training; the number of rounds does not."""
     simulate = experiment.simulate or SimulateSettings(recipe="")
     recipe = digest(load_recipe(find_recipe(simulate.recipe)))
     return json.dumps([recipe, simulate.size, loop.initial, loop.batch, way])
 
 
 def held_out(experiment: Experiment, loop: Proposing) -> tuple[int, int]:
-    """Number of validation and of test simulations.
+    """Return the numbers of validation and of test simulations.
 
     Raises:
         ConfigError: They are not numbers, or too few candidates are left.
@@ -142,7 +142,7 @@ def held_out(experiment: Experiment, loop: Proposing) -> tuple[int, int]:
 
 
 def run_loop(job: LoopJob) -> list[Outcome]:
-    """Run the rounds that are not finished; each is a case like any other."""
+    """Run the rounds that are not finished; each is a case of the study."""
     experiment, loop = read_experiment(parse_yaml(job.config, job.folder)), Proposing.model_validate_json(job.propose)
     folder = Path(job.folder)
     claim_output(folder, resume=True)
@@ -170,7 +170,7 @@ def run_loop(job: LoopJob) -> list[Outcome]:
 
 
 def _next(folder: Path, chosen: list[int], candidates: _Candidates, case: Path, way: str) -> list[int]:
-    """The simulations of the next round: as noted, or chosen now and noted."""
+    """Return the simulations of the next round: those in `chosen.json`, or chosen now and written there."""
     note = folder / CHOSEN
     if not note.is_file():
         more = candidates.choose(chosen, case, way)
@@ -180,7 +180,7 @@ def _next(folder: Path, chosen: list[int], candidates: _Candidates, case: Path, 
 
 
 class _Candidates:
-    """The simulations of a recipe: those held out, those to choose from, and how they are made.
+    """The simulations of a recipe: those held out and those to choose from.
 
     Arguments:
         base: Configuration of the training.
@@ -200,12 +200,12 @@ class _Candidates:
 
     @property
     def start(self) -> list[int]:
-        """The first simulations, the same for every way of choosing."""
+        """The first training simulations, the same for every way of choosing."""
         generator = np.random.default_rng([self.seed, 0])
         return [int(number) for number in generator.choice(self.pool, self.loop.initial, replace=False)]
 
     def choose(self, chosen: list[int], case: Path, way: str) -> list[int]:
-        """More simulations, given those that have run and the surrogate trained on them."""
+        """Choose more simulations, given those that have run and the surrogate trained on them."""
         left = [number for number in self.pool if number not in set(chosen)]
         if way == "random":
             generator = np.random.default_rng([self.seed, len(chosen)])
@@ -219,17 +219,17 @@ class _Candidates:
 
     @property
     def identity(self) -> str:
-        """Short name of what is held out."""
+        """Short hash of the simulations that are held out."""
         text = json.dumps([digest(self.recipe), self.size, self.test, self.validation, self.names])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def names(self) -> list[str]:
-        """Variables that are needed."""
+        """Variables among inputs and targets."""
         return list(dict.fromkeys([*self.base.data.inputs, *self.base.data.targets]))
 
     def write(self, path: Path, chosen: list[int], before: Path | None) -> None:
-        """Write one file with a group for each part; what the file before it holds is not run again."""
+        """Write one file with a group for each part; simulations in the file before it are not run again."""
         known = _read(before) if before else {"train": {}, "validation": {}, "test": {}}
         done = len(next(iter(known["train"].values()), ()))
         wanted = {"train": chosen[done:]} if before else {"validation": self.validation, "test": self.test}
@@ -247,7 +247,7 @@ class _Candidates:
             temporary.write_bytes(memory.getvalue())
 
     def experiment(self, data: Path) -> Experiment:
-        """The configuration that trains on a file of `write`."""
+        """Return the configuration that trains on a file of `write`."""
         first = simulate_members(self.recipe, self.size, self.test[:1])
         variables: dict[str, Any] = {
             name: {"path": name, "axes": list(map(str, first[name].dims)), "units": first[name].attrs.get("units")}
@@ -262,7 +262,7 @@ class _Candidates:
 
 
 def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Values by part and variable."""
+    """Read values by part and variable."""
     with h5py.File(path, "r") as file:
         parts = {part: dict(file[part].items()) if part in file else {} for part in ("train", "validation", "test")}
-        return {part: {name: values[()] for name, values in found.items()} for part, found in parts.items()}
+        return {part: {name: values[()] for name, values in variables.items()} for part, variables in parts.items()}

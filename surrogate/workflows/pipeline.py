@@ -1,4 +1,4 @@
-"""What the commands do with a configuration: train a case, evaluate and report runs, or all of it in a row."""
+"""Train a case of a configuration, evaluate and report runs, or do all of it as one pipeline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from surrogate.catalogue import entries
 from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
@@ -21,7 +22,7 @@ from surrogate.experiment.settings import Experiment, case_sources, read_experim
 from surrogate.files import claim_output
 from surrogate.models.signature import signature_of
 from surrogate.models.surrogate import Surrogate
-from surrogate.progress import Watch
+from surrogate.progress import ProgressBar
 from surrogate.report import write_report
 from surrogate.simulate.generate import find_recipe, generate, load_recipe
 from surrogate.training.build import choose_device, evaluation_stream, split_datasets
@@ -46,34 +47,28 @@ __all__ = [
 
 Say = Callable[[str], None]
 
-CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
-
 
 def find_pipeline(name: str) -> Path:
-    """A configuration file by path, or by its name in the catalogue of pipelines.
+    """Return a configuration file by its path, or by its name in the catalogue of pipelines.
 
     Raises:
         ConfigError: There is neither.
     """
     if Path(name).is_file():
         return Path(name)
-    known = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for folder in CATALOGUES
-        for path in sorted(folder.rglob("*.yaml"))
-    }
+    known = entries("pipelines")
     if name in known:
         return known[name]
     raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
 
 
 def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> dict[str, Experiment]:
-    """Every case of a configuration, validated before anything runs.
+    """Read and validate every case of a configuration before anything runs.
 
     Arguments:
         path: The configuration file.
         overrides: `key.subkey=value` entries that win over it.
-        data: Where a pipeline keeps its own simulations; used when the file simulates and names no data.
+        data: Folder of the simulations of a pipeline; used if the file simulates and names no data.
     """
     return validate_cases(apply_overrides(read_yaml(path), overrides), data)
 
@@ -84,7 +79,7 @@ def validate_cases(source: Source, data: Path | None = None) -> dict[str, Experi
 
 
 def with_own_data(case: Source, data: Path | None) -> Source:
-    """A configuration that simulates and names no data reads what is simulated into `data`."""
+    """Set `data.path` to the folder `data` if a configuration simulates and names no data."""
     section = case.tree.get("data")
     if data is None or not case.tree.get("simulate") or not isinstance(section, dict) or "path" in section:
         return case
@@ -102,7 +97,7 @@ def train_case(
     overwrite: bool,
     staging: Path | None = None,
 ) -> Path:
-    """Train one case of a configuration; `case` may be left out where there is only one."""
+    """Train one case of a configuration; `case` may be None if there is only one."""
     name, experiment = _one_case(path, overrides, case)
     folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{name}")
     return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
@@ -121,7 +116,7 @@ def _one_case(path: Path, overrides: list[str], case: str | None) -> tuple[str, 
 
 
 def keep_case_statistics(path: Path, overrides: list[str], case: str | None, executor: Executor | None) -> list[Path]:
-    """Keep the statistics of the training data of one case, or of every case with data of its own."""
+    """Compute and keep the statistics of the training data of one case, or of all cases."""
     experiments = read_cases(path, overrides) if case is None else dict([_one_case(path, overrides, case)])
     own = {experiment.data.model_dump_json(): experiment for experiment in experiments.values()}
     return [keep_statistics(experiment, executor) for experiment in own.values()]
@@ -130,13 +125,13 @@ def keep_case_statistics(path: Path, overrides: list[str], case: str | None, exe
 def run_pipeline(
     path: Path, overrides: list[str], output: Path | None, say: Say, *, command: str, resume: bool, overwrite: bool
 ) -> Path:
-    """Simulate where the file says so, train every case, evaluate each on the test split and write one report."""
+    """Simulate if the file says so, train every case, evaluate each on the test split and write one report."""
     source = apply_overrides(read_yaml(path), overrides)
     return run_cases(source, output, say, command=command, resume=resume, overwrite=overwrite)
 
 
 def run_cases(source: Source, output: Path | None, say: Say, *, command: str, resume: bool, overwrite: bool) -> Path:
-    """Do what `run_pipeline` does with a parsed configuration; the output is named after it unless given."""
+    """Run a pipeline from a parsed configuration; the output is named after it unless given."""
     output = output or Path("runs") / str(source.tree.get("name", "pipeline"))
     files = ProjectFolder(output)
     experiments = validate_cases(source, files.data)
@@ -158,36 +153,41 @@ def run_cases(source: Source, output: Path | None, say: Say, *, command: str, re
 
 
 def simulate(experiment: Experiment, output: Path, say: Say, executor: Executor | None = None) -> None:
-    """Make the data of a configuration that simulates, shards side by side with an executor; finished ones are kept."""
+    """Simulate the data of a configuration, shards in parallel with an executor; finished shards are kept."""
     if experiment.simulate is None:
         return
     recipe = load_recipe(find_recipe(experiment.simulate.recipe))
     say(f"simulating {recipe.name}, size {experiment.simulate.size}")
-    with Watch() as watch:
-        generate(recipe, experiment.simulate.size, output, resume=True, progress=watch, executor=executor)
+    with ProgressBar("simulating", "simulations") as progress:
+        generate(recipe, experiment.simulate.size, output, resume=True, progress=progress, executor=executor)
 
 
 def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: int | None = None) -> xr.Dataset:
-    """Score the best checkpoint of a run on one part of the split and write the metrics beside it.
+    """Score the best checkpoint of a run on one part of the split and write the metrics into its folder.
 
-    The test goes into `evaluation/`, which a report reads; another part into a folder of its own. A time stepper is
-    rolled out too.
+    Metrics of the test part go into `evaluation/`, which a report reads; those of another part into
+    `evaluation-<part>/`. A time stepper is rolled out too.
 
     Arguments:
         folder: The run folder.
         say: Called with a line for the user.
         part: Part of the split.
-        rollout_steps: Network steps of the roll-outs; None is what the configuration says.
+        rollout_steps: Network steps of the roll-outs; None takes those of the configuration.
 
     Raises:
-        ConfigError: The folder is no run, has no checkpoint yet, or its split has no such part.
+        ConfigError: The folder is not a run, has no checkpoint yet, or its split has no such part.
         DataError: The data no longer fit the surrogate.
     """
     run = RunFolder(folder)
     experiment = run.experiment()
     device = choose_device("auto")
     surrogate = Surrogate.load(run.checkpoints.best(), device)
-    _refuse_other_data(run, experiment)
+    if fingerprint(find_files(experiment.data.path)) != run.begun()["data_fingerprint"]:
+        # the split of other data is another one, so that training samples could be scored as unseen
+        raise DataError(
+            f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
+            "restore them, or train again"
+        )
     datasets = split_datasets(experiment)
     if part not in datasets:
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
@@ -203,32 +203,29 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     settings = experiment.evaluation
     steps = settings.rollout_steps if rollout_steps is None else rollout_steps
     rolled = write_rollout(surrogate, source, target, **stated, steps=steps, threshold=settings.threshold)
-    unfinished = "" if metrics.attrs["training_finished"] else " (training has not ended: --resume it)"
+    unfinished = "" if metrics.attrs["training_finished"] else " (training is not finished: continue it with --resume)"
     known_by = headline(metrics)
     error = float(metrics[f"{known_by.metric}_sample"].mean())
     say(f"{folder.name}: mean {known_by.short} on {part} {error:.4f}{unfinished}")
     if rolled is not None:
-        say(f"{folder.name}: {_growth_in_words(rolled)}")
+        errors = rolled["relative_l2"].mean("variable").median(("sample", "time")).values
+        say(
+            f"{folder.name}: rolled out over {rolled.attrs['steps']} steps from the first of "
+            f"{rolled.sizes['sample']} simulations, median relative L2 {errors[0]:.4f} after one and {errors[-1]:.4f} "
+            "at the end"
+        )
     return metrics
 
 
-def _growth_in_words(scores: xr.Dataset) -> str:
-    errors = scores["relative_l2"].mean("variable").median(("sample", "time")).values
-    return (
-        f"rolled out over {scores.attrs['steps']} steps from the first of {scores.sizes['sample']} simulations, "
-        f"median relative L2 {errors[0]:.4f} after one and {errors[-1]:.4f} at the end"
-    )
-
-
 def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]:
-    """The trained surrogate of a run folder, of the one case of a pipeline's folder, or of a checkpoint.
+    """Load the trained surrogate of a run folder, of the one case of a pipeline's folder, or of a checkpoint.
 
     Returns:
         The surrogate, and the layout of its training data; None for a checkpoint alone.
 
     Raises:
-        ConfigError: The folder holds none, or several cases; the message names them.
-        ResourceError: The device is not there.
+        ConfigError: The folder holds no surrogate, or several cases; the message names them.
+        ResourceError: The device is absent.
     """
     cases = cases_of(folder)
     if len(cases) > 1:
@@ -238,22 +235,13 @@ def load_surrogate(folder: Path, device: str) -> tuple[Surrogate, Layout | None]
     return Surrogate.load(cases[0], choose_device(device)), layout
 
 
-def _refuse_other_data(run: RunFolder, experiment: Experiment) -> None:
-    """With other files the split is another one, and training samples could be scored as unseen."""
-    if fingerprint(find_files(experiment.data.path)) != run.begun()["data_fingerprint"]:
-        raise DataError(
-            f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "
-            "restore them, or train again"
-        )
-
-
 def cases_of(folder: Path) -> list[Path]:
-    """The run folders of a pipeline's folder; a run folder stands for itself."""
+    """List the run folders of a pipeline's folder; of a run folder, itself."""
     return ProjectFolder(folder).runs
 
 
 def report_runs(folders: list[Path], output: Path | None, *, command: str) -> Path:
-    """One report about evaluated runs; the folder of a pipeline stands for all of its cases."""
+    """Write one report about evaluated runs; the folder of a pipeline counts as all of its cases."""
     runs: dict[str, Path] = {}
     for folder in folders:
         for run in cases_of(folder):

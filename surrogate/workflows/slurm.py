@@ -1,4 +1,4 @@
-"""Slurm jobs of a pipeline or a study: one script for each stage, with the facts of the cluster, in the right order."""
+"""Slurm jobs of a pipeline or a study: one script for each stage, with the settings of the cluster and dependencies."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from surrogate.catalogue import shipped
 from surrogate.config import Settings, Source, apply_overrides, load, read_yaml
 from surrogate.errors import ConfigError, ResourceError
 from surrogate.experiment.folders import ProjectFolder
@@ -22,14 +23,13 @@ __all__ = ["Cluster", "Stage", "find_cluster", "plan", "render", "submit"]
 
 STUDY = "study"
 SITE = "# SITE:"
-CATALOGUES = (Path(__file__).parents[2] / "pipelines", Path(__file__).parents[1] / "share" / "pipelines")
 COMMAND_SECONDS = 120
 
 Say = Callable[[str], None]
 
 
 def _one_line(text: str) -> str:
-    """Text that cannot end its line: no control character, no line separator of Unicode."""
+    """Refuse text with a control character or a Unicode line separator, which could end its line in a script."""
     if not text or not text.isprintable():
         raise ValueError("expected one line of printable text")
     return text
@@ -52,23 +52,23 @@ class Times(Settings):
 
 
 class Cluster(Settings):
-    """The facts of a cluster.
+    """Settings of a cluster.
 
     Arguments:
-        account: Project that pays.
+        account: Project to charge.
         partition: Queue; None takes the default.
         qos: Quality of service.
         constraint: Features that the nodes must have.
         modules: Environment modules to load.
         activate: File to source after the modules.
-        variables: Further environment variables.
+        variables: Additional environment variables.
         nodes: Nodes of one training.
         gpus: GPUs on each node.
         processes: Ranks on each node; None takes one for each GPU, or one.
         cpus: Processors of each rank, and of each of the other stages.
         memory: Memory of each node, such as `16G`.
         parts: Jobs of a study's array.
-        running: How many of these run at the same time.
+        running: Largest number of them that run at the same time.
         stage: Node-local folder for copies of the data of a training; `$TMPDIR` is expanded on the node.
         time: Time limits.
     """
@@ -102,11 +102,11 @@ class Stage:
 
     Arguments:
         name: Name of the job.
-        script: Which of the shipped scripts.
+        script: Name of the shipped script.
         arguments: Arguments of the script.
-        kind: Whose time limit it has; only training and studies take GPUs.
-        after: Names of the stages that come before.
-        condition: `afterok` where these must have succeeded, `afterany` where they must have ended.
+        kind: Kind of stage, which sets its time limit; only training and studies take GPUs.
+        after: Names of the stages that it depends on.
+        condition: `afterok` if these must have succeeded, `afterany` if they must have ended.
     """
 
     name: str
@@ -118,25 +118,25 @@ class Stage:
 
 
 def find_cluster(path: Path | None) -> Cluster:
-    """The facts in a file; without one the shipped defaults.
+    """Read the settings of a cluster; without a file the shipped defaults.
 
     Raises:
-        ConfigError: A value is none that can stand in a script.
+        ConfigError: A value is not allowed in a script.
     """
-    return load(path or _shipped("cluster.yaml"), Cluster)
+    return load(path or shipped("pipelines/slurm/cluster.yaml"), Cluster)
 
 
 def plan(config: Path, overrides: list[str], output: Path, cluster: Cluster) -> list[Stage]:
-    """The stages of a pipeline or a study, each after those it needs.
+    """List the stages of a pipeline or a study, each after those it depends on.
 
     Arguments:
         config: The configuration.
         overrides: `key.subkey=value` entries that win over it.
         output: Folder of the results.
-        cluster: Facts of the cluster.
+        cluster: Settings of the cluster.
 
     Raises:
-        ConfigError: The configuration is wrong, or a name or path cannot stand in a script.
+        ConfigError: The configuration is wrong, or a name or path is not allowed in a script.
     """
     source = apply_overrides(read_yaml(config), overrides)
     tree = source.tree
@@ -153,7 +153,7 @@ def plan(config: Path, overrides: list[str], output: Path, cluster: Cluster) -> 
 
 
 def _simulation(tree: dict[str, object], output: Path) -> Iterator[Stage]:
-    """The stage that makes the data, where the configuration names a recipe and no other data."""
+    """Yield the stage that simulates the data, if the configuration names a recipe and no other data."""
     section, data = tree.get("simulate"), tree.get("data")
     if isinstance(section, dict) and not (isinstance(data, dict) and "path" in data):
         size = str(section.get("size", "default"))
@@ -174,24 +174,26 @@ def _trainings(
 
 
 def render(stage: Stage, cluster: Cluster, logs: Path) -> str:
-    """The script of a stage: the shipped one with the facts of the cluster and its arguments written in.
+    """Return the script of a stage: the shipped one with the settings of the cluster and its arguments.
 
     Arguments:
         stage: The stage.
-        cluster: Facts of the cluster.
+        cluster: Settings of the cluster.
         logs: Folder of the log files.
 
     Raises:
-        ConfigError: A name, path or argument cannot stand in a script.
+        ConfigError: A name, path or argument is not allowed in a script.
     """
     for text in (stage.name, str(logs), *stage.arguments):
         if not text.isprintable():
-            raise ConfigError(f"{text!r} holds a line break or a control character, and cannot stand in a job script")
+            raise ConfigError(
+                f"{text!r} holds a line break or a control character, which a job script must not contain"
+            )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", stage.name):
         raise ConfigError(f"'{stage.name}' cannot name a job; use letters, digits, . - and _ in the name of a case")
     if not re.fullmatch(r"[A-Za-z0-9_.+/~-]+", str(logs)):
         raise ConfigError(f"output {logs}: Slurm's log files need a path of letters, digits, . _ + - and /")
-    lines = _shipped(f"{stage.script}.sbatch").read_text(encoding="utf-8").splitlines()
+    lines = shipped(f"pipelines/slurm/{stage.script}.sbatch").read_text(encoding="utf-8").splitlines()
     directives = max(number for number, line in enumerate(lines) if line.startswith("#SBATCH ")) + 1
     site = next(number for number, line in enumerate(lines) if line.startswith(SITE))
     facts = [f"#SBATCH --{key}={value}" for key, value in _options(stage, cluster, logs)]
@@ -230,19 +232,23 @@ def _environment(stage: Stage, cluster: Cluster) -> Iterator[str]:
 
 
 def submit(config: Path, overrides: list[str], output: Path, cluster: Cluster, say: Say) -> dict[str, int]:
-    """Submit the stages of a pipeline or a study; their scripts and logs lie in `slurm/` below the output.
+    """Submit the stages of a pipeline or a study; their scripts and logs are in `slurm/` below the output.
 
     Returns:
         The id of every job by the name of its stage.
 
     Raises:
         ConfigError: The configuration or a value is wrong.
-        ResourceError: `sbatch` is absent or refuses; what was submitted before is cancelled.
+        ResourceError: `sbatch` is absent or refuses; jobs submitted before are cancelled.
     """
     folder = ProjectFolder(output).slurm
     copy = folder / config.name
     stages = plan(config, overrides, output, cluster)
-    renamed = [_with_config(stage, config, copy) for stage in stages]
+    # a copy of the configuration, so that later edits do not change waiting jobs
+    renamed = [
+        replace(stage, arguments=tuple(str(copy) if word == str(config) else word for word in stage.arguments))
+        for stage in stages
+    ]
     scripts = {stage.name: render(stage, cluster, folder) for stage in renamed}
     claim_output(output, resume=True)
     folder.mkdir(exist_ok=True)
@@ -256,12 +262,6 @@ def submit(config: Path, overrides: list[str], output: Path, cluster: Cluster, s
         ids[stage.name] = _sbatch(stage, folder / f"{stage.name}.sbatch", ids)
         say(f"{ids[stage.name]} {stage.name}")
     return ids
-
-
-def _with_config(stage: Stage, config: Path, copy: Path) -> Stage:
-    """The stage with the copy of the configuration, so that a later edit does not reach jobs that wait."""
-    arguments = tuple(str(copy) if word == str(config) else word for word in stage.arguments)
-    return Stage(stage.name, stage.script, arguments, stage.kind, stage.after, stage.condition)
 
 
 def _sbatch(stage: Stage, script: Path, ids: dict[str, int]) -> int:
@@ -289,17 +289,12 @@ def _run(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
     except FileNotFoundError as error:
-        raise ResourceError(f"no {command[0]} here; submit where Slurm is, or look with `slurm render`") from error
+        raise ResourceError(
+            f"there is no {command[0]} here; submit on a machine with Slurm, or print the scripts with `slurm render`"
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise ResourceError(f"{command[0]} did not answer in {COMMAND_SECONDS} s; ask `squeue` what it did") from error
+        raise ResourceError(f"{command[0]} did not answer in {COMMAND_SECONDS} s; check `squeue`") from error
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ResourceError(f"{shlex.join(command)}: {reason}")
     return done.stdout
-
-
-def _shipped(name: str) -> Path:
-    for catalogue in CATALOGUES:
-        if (catalogue / "slurm" / name).is_file():
-            return catalogue / "slurm" / name
-    raise ResourceError(f"pipelines/slurm/{name} is missing from this installation; install it again")

@@ -1,4 +1,4 @@
-"""Running a study: its data, its cases wherever they run, its table and its report."""
+"""Run a study: its data, its cases here or on workers, its table and its report."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from surrogate.simulate.generate import find_recipe, is_made, load_recipe
 from surrogate.studies import (
     STUDY,
     GridStudy,
-    Plan,
     PlannedPoint,
     Point,
+    StudyPlan,
     case_name,
     choose,
     expand,
@@ -51,17 +51,17 @@ from surrogate.workflows.pipeline import report_runs, run_cases, simulate, with_
 __all__ = ["Spread", "read_part", "report_folders", "run_file"]
 
 Say = Callable[[str], None]
-SIZES = 4  # of a learning curve that names none
+SIZES = 4  # of a learning curve without sizes
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the cases of a study run; without anything, one after the other in this process.
+    """Processes that run the cases of a study; by default this one, one case after the other.
 
     Arguments:
         workers: Processes of a dask cluster on this machine.
         scheduler: Address of a running dask scheduler.
-        part: (K, N): only every N-th case, from the K-th; the others are left to other processes.
+        part: (K, N): only every N-th case, from the K-th; other processes run the others.
     """
 
     workers: int = 0
@@ -70,15 +70,15 @@ class Spread:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is spread."""
+        """True if all cases run in this process."""
         return not self.workers and self.scheduler is None and self.part is None
 
 
 def read_part(text: str | None) -> tuple[int, int] | None:
-    """`K/N` as two numbers.
+    """Read `K/N` as two numbers.
 
     Raises:
-        ConfigError: It is not that, or K is not one of 1 to N.
+        ConfigError: The text is not of this form, or K is not in 1 to N.
     """
     if text is None:
         return None
@@ -102,7 +102,7 @@ def run_file(
     """Run a pipeline, or a study where the file has a section `study`.
 
     Returns:
-        The report; None where other parts of a study are still to be run.
+        The report; None if other parts of a study are not finished.
     """
     source = apply_overrides(read_yaml(path), overrides)
     if STUDY in source.tree:
@@ -126,34 +126,36 @@ def _run_study(
     _check(study, methods, bases)
     claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None)
     own = [base for base in bases.values() if base.data.path == str(ProjectFolder(output).data)]
-    with locked(output, wait=True):  # of several parts that start together one simulates
-        if own and not _has_data(own[0], ProjectFolder(output).data):  # whole data are not read again by every part
+    with locked(output, wait=True):  # of several parts that start together, one simulates
+        made = own[0].simulate if own else None
+        if made and not is_made(
+            load_recipe(find_recipe(made.recipe)), made.size, ProjectFolder(output).data
+        ):  # finished data are not checked again by every part
             with _executor(spread) as executor:
                 simulate(own[0], ProjectFolder(output).data, say, executor)
     study = _with_sizes(study, next(iter(bases.values())))
-    experiments = _experiments(expand(study, methods, {name: _keys(base) for name, base in bases.items()}))
+    experiments = _experiments(study, methods, bases)
     _refuse_more_than_there_is(experiments)
     plan, jobs = _plan(study, bases, experiments, output, command)
     return _finish(source, plan, jobs, output, say, spread)
 
 
-def _has_data(experiment: Experiment, folder: Path) -> bool:
-    settings = experiment.simulate
-    return settings is not None and is_made(load_recipe(find_recipe(settings.recipe)), settings.size, folder)
-
-
-def _finish(source: Source, plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> Path | None:
-    _write_plan(source, plan, output)
+def _finish(
+    source: Source, plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread
+) -> Path | None:
+    with replacing(ProjectFolder(output).study) as part:
+        part.write_text(dump_tree(source.tree), encoding="utf-8")
+    write_json(ProjectFolder(output).plan, plan)
     _run(plan, jobs, output, say, spread)
     return _close(plan, output, say)
 
 
 def _check(study: GridStudy, methods: Mapping[str, Source], bases: Mapping[str, Experiment]) -> None:
-    """Everything that can be known before a simulation runs."""
+    """Check the study before a simulation runs."""
     for name, base in bases.items():
         if base.data.split.test == 0:
             raise ConfigError(f"data.split.test: case {name} keeps no simulation for the test; give it a share")
-    experiments = _experiments(expand(study, methods, {name: _keys(base) for name, base in bases.items()}))
+    experiments = _experiments(study, methods, bases)
     for _, experiment in experiments:
         if experiment.simulate is None or experiment.data.by is not None or Path(experiment.data.path).exists():
             continue
@@ -163,12 +165,16 @@ def _check(study: GridStudy, methods: Mapping[str, Source], bases: Mapping[str, 
             _refuse_long(experiment, planned)
 
 
-def _experiments(points: Sequence[Point]) -> list[tuple[Point, Experiment]]:
+def _experiments(
+    study: GridStudy, methods: Mapping[str, Source], bases: Mapping[str, Experiment]
+) -> list[tuple[Point, Experiment]]:
+    """Return every point of a study with its validated configuration."""
+    points = expand(study, methods, {name: _keys(base) for name, base in bases.items()})
     return [(point, read_experiment(point.source)) for point in points]
 
 
 def _refuse_more_than_there_is(experiments: Sequence[tuple[Point, Experiment]]) -> None:
-    """A learning curve may not be longer than the data: refused before anything is trained."""
+    """Refuse a learning curve that needs more simulations than there are, before anything is trained."""
     opened: dict[str, xr.Dataset] = {}
     for experiment in {e.data.model_dump_json(): e for _, e in experiments}.values():
         data = experiment.data
@@ -188,7 +194,7 @@ def _refuse_long(experiment: Experiment, data: xr.Dataset) -> None:
 
 
 def _with_sizes(study: GridStudy, base: Experiment) -> GridStudy:
-    """A learning curve that names no sizes takes all training simulations, half of them, a quarter, an eighth."""
+    """Give a learning curve without sizes all training simulations, a half, a quarter and an eighth of them."""
     if study.kind != "learning_curve" or TRAIN_SIZE in study.keys:
         return study
     everything = base.data.model_copy(update={"split": base.data.split.model_copy(update={"train": None})})
@@ -201,7 +207,7 @@ def _with_sizes(study: GridStudy, base: Experiment) -> GridStudy:
 
 
 def _keys(base: Experiment) -> dict[str, Any]:
-    """Dotted keys of a configuration and their values."""
+    """Return the values of a configuration by dotted key."""
     tree = base.model_dump(mode="json")
     return leaves({section: tree[section] for section in ("data", "model", "optimizer", "training")})
 
@@ -212,31 +218,25 @@ def _plan(
     experiments: Sequence[tuple[Point, Experiment]],
     output: Path,
     command: str,
-) -> tuple[Plan, list[Job]]:
+) -> tuple[StudyPlan, list[Job]]:
     prints = {e.data.path: "" for _, e in experiments}
     prints = {path: fingerprint(find_files(path)) for path in prints}
     points, jobs = [], {}
     for point, experiment in experiments:
         name = case_name(point.method, experiment.model_dump(mode="json"), prints[experiment.data.path])
-        told = {key: getattr(point, key) for key in ("method", "grid", "values", "trial", "seed")}
-        points.append(PlannedPoint(**told, case=name))
+        values = {key: getattr(point, key) for key in ("method", "grid", "values", "trial", "seed")}
+        points.append(PlannedPoint(**values, case=name))
         training = experiment.training
         cost = training.members * (training.epochs or math.inf) * (experiment.data.split.train or math.inf)
         jobs[name] = Job(str(ProjectFolder(output).case(name).absolute()), dump(experiment), command, cost)
     base = {name: {key: _keys(experiment).get(key) for key in study.keys} for name, experiment in bases.items()}
     first = next(iter(bases.values()))
     data = prints.get(first.data.path, "")
-    plan = Plan(name=first.name, study=study, base=base, points=points, command=command, fingerprint=data)
+    plan = StudyPlan(name=first.name, study=study, base=base, points=points, command=command, fingerprint=data)
     return plan, list(jobs.values())
 
 
-def _write_plan(source: Source, plan: Plan, output: Path) -> None:
-    with replacing(ProjectFolder(output).study) as part:
-        part.write_text(dump_tree(source.tree), encoding="utf-8")
-    write_json(ProjectFolder(output).plan, plan)
-
-
-def _run(plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> None:
+def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> None:
     first, step = spread.part or (1, 1)
     mine = jobs[first - 1 :: step]
     left = [job for job in mine if job.open]
@@ -245,27 +245,27 @@ def _run(plan: Plan, jobs: Sequence[Work], output: Path, say: Say, spread: Sprea
     kept = f", {here - todo} of them finished before" if todo < here else ""
     say(f"study {plan.name}: {total} cases, {here} of them here{kept}")
     stop = StopRequest()
+
+    def refuse_when_stopped() -> None:
+        if stop.signal is not None:
+            name = signal.Signals(stop.signal).name
+            raise Interrupted(f"stopped by {name}; finished cases are kept: continue with --resume")
+
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
         executor = stack.enter_context(_executor(spread)) if left else None
-        for number, outcome in enumerate(run_jobs(left, executor, lambda: _stopped(stop)), start=1):
-            say(f"[{number}/{todo}] {_told(plan, outcome, output)}")
+        for number, outcome in enumerate(run_jobs(left, executor, refuse_when_stopped), start=1):
+            say(f"[{number}/{todo}] {_describe(plan, outcome, output)}")
 
 
 def _executor(spread: Spread) -> AbstractContextManager[Executor | None]:
-    """The workers of a study; None where everything runs in this process."""
+    """Return the executor of a study; None if all cases run in this process."""
     if not spread.workers and spread.scheduler is None:
         return nullcontext()
     return dask_executor(spread.workers, spread.scheduler)
 
 
-def _stopped(stop: StopRequest) -> None:
-    if stop.signal is not None:
-        name = signal.Signals(stop.signal).name
-        raise Interrupted(f"stopped by {name}; finished cases are kept: continue with --resume")
-
-
-def _told(plan: Plan, outcome: Outcome, output: Path) -> str:
+def _describe(plan: StudyPlan, outcome: Outcome, output: Path) -> str:
     point = next(point for point in plan.points if point.case == outcome.name)
     values = {key: value for key, value in {**point.values, **point.trial}.items() if value is not None}
     what = ", ".join([point.method, *(f"{k.rpartition('.')[2]} {v}" for k, v in values.items()), f"seed {point.seed}"])
@@ -277,8 +277,8 @@ def _told(plan: Plan, outcome: Outcome, output: Path) -> str:
     return f"{what}: {plan.study.metric} {'none' if error is None else f'{error:.4g}'}{seconds}"
 
 
-def _close(plan: Plan, output: Path, say: Say) -> Path | None:
-    """The table and the report, unless other parts are still to come."""
+def _close(plan: StudyPlan, output: Path, say: Say) -> Path | None:
+    """Write the table and the report, unless other parts are not finished."""
     cases = [ProjectFolder(output).case(name) for name in plan.cases]
     open_cases = [case for case in cases if read_result(case) is None and read_failure(case) is None]
     if open_cases:
@@ -299,16 +299,16 @@ def _close(plan: Plan, output: Path, say: Say) -> Path | None:
 
 
 def report_folders(folders: list[Path], output: Path | None, *, command: str) -> Path:
-    """One report about evaluated runs, or about a study from what is there of it."""
+    """Write one report about evaluated runs, or about a study, complete or not."""
     studies = [folder for folder in folders if ProjectFolder(folder).plan.is_file()]
     if not studies:
         return report_runs(folders, output, command=command)
     if len(folders) > 1:
-        raise ConfigError(f"{studies[0]} is the folder of a study, which has a report of its own; name it alone")
+        raise ConfigError(f"{studies[0]} is the folder of a study, which has its own report; give it alone")
     return _report(read_plan(studies[0]), studies[0], command, output)
 
 
-def _report(plan: Plan, folder: Path, command: str, output: Path | None = None) -> Path:
+def _report(plan: StudyPlan, folder: Path, command: str, output: Path | None = None) -> Path:
     table = study_table(plan, ProjectFolder(folder).cases)
     save_table(table, output or folder)
     return write_study_report(output or folder, folder, plan, choose(table, plan), command=command)

@@ -83,5 +83,5 @@ def test_no_checkpoint_yet(tmp_path: Path) -> None:
 
 def test_pointer_may_not_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "BEST").write_text("../elsewhere")
-    with pytest.raises(DataError, match="which is not beside it"):
+    with pytest.raises(DataError, match="which is no file next to it"):
         CheckpointFolder(tmp_path).best()

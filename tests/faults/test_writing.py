@@ -200,7 +200,7 @@ def test_a_signal_ends_a_run_cleanly(tmp_path: Path, number: signal.Signals) -> 
     process.send_signal(number)
     _, said = process.communicate()
     assert process.returncode == 75
-    assert said.splitlines()[-1].startswith(f"error: stopped by {number.name}; what is finished is kept: go on with")
+    assert said.splitlines()[-1].startswith(f"error: stopped by {number.name}; what is finished is kept: continue with")
     assert not list(output.glob(".*.part"))
     assert not (output / "manifest.json").exists()
 

@@ -199,7 +199,7 @@ def test_a_prediction_that_is_not_finite_leaves_no_file(tmp_path: Path) -> None:
     ds = fields()
     surrogate = surrogate_of(ds, ["u"], ["w"])
     surrogate.network.head.layer.bias.data.fill_(torch.nan)
-    with pytest.raises(NumericalError, match="sample 0 is not finite, nothing is written"):
+    with pytest.raises(NumericalError, match="sample 0 is not finite, so nothing is written"):
         predict(surrogate, written(ds, tmp_path), tmp_path / "out.nc")
     assert [path.name for path in tmp_path.iterdir()] == ["new.nc"]
 

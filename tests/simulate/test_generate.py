@@ -24,7 +24,7 @@ from distributed import Client
 from surrogate.config import digest
 from surrogate.data.store import Manifest, read_manifest, verify
 from surrogate.errors import ConfigError, NumericalError, ResourceError
-from surrogate.progress import Watch
+from surrogate.progress import ProgressBar
 from surrogate.runtime.dask import _client, dask_executor
 from surrogate.simulate import EQUATIONS, Grid, Numerics, Stepper
 from surrogate.simulate.generate import PROGRESS, Recipe, generate, is_made, load_recipe, simulate_members
@@ -301,7 +301,7 @@ def test_cluster_messages() -> None:
 
 def test_plain_progress_tells_rate_and_time_left() -> None:
     text = io.StringIO()
-    with Watch(text, every=0.0) as watch:
+    with ProgressBar("simulating", "simulations", file=text, every=0.0) as watch:
         for done in (4, 6, 10):
             watch(done, 10)
     lines = text.getvalue().splitlines()
@@ -313,8 +313,8 @@ def test_plain_progress_tells_rate_and_time_left() -> None:
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(text, "isatty", lambda: True)
-    with Watch(text) as watch:
+    with ProgressBar("simulating", "simulations", file=text) as watch:
         watch(0, 10)
         watch(7, 10)
-    assert "7/10" in text.getvalue()
+    assert "7 of 10" in text.getvalue()
     assert "per s" in text.getvalue()

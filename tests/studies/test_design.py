@@ -6,7 +6,7 @@ import xarray as xr
 
 from surrogate.config import Source
 from surrogate.errors import ConfigError
-from surrogate.studies import GridStudy, Plan, PlannedPoint, case_name, choose, expand, on_grid, read_study
+from surrogate.studies import GridStudy, PlannedPoint, StudyPlan, case_name, choose, expand, on_grid, read_study
 
 EXPERIMENT = {
     "name": "a",
@@ -46,7 +46,7 @@ def test_every_place_trial_and_seed_once_for_every_method() -> None:
 def test_of_the_trials_the_lowest_validation_loss_is_kept_and_a_failure_passed_over() -> None:
     study = GridStudy.model_validate({"kind": "budget", "seeds": [0], "tuning": {"a": [1, 2, 3]}})
     points = [PlannedPoint(method="m", grid=0, values={}, trial={"a": a}, seed=0, case=f"m-{a}") for a in (1, 2, 3)]
-    plan = Plan(name="n", study=study, base={"m": {}}, points=points, command="", fingerprint="")
+    plan = StudyPlan(name="n", study=study, base={"m": {}}, points=points, command="", fingerprint="")
     table = xr.Dataset({"validation_loss": ("point", [np.nan, 0.5, 0.7]), "error": ("point", [np.nan, 9.0, 1.0])})
     assert choose(table, plan)["error"].values.tolist() == [9.0]
 
@@ -58,7 +58,9 @@ def test_a_method_without_an_axis_is_the_same_all_along_it() -> None:
         PlannedPoint(method=method, grid=0, values={"a": value}, trial={}, seed=0, case=f"{method}-{value}")
         for method, value in values
     ]
-    plan = Plan(name="n", study=study, base={"one": {"a": 0}, "two": {}}, points=points, command="", fingerprint="")
+    plan = StudyPlan(
+        name="n", study=study, base={"one": {"a": 0}, "two": {}}, points=points, command="", fingerprint=""
+    )
     coords = {"grid": ("point", [0, 0, 0]), "number": ("point", [0, 1, 2]), "case": ("point", ["x", "y", "z"])}
     laid = on_grid(xr.Dataset({"error": ("point", [1.0, 2.0, 3.0])}, coords), plan, 0)
     assert laid["error"].transpose("method", "a", "seed").values[..., 0].tolist() == [[1.0, 2.0], [3.0, 3.0]]
@@ -69,7 +71,7 @@ def test_a_method_without_an_axis_is_the_same_all_along_it() -> None:
     [
         ({"kind": "budget", "axes": {"training.seed": [1]}}, "training.seed is set by `seeds`"),
         ({"kind": "budget", "axes": {"a": [1]}, "tuning": {"a": [1]}}, "a is both an axis and tuned"),
-        ({"kind": "budget", "seeds": [1, 1]}, "seeds name a seed twice"),
+        ({"kind": "budget", "seeds": [1, 1]}, "a seed appears twice"),
         ({"kind": "budget", "axes": {"a": [1, 1]}}, "a has a value twice"),
         ({"kind": "propose"}, "a section `propose` goes with kind propose"),
     ],

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from surrogate.catalogue import shipped
 from surrogate.errors import ConfigError, ResourceError
 from surrogate.workflows import find_pipeline
-from surrogate.workflows.slurm import CATALOGUES, Cluster, Stage, find_cluster, plan, render, submit
+from surrogate.workflows.slurm import Cluster, Stage, find_cluster, plan, render, submit
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "pipelines" / "slurm").glob("*.sbatch"))
@@ -204,7 +205,7 @@ def test_a_refusal_cancels_what_was_submitted(fake: Path) -> None:
 def test_without_slurm_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ResourceError, match="no sbatch here"):
+    with pytest.raises(ResourceError, match="there is no sbatch here"):
         submit(QUICKSTART, [], Path("out"), Cluster(), print)
 
 
@@ -219,4 +220,4 @@ def test_the_command_renders_and_submits(fake: Path, tmp_path: Path) -> None:
 
 def test_shipped_facts_are_the_defaults() -> None:
     assert find_cluster(None) == Cluster()
-    assert (CATALOGUES[0] / "slurm" / "cluster.yaml").is_file()
+    assert shipped("pipelines/slurm/cluster.yaml").is_file()

@@ -18,8 +18,7 @@ import yaml
 
 from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError, ResourceError
 from surrogate.files import locked
-from surrogate.runtime import dask as executors
-from surrogate.runtime.dask import _client
+from surrogate.runtime import dask as dask_cluster
 from surrogate.studies import read_plan
 from surrogate.workflows import Spread, execute, read_part, report_folders, run_file
 
@@ -159,7 +158,7 @@ def test_a_killed_worker_costs_its_case_alone(folder: Path) -> None:
             os.kill(pids[next(address for address, tasks in processing.items() if tasks)], signal.SIGKILL)
 
     run(tree, output="calm")
-    with _client(2, None) as client:
+    with dask_cluster._client(2, None) as client:
         spread = Spread(scheduler=client.scheduler_info()["address"])
         options = {"command": "surrogate run study.yaml", "resume": False, "overwrite": False, "spread": spread}
         run_file(Path("study.yaml"), [], Path("killed"), watch, **options)
@@ -172,7 +171,7 @@ def test_a_killed_worker_costs_its_case_alone(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["workers", "scheduler"])
 def test_a_study_ends_when_nobody_is_left_to_run_it(folder: Path, monkeypatch, lost: str) -> None:
-    monkeypatch.setattr(executors, "LOOKS_ELSEWHERE", 3)
+    monkeypatch.setattr(dask_cluster, "CHECKS_ELSEWHERE", 3)
     tree = changed(seeds=[0, 1, 2]) | {"training": {"epochs": 20, "batch_size": 2}}
 
     def watch(line: str) -> None:
@@ -184,7 +183,7 @@ def test_a_study_ends_when_nobody_is_left_to_run_it(folder: Path, monkeypatch, l
             for pid in client.run(os.getpid).values():
                 os.kill(pid, signal.SIGKILL)
 
-    with _client(2, None) as client:
+    with dask_cluster._client(2, None) as client:
         cluster = client.cluster
         spread = Spread(scheduler=cluster.scheduler_address)
         options = {"command": "surrogate run study.yaml", "resume": False, "overwrite": False, "spread": spread}
