@@ -291,7 +291,7 @@ def test_a_setting_that_a_method_lacks_leaves_it_as_it_is(folder: Path) -> None:
 def test_a_case_in_use_is_left_to_the_other_process(finished: Path) -> None:
     case = next(Path("out").glob("cases/adam-*"))
     (case / "result.json").unlink()
-    with locked(case, execute.CASE_LOCK):
+    with locked(case, ".case.lock"):
         said = run(resume=True)
     assert said[1].endswith("in use")
     assert said[-1].startswith("3 of 4 cases are finished")
