@@ -1,4 +1,4 @@
-"""Mergeable moments and normalisation per channel or per pixel."""
+"""Mergeable moments, and normalisation per channel or per pixel."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Moments:
         mean = mean_a + d n_b / n,    M2 = M2_a + M2_b + d^2 n_a n_b / n
 
     Arguments:
-        seen: Values per channel or pixel, those included that are NaN, which stands for not being there.
-        count: Values that are there, with shape (C,) or (C, *S).
+        seen: Number of values per channel or pixel, including NaN (missing values).
+        count: Number of values that are not NaN, with shape (C,) or (C, *S).
         mean: Means, with the shape of `count`; zero where there is no value.
         m2: Sums of squared deviations from the mean, with the shape of `count`.
     """
@@ -58,7 +58,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: Tensor, *, per_pixel: bool = False) -> Self:
-        """Moments of values with shape (B, C, *S) or (B, C)."""
+        """Compute the moments of values with shape (B, C, *S) or (B, C)."""
         values = values.detach().double()
         rows = values.flatten(1).T if per_pixel else values.transpose(0, 1).flatten(1)
         shape = values.shape[1:] if per_pixel else values.shape[1:2]
@@ -84,7 +84,7 @@ class Moments:
 
 
 class Normalizer(nn.Module):
-    """Physical units to zero mean and unit deviation per channel or per pixel, and back.
+    """Transform physical values to zero mean and unit deviation per channel or per pixel, and back.
 
         forward(x) = (x - mean) / scale,    inverse(y) = y scale + mean
 
@@ -107,16 +107,26 @@ class Normalizer(nn.Module):
 
     @classmethod
     def from_moments(cls, moments: Moments, names: Sequence[str]) -> Self:
-        """Normalise by mean and standard deviation; a constant channel keeps scale 1, and a warning names it.
+        """Make a normalizer of mean and standard deviation; a constant channel keeps scale 1, and a warning names it.
 
         What varies by no more than rounding of its channel's root mean square (over all pixels) is constant. A constant
         pixel of a channel that varies is scaled by the channel's root mean square deviation, so that an error of the
         network there stays in proportion to the data.
 
         Raises:
-            DataError: A channel has no value.
+            DataError: There is no sample, or a channel has no value.
         """
-        _tell_of_holes(moments, names)
+        if moments.seen == 0:
+            raise DataError("no sample to normalise by; the training set is empty")
+        counts = moments.count.flatten(1) if moments.count.ndim > 1 else moments.count
+        for name, count in zip(names, counts, strict=True):
+            share = 1 - float(count.mean()) / moments.seen
+            if share == 1:
+                raise DataError(f"variable '{name}' has no finite value in the training data; leave it out")
+            if share:
+                warnings.warn(
+                    f"{share:.2g} of the values of '{name}' are NaN or Inf and left out; <variable>_valid is 0 there"
+                )
         mean, std = (values.reshape(len(values), -1) for values in (moments.mean, moments.std))
         deviation, size = (values.square().mean(1, keepdim=True).sqrt() for values in (std, std.hypot(mean)))
         constant = std <= CONSTANT * size
@@ -127,19 +137,19 @@ class Normalizer(nn.Module):
 
     @classmethod
     def identity(cls, channels: int) -> Self:
-        """What leaves values as they are."""
+        """Make a normalizer that leaves values unchanged."""
         return cls(torch.zeros(channels), torch.ones(channels))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalised values of the shape given, (B, C, *S)."""
+        """Normalise values with shape (B, C, *S)."""
         return (values - self._like(self.mean, values)).div_(self._like(self.scale, values))
 
     def inverse(self, values: Tensor) -> Tensor:
-        """Physical values of normalised ones, (B, C, *S)."""
+        """Return the physical values of normalised ones with shape (B, C, *S)."""
         return values * self._like(self.scale, values) + self._like(self.mean, values)
 
     def deviation(self, values: Tensor) -> Tensor:
-        """Physical standard deviations of normalised ones, (B, C, *S)."""
+        """Return the physical standard deviations of normalised ones with shape (B, C, *S)."""
         return values * self._like(self.scale, values)
 
     def _like(self, buffer: Tensor, values: Tensor) -> Tensor:
@@ -162,7 +172,7 @@ def fit_normalizers(
     *,
     per_pixel: bool = False,
 ) -> tuple[Normalizer, Normalizer]:
-    """Normalizers of inputs and targets from one pass over batches.
+    """Fit the normalizers of inputs and targets in one pass over batches.
 
     Arguments:
         batches: Training data, such as one epoch of a stream.
@@ -177,22 +187,8 @@ def fit_normalizers(
     return Normalizer.from_moments(inputs, input_names), Normalizer.from_moments(targets, target_names)
 
 
-def _tell_of_holes(moments: Moments, names: Sequence[str]) -> None:
-    """Warn of channels of which values are not there, refuse one that has none."""
-    if moments.seen == 0:
-        raise DataError("no sample to normalise by; the training set is empty")
-    for name, count in zip(names, moments.count.flatten(1) if moments.count.ndim > 1 else moments.count, strict=True):
-        share = 1 - float(count.mean()) / moments.seen
-        if share == 1:
-            raise DataError(f"variable '{name}' has no finite value in the training data; leave it out")
-        if share:
-            warnings.warn(
-                f"{share:.2g} of the values of '{name}' are NaN or Inf and left out; <variable>_valid tells where"
-            )
-
-
 def stream_moments(batches: Iterable[Batch], *, per_pixel: bool = False) -> tuple[Moments, Moments]:
-    """Moments of inputs and targets in one pass over batches, which may be a part of the training data.
+    """Compute the moments of inputs and targets in one pass over batches, which may be a part of the training data.
 
     Raises:
         DataError: There is no sample.
@@ -215,26 +211,26 @@ class Peers(Protocol):
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """True in the process that writes."""
         ...
 
-    def all(self, found: bool) -> bool:
-        """Whether it is so on all of them."""
+    def all(self, condition: bool) -> bool:
+        """Return True where the condition holds on all processes."""
         ...
 
     def merged(self, moments: Moments) -> Moments:
-        """Moments of the data of all."""
+        """Return the moments of the data of all processes."""
         ...
 
 
 class Described(Protocol):
-    """Batches that know what they are made of; a `Stream` is one."""
+    """Batches with the names of their channels and a hash of their content, such as a `Stream`."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 
     @property
     def content(self) -> str:
-        """A name that changes with the files, the selection, the variables and the window."""
+        """A hash that changes with the files, the selection, the variables and the window."""
         ...
 
     @property
@@ -247,13 +243,13 @@ class Described(Protocol):
 def cached_normalizers(
     stream: Described, folder: Path | None, *, per_pixel: bool = False, peers: Peers | None = None
 ) -> tuple[Normalizer, Normalizer]:
-    """`fit_normalizers`, read from a file of an earlier pass over the same data where there is one.
+    """Return the result of `fit_normalizers`, from the file of an earlier pass over the same data where there is one.
 
     Arguments:
         stream: The training data.
-        folder: Where `.statistics-<content>.json` is kept; they are not kept where it is None or cannot be written.
+        folder: Folder of the files `.statistics-<content>.json`; nothing is kept where it is None or not writable.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
-        peers: The processes of which each has a share of the training data; None where this is the only one.
+        peers: The processes that share the training data; None where this is the only one.
 
     Raises:
         DataError: There is no sample, or a channel has no value.
@@ -266,14 +262,17 @@ def cached_normalizers(
         inputs, targets = stream_moments(stream, per_pixel=per_pixel)
         moments = (inputs, targets) if peers is None else (peers.merged(inputs), peers.merged(targets))
         if path is not None and (peers is None or peers.first):
-            _keep(path, moments)
+            try:
+                _write(path, moments)
+            except (ResourceError, OSError) as error:
+                warnings.warn(f"statistics are not kept for the next run: {error}")
     names = stream.input_names, stream.target_names
     of_inputs, of_targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
     return of_inputs, of_targets
 
 
 def keep_moments(stream: Described, folder: Path, moments: Sequence[Moments], *, per_pixel: bool = False) -> Path:
-    """Keep moments of inputs and targets that were computed elsewhere where `cached_normalizers` finds them."""
+    """Write moments of inputs and targets that were computed elsewhere for `cached_normalizers`."""
     path = _place(stream, folder, per_pixel)
     _write(path, moments)
     return path
@@ -284,29 +283,21 @@ def _place(stream: Described, folder: Path, per_pixel: bool) -> Path:
 
 
 def statistics_folder(data: Path) -> Path | None:
-    """Where statistics of data are kept: beside the data, or in the user's cache where that is read-only.
+    """Return the folder for statistics of data: next to the data, or the user's cache where that is read-only.
 
-    Of a pattern, the folder before its first wildcard counts; None where there is no place.
+    For a pattern, it is the folder before the first wildcard. None where there is no such folder.
     """
     fixed = itertools.takewhile(lambda part: not glob.has_magic(part), data.parts)
     place = data if data.exists() else Path(*fixed)
-    beside = place if place.is_dir() else place.parent
-    if beside.is_dir() and os.access(beside, os.W_OK):
-        return beside
+    folder = place if place.is_dir() else place.parent
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        return folder
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     return cache / "slim-surrogate" if cache.is_absolute() else None
 
 
-def _keep(path: Path, moments: Sequence[Moments]) -> None:
-    """Write statistics where that is possible; training goes on without."""
-    try:
-        _write(path, moments)
-    except (ResourceError, OSError) as error:
-        warnings.warn(f"statistics are not kept for the next run: {error}")
-
-
 def _write(path: Path, moments: Sequence[Moments]) -> None:
-    """Write statistics; of those in the folder the newest stay."""
+    """Write statistics; delete the oldest files of statistics in the folder beyond a number."""
     entries = [{"seen": m.seen, **{name: getattr(m, name).tolist() for name in TENSORS}} for m in moments]
     with replacing(path) as part:
         part.write_text(json.dumps({"version": VERSION, "moments": entries}))
@@ -316,18 +307,19 @@ def _write(path: Path, moments: Sequence[Moments]) -> None:
 
 
 def _read(path: Path) -> tuple[Moments, Moments] | None:
-    """Moments in a file; None where there is none, or it is damaged or of another version."""
+    """Read moments; None where the file is missing, damaged or of another version."""
     try:
         document = json.loads(path.read_text())
         if document["version"] != VERSION:
             return None
-        inputs, targets = (_moments_of(entry) for entry in document["moments"])
+        inputs, targets = map(_moments_of, document["moments"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return inputs, targets
 
 
 def _moments_of(entry: dict[str, Any]) -> Moments:
+    """Check and convert an entry of a file of statistics."""
     count, mean, m2 = (torch.tensor(entry[name], dtype=torch.float64) for name in TENSORS)
     alike = count.shape == mean.shape == m2.shape and mean.ndim > 0
     if not alike or not isinstance(entry["seen"], int) or entry["seen"] < 1:

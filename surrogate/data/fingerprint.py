@@ -1,4 +1,4 @@
-"""A short name for the content of data files, to notice that they changed."""
+"""Fingerprint data files, to notice that they changed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SAMPLED_BYTES = 2**20
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 over name, size and both ends of every file, in the order of names.
+    """Return the SHA-256 over name, size and both ends of every file, in the order of names.
 
     Arguments:
-        files: The data files; their folders do not count, so a copied data set keeps its fingerprint.
+        files: The data files; their folders are not included, so a copied data set keeps its fingerprint.
     """
     total = hashlib.sha256()
     for path in sorted(files, key=lambda path: path.name):

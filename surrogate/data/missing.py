@@ -1,4 +1,4 @@
-"""What becomes of values that are not finite: an error while streaming, or handled when the data are opened."""
+"""Handle values that are not finite: an error while streaming, or dropped or masked when the data are opened."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from surrogate.errors import DataError
 
 __all__ = ["VALID", "drop_incomplete", "mask_missing", "open_data"]
 
-VALID = "_valid"  # ending of the variable that tells where values were finite
+VALID = "_valid"  # ending of the variable that is 1 where values are finite
 SHOWN = 5
 
 
 def open_data(settings: DataSettings) -> xr.Dataset:
-    """The data of a configuration, values that are not finite handled as it says.
+    """Open the data of a configuration and handle values that are not finite as it says.
 
     Raises:
         DataError: The files cannot be used, or nothing finite is left.
@@ -36,32 +36,36 @@ def open_data(settings: DataSettings) -> xr.Dataset:
 
 
 def _finite(ds: xr.Dataset, array: xr.DataArray) -> xr.DataArray:
-    """Where an array is finite, or its simulation has no such time step."""
-    found, steps = xr.apply_ufunc(np.isfinite, array, dask="allowed"), present(ds, array)
-    return found if steps is None else (found | ~steps).transpose(*array.dims)
+    """Return True where an array is finite, or its simulation has no such time step."""
+    finite, steps = xr.apply_ufunc(np.isfinite, array, dask="allowed"), present(ds, array)
+    return finite if steps is None else (finite | ~steps).transpose(*array.dims)
 
 
 def drop_incomplete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
-    """The simulations of which all values are finite, in one pass over the data; the others are named in a warning.
+    """Keep the simulations whose values are all finite, in one pass over the data; a warning names the others.
 
     Arguments:
         ds: Data with the axis `sample`.
-        names: Variables that count.
+        names: Variables to check.
 
     Raises:
         DataError: None is left, or a variable that all simulations share is not finite.
     """
     finite = {name: _finite(ds, pick(ds, name)) for name in names}
     whole = [array.all([dim for dim in array.dims if dim != "sample"]) for array in finite.values()]
-    found = [np.asarray(flags) for flags in dask.compute(*(array.data for array in whole), scheduler=threaded.get)]
-    shared = [name for name, flags in zip(names, found, strict=True) if flags.ndim == 0 and not flags]
+    computed = dask.compute(*(array.data for array in whole), scheduler=threaded.get)
+    flags = {name: np.asarray(values) for name, values in zip(names, computed, strict=True)}
+    shared = [name for name, values in flags.items() if values.ndim == 0 and not values]
     if shared:
-        raise DataError(f"variable '{shared[0]}' is shared by all simulations and not finite; mend it, or mask it")
-    keep = np.logical_and.reduce([np.ones(ds.sizes["sample"], bool), *(flags for flags in found if flags.ndim)])
+        raise DataError(
+            f"variable '{shared[0]}' is shared by all simulations and not finite; correct it in the file, or choose "
+            "data.nonfinite: mask"
+        )
+    keep = np.logical_and.reduce([np.ones(ds.sizes["sample"], bool), *(v for v in flags.values() if v.ndim)])
     if not keep.any():
         raise DataError(
-            f"none of {len(keep)} simulations has finite values alone in {', '.join(names)}; mend the files, or "
-            "choose data.nonfinite: mask"
+            f"each of {len(keep)} simulations has values that are not finite in {', '.join(names)}; correct the files, "
+            "or choose data.nonfinite: mask"
         )
     lost = np.flatnonzero(~keep)
     if len(lost):
@@ -73,15 +77,15 @@ def drop_incomplete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
 
 
 def mask_missing(ds: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
-    """Values that are not finite marked, lazily, as values that are not there.
+    """Mark values that are not finite, lazily, as missing values.
 
-    A stream hands them out as NaN. Statistics leave them out; among the inputs of a network they become the mean of the
-    training data, among its targets they count for nothing. `<name>_valid` is 1 where a variable has a value, 0
-    elsewhere, for networks that are to know.
+    A stream returns them as NaN. Statistics leave them out; in the inputs of a network they become the mean of the
+    training data, in its targets they do not count in the loss. `<name>_valid` is 1 where a variable has a value and 0
+    elsewhere, and may be used as a further input.
 
     Arguments:
         ds: The data.
-        names: Variables to mark; those the data do not have are left to whoever asks for them.
+        names: Variables to mark; names that the data do not have are ignored here.
     """
     for name in names:
         if name in ds.variables:

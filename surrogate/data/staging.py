@@ -1,4 +1,4 @@
-"""Copies of data files in node-local storage: made once, checked, whole or absent."""
+"""Copy data files to node-local storage: once, checked, completely or not at all."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from surrogate.data.fingerprint import fingerprint
@@ -21,14 +19,14 @@ from surrogate.files import fsync_path, sha256
 __all__ = ["stage"]
 
 BLOCK = 8 * 2**20
-SPARE_BYTES = 64 * 2**20  # left free for others on the node
+SPARE_BYTES = 64 * 2**20  # left free on the disk of the node
 
 
 def stage(path: str, folder: Path) -> str:
-    """Copy the files behind a path into a folder of this node, unless a copy is there; returns the path of the copy.
+    """Copy the files behind a path into a folder of this node, unless a copy exists; return the path of the copy.
 
-    Processes that ask at the same time wait for the one that copies. Where the folder has no room, the files stay where
-    they are and a warning says so.
+    Processes that ask at the same time wait for the one that copies. Where the disk has not enough space, nothing is
+    copied, a warning says so, and `path` is returned.
 
     Arguments:
         path: File, folder or glob, as in `data.path`.
@@ -42,12 +40,18 @@ def stage(path: str, folder: Path) -> str:
     files = find_files(source)
     root = _root(source)
     manifest = source / MANIFEST
-    wanted = [*files, manifest] if manifest.is_file() else files
+    wanted, sums = files, {}
+    if manifest.is_file():
+        wanted = [*files, manifest]
+        sums = {source / shard.file: shard.sha256 for shard in read_manifest(source).shards}
     target = folder / f"surrogate-{_key(files)}"
+    copies = {file: target / file.relative_to(root) for file in wanted}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f".{target.name}.lock"):
-            if not _is_whole(target, root, wanted) and not _copy_all(wanted, root, target, _sums(source)):
+        with open(folder / f".{target.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it does
+            whole = all(c.is_file() and c.stat().st_size == f.stat().st_size for f, c in copies.items())
+            if not whole and not _copy_all(wanted, root, target, sums):
                 return path
     except OSError as error:
         raise ResourceError(
@@ -57,13 +61,13 @@ def stage(path: str, folder: Path) -> str:
 
 
 def _key(files: list[Path]) -> str:
-    """A name for these files as they are now."""
+    """Return a hash of the content and modification times of files, which names their copy."""
     times = ",".join(str(file.stat().st_mtime_ns) for file in files)
     return hashlib.sha256(f"{fingerprint(files)}:{times}".encode()).hexdigest()[:16]
 
 
 def _root(source: Path) -> Path:
-    """The folder below which all files of a path lie."""
+    """Return the folder that contains all files of a path."""
     if source.is_dir():
         return source
     if source.exists() or not glob.has_magic(str(source)):
@@ -71,29 +75,15 @@ def _root(source: Path) -> Path:
     return next(parent for parent in source.parents if not glob.has_magic(str(parent)))
 
 
-def _sums(source: Path) -> dict[Path, str]:
-    """Checksums that are known before: those in the manifest of shards."""
-    if not (source / MANIFEST).is_file():
-        return {}
-    return {source / shard.file: shard.sha256 for shard in read_manifest(source).shards}
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process of this node copies the same data; the lock goes with the process."""
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _is_whole(target: Path, root: Path, files: list[Path]) -> bool:
-    """Whether all files lie there; the folder takes its name when the last one is in it and checked."""
-    copies = [(file, target / file.relative_to(root)) for file in files]
-    return all(copy.is_file() and copy.stat().st_size == file.stat().st_size for file, copy in copies)
-
-
 def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]) -> bool:
-    """Copy files beside the target and rename; False where there is no room."""
+    """Copy files to a temporary folder next to the target, check them, and rename; return False without enough space.
+
+    Arguments:
+        files: The files.
+        root: Folder that contains all of them.
+        target: Folder of the copies.
+        sums: Checksums that a manifest already states.
+    """
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     shutil.rmtree(target, ignore_errors=True)
@@ -120,7 +110,7 @@ def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]
 
 
 def _copy(source: Path, copy: Path) -> str:
-    """Copy a file; returns the SHA-256 of what was read."""
+    """Copy a file; return the SHA-256 of the bytes read."""
     total = hashlib.sha256()
     with open(source, "rb") as reader, open(copy, "wb") as writer:
         while block := reader.read(BLOCK):

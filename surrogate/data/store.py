@@ -1,4 +1,4 @@
-"""Shards that are whole or absent, and the manifest that names them."""
+"""Write and verify shards, and the manifest that lists them; a shard is complete or absent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _plain_name(name: str) -> str:
 
 
 class Shard(Settings):
-    """One file of a data set."""
+    """Entry of a manifest: one file of a data set."""
 
     file: Annotated[str, AfterValidator(_plain_name)]
     samples: int = Field(gt=0)
@@ -54,14 +54,14 @@ class Shard(Settings):
 
 
 class Failure(Settings):
-    """A simulation that blew up and is not in the data."""
+    """Entry of a manifest: a simulation that became unstable and is not in the data."""
 
     simulation: int = Field(ge=0)
     parameters: dict[str, float]
 
 
 class Manifest(Settings):
-    """The contents of a data set; `digest` is that of the settings that made it."""
+    """Contents of a data set; `digest` identifies the settings that made it."""
 
     version: Literal[1] = 1
     name: str
@@ -82,7 +82,7 @@ def write_shard(
     reread: bool = False,
     done: Callable[[int], None] | None = None,
 ) -> Shard:
-    """Write a data set as one NetCDF-4-conforming HDF5 file, or leave what was there.
+    """Write a data set as one NetCDF-4-conforming HDF5 file, or leave the previous file unchanged.
 
     Every variable is contiguous, uncompressed and little-endian, so a memory map reads it at `Dataset.id.get_offset()`.
     Lazy variables are computed a block at a time.
@@ -110,12 +110,12 @@ def write_shard(
 
 @contextmanager
 def filling_shard(path: Path, template: xr.Dataset, later: Collection[str]) -> Iterator[Room]:
-    """A file such as `write_shard` makes, of whose variables some are filled in by the caller, in any order.
+    """Open a file such as `write_shard` makes, in which the caller fills some variables, in any order.
 
     Arguments:
         path: The file; it becomes visible, or replaces an older version, when the block ends without an error.
-        template: Variables as for `write_shard`; of those to be filled in only type, axes and attributes matter.
-        later: Names of the variables to be filled in.
+        template: Variables as for `write_shard`; of those in `later` only type, axes and attributes matter.
+        later: Names of the variables that the caller fills.
 
     Raises:
         ResourceError: The disk is full, read-only or out of quota.
@@ -128,37 +128,32 @@ def filling_shard(path: Path, template: xr.Dataset, later: Collection[str]) -> I
 
 
 def _declare(dataset: xr.Dataset, path: Path, file: h5py.File) -> dict[str, xr.Variable]:
-    """Dimensions, variables and attributes of a shard, and the values to fill in."""
+    """Create dimensions, variables and attributes of a shard; return the values to fill in."""
     set_attributes(file, dataset.attrs)
     for index, (dim, length) in enumerate(dataset.sizes.items()):
-        _create_dimension(file, str(dim), length, index, dataset, path)
+        if dim in dataset.variables:
+            scale, label = _create(file, str(dim), dataset[dim].variable, path), str(dim)
+        else:  # the NetCDF-4 form of a dimension without a coordinate: a scale that holds no data
+            scale, label = file.create_dataset(str(dim), (length,), ">f4"), NO_COORDINATE % length
+        scale.make_scale(label)
+        scale.attrs["_Netcdf4Dimid"] = np.int32(index)
     for name in map(str, dataset.variables):
-        if name not in dataset.sizes:
-            _create_variable(file, name, dataset, path)
+        if name in dataset.sizes:
+            continue
+        variable = dataset[name].variable
+        target = _create(file, name, variable, path)
+        for axis, dim in enumerate(variable.dims):
+            target.dims[axis].attach_scale(file[str(dim)])
+        auxiliary = [
+            str(c) for c in dataset.coords if c not in dataset.sizes and {*dataset[c].dims} <= {*variable.dims}
+        ]
+        if name in dataset.data_vars and auxiliary:
+            set_attributes(target, {"coordinates": " ".join(auxiliary)})
     return {str(name): variable for name, variable in dataset.variables.items()}
 
 
-def _create_dimension(file: h5py.File, dim: str, length: int, index: int, dataset: xr.Dataset, path: Path) -> None:
-    if dim in dataset.variables:
-        scale, label = _create(file, dim, dataset[dim].variable, path), dim
-    else:  # the NetCDF-4 form of a dimension without a coordinate: a scale that holds no data
-        scale, label = file.create_dataset(dim, (length,), ">f4"), NO_COORDINATE % length
-    scale.make_scale(label)
-    scale.attrs["_Netcdf4Dimid"] = np.int32(index)
-
-
-def _create_variable(file: h5py.File, name: str, dataset: xr.Dataset, path: Path) -> None:
-    variable = dataset[name].variable
-    target = _create(file, name, variable, path)
-    for axis, dim in enumerate(variable.dims):
-        target.dims[axis].attach_scale(file[str(dim)])
-    if name in dataset.data_vars:
-        beside = [str(c) for c in dataset.coords if c not in dataset.sizes and set(dataset[c].dims) <= {*variable.dims}]
-        set_attributes(target, {"coordinates": " ".join(beside)} if beside else {})
-
-
 def _create(file: h5py.File, name: str, variable: xr.Variable, path: Path) -> h5py.Dataset:
-    """A contiguous variable whose room in the file is reserved and not filled."""
+    """Create a contiguous variable whose space in the file is reserved and not filled."""
     if variable.dtype.kind not in "fiu":
         raise DataError(f"cannot write {path}:{name}: it holds {variable.dtype}, only real numbers can be stored")
     if "/" in name:
@@ -181,7 +176,7 @@ def read_manifest(folder: Path, file: str = MANIFEST) -> Manifest:
     """Read and check the manifest of a folder; its shards are not opened.
 
     Raises:
-        DataError: There is no manifest, or it is not one.
+        DataError: There is no manifest, or the file is not a manifest.
     """
     path = folder / file
     try:
@@ -204,7 +199,7 @@ def verify(folder: Path) -> Manifest:
     """Check every shard of a data set against its manifest.
 
     Raises:
-        DataError: A shard is missing, or its bytes are not those that were written.
+        DataError: A shard is missing, or was changed after it was written.
     """
     manifest = read_manifest(folder)
     for shard in manifest.shards:
@@ -216,7 +211,7 @@ def check_shard(folder: Path, shard: Shard) -> None:
     """Check one shard against its entry in a manifest.
 
     Raises:
-        DataError: It is missing, or its bytes are not those that were written.
+        DataError: It is missing, or was changed after it was written.
     """
     path = folder / shard.file
     try:

@@ -1,4 +1,4 @@
-"""What the values of a variable look like: all of them, or blocks of a large one."""
+"""Summarise the values of a variable: all of them, or blocks of a large one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLED_BLOCKS = 3
 
 @dataclass(frozen=True)
 class ValueReport:
-    """What the values of a variable look like.
+    """Summary of the values of a variable.
 
     Arguments:
         looked_at: Number of values that were read.

@@ -101,8 +101,13 @@ def test_what_is_finite_stays_as_it_is(path):
 @pytest.mark.parametrize(
     ("choice", "targets", "place", "text"),
     [
-        ("drop", "u", ..., "none of 8 simulations has finite values alone in u, k; mend the files, or choose"),
-        ("drop", "shared", 2, "'shared' is shared by all simulations and not finite; mend it, or mask it"),
+        (
+            "drop",
+            "u",
+            ...,
+            "each of 8 simulations has values that are not finite in u, k; correct the files, or choose",
+        ),
+        ("drop", "shared", 2, "'shared' is shared by all simulations and not finite; correct it in the file"),
     ],
 )
 def test_nothing_to_drop_to_is_refused(path, choice, targets, place, text):

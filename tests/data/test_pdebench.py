@@ -183,5 +183,5 @@ def test_deviations_are_refused(tmp_path: Path, change, text: str) -> None:
 def test_asked_for_but_not_found(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["u"] = np.ones((2, 3))
-    with pytest.raises(DataError, match=r"a.h5: is not in PDEBench's layout: .*found u \(2, 3\)"):
+    with pytest.raises(DataError, match=r"a.h5: is not in PDEBench's layout: .*the file holds u \(2, 3\)"):
         open_snapshots(tmp_path / "a.h5", "pdebench")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surrogate.data.streaming.read_plan import Consumer, Plan, make_blocks, merge_chunks
+from surrogate.data.streaming.read_plan import Consumer, ReadPlan, make_blocks, merge_chunks
 from surrogate.errors import ConfigError
 
 CHUNKS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
@@ -17,7 +17,7 @@ def plans(draw):
     extent = draw(st.integers(1, sum(times)))
     capacity = draw(st.integers(1, 40))
     blocks = make_blocks(samples, times, extent, capacity)
-    plan = Plan(
+    plan = ReadPlan(
         blocks,
         capacity,
         draw(st.integers(1, 12)),
@@ -119,7 +119,7 @@ def test_merged_chunks_keep_their_edges(chunks, largest):
 
 def test_order_depends_on_seed_and_epoch():
     def order(seed, epoch):
-        plan = Plan(make_blocks([4] * 16, [1], 1, 64), 16, 8, seed=seed)
+        plan = ReadPlan(make_blocks([4] * 16, [1], 1, 64), 16, 8, seed=seed)
         return sum(batches(plan, epoch).values(), [])
 
     assert order(0, 0) == order(0, 0)
@@ -128,6 +128,6 @@ def test_order_depends_on_seed_and_epoch():
 
 def test_a_block_larger_than_the_buffer_is_refused():
     with pytest.raises(ConfigError, match="buffer holds 3 samples, a block 8"):
-        Plan(make_blocks([8], [1], 1, 8), 3, 2)
+        ReadPlan(make_blocks([8], [1], 1, 8), 3, 2)
     with pytest.raises(ConfigError, match="batch_size is 0"):
-        Plan(make_blocks([8], [1], 1, 8), 8, 0)
+        ReadPlan(make_blocks([8], [1], 1, 8), 8, 0)

@@ -96,7 +96,7 @@ def test_every_possible_way_gives_the_same(arrays, name):
 def test_the_fastest_way_is_taken_for_all_that_is_stored_alike(arrays, monkeypatch, quick, way):
     monkeypatch.setattr(autotune, "_speed", lambda array, way: quick.get(way, 100))
     monkeypatch.setattr(autotune, "SMALL", 1)
-    monkeypatch.setattr(autotune, "_known", {})
+    monkeypatch.setattr(autotune, "_measured", {})
     monkeypatch.setattr(reading, "_ways", {})
     array = arrays["shuffle"]
     speeds = {"threaded decoding": 100, "h5py": quick["h5py"]}
@@ -153,7 +153,7 @@ def test_a_file_cut_short_is_refused(tmp_path, arrays):
     array = trace(opened.u.data)[0].array
     os.truncate(path, array.offset + 100)
     object.__setattr__(array, "check", lambda: None)  # as if it happened between the check and the reading
-    with pytest.raises(DataError, match=r"a\.h5: ends at byte \d+; it was cut short"):
+    with pytest.raises(DataError, match=r"a\.h5: ends at byte \d+: it is truncated"):
         read_box(array, [range(size) for size in SHAPE])
 
 

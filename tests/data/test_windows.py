@@ -112,7 +112,7 @@ def test_a_bad_value_is_named_with_its_index(tmp_path):
     with h5py.File(tmp_path / "1.h5", "r+") as file:
         file["u"][3, 2, 1, 0, 1] = np.inf
     ds = write_again(tmp_path)
-    text = r"'u' of 1.h5\[3\] holds inf at \[sample 10, time 2, channel 1, y 1, x 0\]; mend the file"
+    text = r"'u' of 1.h5\[3\] holds inf at \[sample 10, time 2, channel 1, y 1, x 0\]; correct the file"
     with pytest.raises(DataError, match=text):
         list(streams(ds, batch_size=4)[0])
 
@@ -148,7 +148,7 @@ def test_what_is_fetched_ahead_is_what_the_windows_need(opened, window, rows, na
     runs, size = held.runs["u"], 4 * held.runs["u"].count
     for group in stream.plan.groups(0):
         asked = set()
-        for array, start, length in windows._stretches(runs, stream.plan.blocks[group.blocks], stream._reader.extent):
+        for array, start, length in windows._byte_ranges(runs, stream.plan.blocks[group.blocks], stream._reader.extent):
             stretch = {(array.file, byte) for byte in range(start, start + length, size)}
             assert not asked & stretch
             asked |= stretch

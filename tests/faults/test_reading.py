@@ -100,7 +100,7 @@ def test_3_permission(tmp_path):
 
 def test_4_missing_variable(tmp_path):
     text = message(write(tmp_path / "a.h5", uu=np.ones((2, 3)), w=np.ones(4)))
-    assert "no dataset 'u'; did you mean 'uu'? found uu (2, 3), w (4,)" in text
+    assert "no dataset 'u'; did you mean 'uu'? the file holds uu (2, 3), w (4,)" in text
     layout = Mapping.model_validate({"groups": ["tests"], "variables": {"u": {"path": "u", "axes": ["x"]}}})
     assert "no dataset 'tests/u'; did you mean 'test/u'?" in message(
         write(tmp_path / "b.h5", **{"test/u": np.ones(3)}), layout
@@ -190,7 +190,7 @@ def test_10_not_finite(tmp_path, value, shown, options):
         list(Stream(opened, ["u"], ["u"], batch_size=2, shuffle=False))
     text = str(caught.value)
     assert f"'u' of a.h5[3] holds {shown} at [sample 3, y 1, x 2] and 1 more" in text
-    assert "mend the file or leave that simulation out" in text
+    assert "correct the file, or choose data.nonfinite" in text
 
 
 def test_11_constant_field(tmp_path):

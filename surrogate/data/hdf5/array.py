@@ -31,12 +31,12 @@ HANDLES = 16  # files held open by a process
 
 Stamp = tuple[int, int, int]
 
-# What indexing a dataset gives in place of values, while the graph of a variable is traced.
+# While the graph of a variable is traced, indexing a dataset returns this function's result instead of values.
 indexing: ContextVar[Callable[[H5Array, Any], Any] | None] = ContextVar("indexing", default=None)
 
 
 def stamp(file: Path) -> Stamp:
-    """Size, time of the last change and inode: what tells that a file was replaced."""
+    """Return size, modification time and inode of a file, which change when it is written or replaced."""
     try:
         status = os.stat(file)
     except OSError as error:
@@ -46,7 +46,7 @@ def stamp(file: Path) -> Stamp:
 
 @contextlib.contextmanager
 def open_file(file: Path) -> Iterator[h5py.File]:
-    """An open HDF5 file, for reading.
+    """Open an HDF5 file for reading, as a context manager.
 
     Raises:
         DataError: The file is missing, a folder, refused, truncated, being written, or not HDF5.
@@ -64,10 +64,11 @@ def _open(file: Path) -> h5py.File:
     try:
         return h5py.File(file, "r", locking="best-effort")
     except OSError as error:
-        raise DataError(f"{file}: {_why(file, error)}") from error
+        raise DataError(f"{file}: {_reason(file, error)}") from error
 
 
-def _why(file: Path, error: OSError) -> str:
+def _reason(file: Path, error: OSError) -> str:
+    """Explain why HDF5 cannot open a file, and what to do."""
     text = str(error)
     if error.errno == errno.ENOENT:
         return "no such file; check the path"
@@ -86,13 +87,13 @@ def _why(file: Path, error: OSError) -> str:
 
 
 def _inner(text: str) -> str:
-    """The reason in brackets of an HDF5 message, on one line."""
+    """Extract the reason in brackets from an HDF5 message, on one line."""
     match = re.search(r"\((.*)\)", text, re.DOTALL)
     return " ".join((match[1] if match else text).split())[:200]
 
 
 class _Handles:
-    """The files that this process holds open: the least recently used one is closed first."""
+    """A cache of open files of this process; the least recently used one is closed first."""
 
     def __init__(self, limit: int = HANDLES) -> None:
         self.limit = limit
@@ -121,25 +122,25 @@ _processes: dict[int, _Handles] = {}
 
 
 def _handles() -> _Handles:
-    """Handles of this process: a forked child opens its own."""
+    """Return the file cache of this process; a forked child opens files of its own."""
     return _processes.setdefault(os.getpid(), _Handles())
 
 
 @dataclass(frozen=True)
 class H5Array:
-    """A dataset in a file that is opened when it is indexed; slices and integers only.
+    """A lazy HDF5 dataset: its file is opened when it is indexed, by slices and integers only.
 
     Arguments:
         file: The HDF5 file.
         path: The dataset in it.
         shape: Shape of the dataset.
         dtype: Native type that reading returns; big-endian and float16 values are converted.
-        stamp: State of the file when it was described; a changed file is refused.
+        stamp: State of the file when this array was made; a file that changed since is refused.
         stored: Type in the file.
-        chunks: Chunks of the file; None where it has none.
-        offset: First byte of the values where they lie contiguously in the file, else None.
-        filters: Codes of the filters that its chunks went through, in the order of writing; None where its chunks do
-            not lie in the file itself.
+        chunks: Shape of the chunks of the file; None without chunks.
+        offset: First byte of the values where they are contiguous in the file, else None.
+        filters: Codes of the filters of its chunks, in the order of writing; None where the chunks cannot be read at
+            their offsets in the file.
     """
 
     file: Path
@@ -157,14 +158,16 @@ class H5Array:
         return len(self.shape)
 
     def check(self) -> None:
-        """Refuse a file that changed since it was described."""
+        """Raise DataError where the file changed since this array was made."""
         if stamp(self.file) != self.stamp:
             raise DataError(f"{self.file}: was replaced or changed while in use; open the data again")
 
     def damaged(self, key: Any, reason: str) -> DataError:
-        """What to raise where a part of the dataset cannot be read."""
+        """Return the error to raise where a part of the dataset cannot be read."""
+        keys = key if isinstance(key, tuple) else (key,)
+        shown = ", ".join(f"{k.start}:{k.stop}" if isinstance(k, slice) else str(k) for k in keys)
         return DataError(
-            f"{self.file}:{self.path}{_shown(key)}: cannot be read ({reason}); the file is damaged: copy it again"
+            f"{self.file}:{self.path}[{shown}]: cannot be read ({reason}); the file is damaged: copy it again"
         )
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -178,7 +181,7 @@ class H5Array:
         return np.array(mapped[key], self.dtype)
 
     def through_hdf5(self, key: Any) -> np.ndarray:
-        """The values at a key, read by HDF5 itself."""
+        """Read the values at a key through the HDF5 library."""
         self.check()
         try:
             return np.asarray(_handles().read(self, key)).astype(self.dtype, copy=False)
@@ -188,7 +191,7 @@ class H5Array:
 
 @dataclass(frozen=True, eq=False)
 class ChunkTable:
-    """Where the chunks of a dataset lie: one entry per chunk, in the shape of the grid of chunks.
+    """Offsets and sizes of the chunks of a dataset in its file, with the shape of the grid of chunks.
 
     Arguments:
         offset: First byte in the file; -1 where the chunk was never written.
@@ -203,7 +206,7 @@ class ChunkTable:
 
 @lru_cache(maxsize=4096)
 def chunk_table(array: H5Array) -> ChunkTable:
-    """Where the chunks of a dataset lie in its file."""
+    """Return the offsets and sizes of the chunks of a dataset; read once for each array."""
     chunks = array.chunks or array.shape
     grid = tuple(-(-size // chunk) for size, chunk in zip(array.shape, chunks, strict=True))
     table = ChunkTable(np.full(grid, -1, np.int64), np.zeros(grid, np.int64), np.zeros(grid, np.int64))
@@ -214,8 +217,3 @@ def chunk_table(array: H5Array) -> ChunkTable:
 
     _handles().visit_chunks(array, note)
     return table
-
-
-def _shown(key: Any) -> str:
-    parts = key if isinstance(key, tuple) else (key,)
-    return "[" + ", ".join(f"{p.start}:{p.stop}" if isinstance(p, slice) else str(p) for p in parts) + "]"

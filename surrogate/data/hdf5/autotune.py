@@ -1,4 +1,4 @@
-"""Which way of reading a dataset is the fastest on this machine: measured on a few megabytes of it."""
+"""Choose the fastest way of reading a dataset on this machine, measured on a few megabytes of it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["READERS", "Choice", "choose"]
 READERS = min(4, os.cpu_count() or 1)  # threads that read and decode
 SAMPLE_BYTES = 4_000_000
 SMALL = 1_000_000  # bytes of a dataset that are read before they are measured
-FAVOUR = 1.5  # what the first way may be slower by: HDF5 holds a lock that other readers wait for
+FAVOUR = 1.5  # the first way may be slower by this factor: HDF5 holds a lock for which other readers wait
 ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A way of reading, and what speaks for it.
+    """A way of reading and the reason for it.
 
     Arguments:
         way: Its name.
@@ -36,28 +36,28 @@ class Choice:
     reason: str
 
 
-_known: dict[object, Choice] = {}
+_measured: dict[object, Choice] = {}
 
 
 def choose(array: H5Array) -> Choice:
-    """The way of reading a dataset and all others that are stored alike; measured once in a process."""
+    """Choose how to read a dataset and all others that are stored alike; measured once in a process."""
     ways = possible_ways(array)
     if len(ways) == 1:
         return Choice(ways[0], {}, "no other way undoes its filters or finds its values in the file")
     if math.prod(array.shape) * array.stored.itemsize < SMALL:
         return Choice(ways[0], {}, "too small to measure")
     kind = kind_of(array)
-    if kind not in _known:
-        found = {way: _speed(array, way) for way in ways}
-        fastest = max(ways, key=lambda way: found[way] * (FAVOUR if way == ways[0] else 1))
-        shown = ", ".join(f"{way} {speed:.0f} MB/s" for way, speed in found.items())
-        _known[kind] = Choice(fastest, found, f"measured: {shown}")
+    if kind not in _measured:
+        speeds = {way: _speed(array, way) for way in ways}
+        fastest = max(ways, key=lambda way: speeds[way] * (FAVOUR if way == ways[0] else 1))
+        shown = ", ".join(f"{way} {speed:.0f} MB/s" for way, speed in speeds.items())
+        _measured[kind] = Choice(fastest, speeds, f"measured: {shown}")
         use_way(kind, fastest)
-    return _known[kind]
+    return _measured[kind]
 
 
 def _speed(array: H5Array, way: str) -> float:
-    """Megabytes a second of the best round, all readers at work."""
+    """Measure megabytes per second: the best of several rounds, all readers at work."""
     boxes = _boxes(array)
     size = sum(math.prod(map(len, box)) for box in boxes) * array.stored.itemsize
     best = math.inf
@@ -71,7 +71,7 @@ def _speed(array: H5Array, way: str) -> float:
 
 
 def _boxes(array: H5Array) -> list[Sequence[range]]:
-    """The first few megabytes in whole chunks, in a part for every reader."""
+    """Cut the first few megabytes into boxes of whole chunks, one for every reader."""
     chunks = array.chunks or (1,) * array.ndim
     lengths = list(array.shape)
     for axis, chunk in enumerate(chunks):

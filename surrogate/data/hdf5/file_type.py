@@ -1,4 +1,4 @@
-"""What a file that is not HDF5 looks like, from its first bytes."""
+"""Recognise files that are not HDF5 by their first bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["looks_like"]
 
 HEAD = 512
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x93NUMPY", "a NumPy .npy array; write it with h5py first"),
+    (b"\x93NUMPY", "a NumPy .npy array; write it as HDF5 with h5py first"),
     (b"PK\x03\x04", "a zip archive (NumPy .npz, zarr.zip or a zip file); unpack it and write HDF5"),
     (b"\x1f\x8b", "gzip-compressed; run gunzip first"),
     (b"\xfd7zXZ\x00", "xz-compressed; run unxz first"),
@@ -36,7 +36,7 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 
 
 def looks_like(file: Path) -> str:
-    """One phrase that says what a file that is not HDF5 seems to be."""
+    """Describe in one phrase a file that is not HDF5."""
     with open(file, "rb") as stream:
         head = stream.read(HEAD)
     if not head:
@@ -46,16 +46,12 @@ def looks_like(file: Path) -> str:
             return phrase
     if not any(head):
         return "zeros; the copy or the writing of it did not finish"
-    return _text(head) or "unknown binary data"
-
-
-def _text(head: bytes) -> str | None:
     try:
         text = head[: HEAD - 4].decode("utf-8")
     except UnicodeDecodeError:
-        return None
+        return "unknown binary data"
     if any(ord(letter) < 32 and letter not in "\t\n\r\f" for letter in text):
-        return None
+        return "unknown binary data"
     start = text.lstrip().lower()
     if start.startswith(("<!doctype html", "<html")):
         return "an HTML page, probably the error page of a download; download the file again"

@@ -1,4 +1,4 @@
-"""Undoing the filters of HDF5 chunks outside the lock of HDF5, so that threads decode side by side."""
+"""Decode HDF5 chunks (gzip, shuffle, lzf) outside the lock of the HDF5 library, in parallel threads."""
 
 from __future__ import annotations
 
@@ -22,22 +22,16 @@ GZIP, SHUFFLE, LZF = 1, 2, 32000
 ZLIB_ERRORS = (zlib.error,) if fast_zlib is None else (zlib.error, fast_zlib.error)
 
 
-def _lzf_decoder() -> Any:
-    """The LZF decoder that h5py carries (liblzf); None where its library does not export it."""
-    try:
-        function = ctypes.CDLL(h5py.h5z.__file__).lzf_decompress
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint]
-    function.restype = ctypes.c_uint
-    return function
-
-
-_LZF = _lzf_decoder()
+try:  # the LZF decoder that h5py carries (liblzf), where its library exports it
+    _LZF: Any = ctypes.CDLL(h5py.h5z.__file__).lzf_decompress
+    _LZF.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint]
+    _LZF.restype = ctypes.c_uint
+except (OSError, AttributeError):
+    _LZF = None
 
 
 class _Scratch(threading.local):
-    """Memory that a thread uses again and again: fresh pages for each chunk would cost as much as reading it."""
+    """Memory that a thread reuses: fresh pages for each chunk would cost as much as reading it."""
 
     def __init__(self) -> None:
         self.memory: dict[str, np.ndarray] = {}
@@ -47,7 +41,7 @@ _scratches = _Scratch()
 
 
 def scratch(purpose: str, size: int) -> np.ndarray:
-    """Bytes of this thread for a purpose; what they held before is overwritten."""
+    """Return reusable memory of this thread for a purpose; its old content is overwritten."""
     memory = _scratches.memory.get(purpose)
     if memory is None or len(memory) < size:
         memory = _scratches.memory[purpose] = np.empty(size, np.uint8)
@@ -55,18 +49,18 @@ def scratch(purpose: str, size: int) -> np.ndarray:
 
 
 def decodable(filters: Sequence[int]) -> bool:
-    """Whether all of these filters can be undone here: gzip, shuffle and, where h5py exports its decoder, lzf."""
+    """Return True where all filters are gzip, shuffle or, if h5py exports its decoder, lzf."""
     known = {GZIP, SHUFFLE, LZF} if _LZF else {GZIP, SHUFFLE}
     return set(filters) <= known
 
 
 def decode(stored: np.ndarray, filters: Sequence[int], skipped: int, itemsize: int, size: int) -> np.ndarray:
-    """The bytes of a chunk; valid until the same thread decodes again.
+    """Decode a chunk; the bytes returned are valid until the same thread decodes again.
 
     Arguments:
         stored: The bytes that the file holds.
         filters: Codes of the filters, in the order of writing.
-        skipped: Bit mask of the filters that this chunk did not go through.
+        skipped: Bit mask of the filters that were not applied to this chunk.
         itemsize: Bytes of a value.
         size: Bytes of the chunk.
 
@@ -80,7 +74,10 @@ def decode(stored: np.ndarray, filters: Sequence[int], skipped: int, itemsize: i
         if filters[position] == GZIP:
             values = _inflate(values, size)
         elif filters[position] == LZF:
-            values = _expand(values, size)
+            out = scratch("expanded", size)
+            if _LZF(values.ctypes.data, len(values), out.ctypes.data, size) != size:
+                raise ValueError("lzf data do not decode")
+            values = out
         else:
             values = _unshuffle(values, itemsize)
     if len(values) != size:
@@ -99,15 +96,8 @@ def _inflate(values: np.ndarray, size: int) -> np.ndarray:
     return np.frombuffer(inflated, np.uint8)
 
 
-def _expand(values: np.ndarray, size: int) -> np.ndarray:
-    out = scratch("expanded", size)
-    if _LZF(values.ctypes.data, len(values), out.ctypes.data, size) != size:
-        raise ValueError("lzf data do not decode")
-    return out
-
-
 def _unshuffle(values: np.ndarray, itemsize: int) -> np.ndarray:
-    """Bytes in the order of values, from all first bytes, all second bytes, ..."""
+    """Interleave bytes that are stored as all first bytes, all second bytes, ... of the values."""
     if len(values) % itemsize:
         raise ValueError(f"shuffled bytes ({len(values)}) are not a multiple of {itemsize}")
     planes = values.reshape(itemsize, -1)

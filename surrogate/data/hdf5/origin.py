@@ -1,7 +1,7 @@
-"""Where the values of a lazy variable lie in files.
+"""Trace a lazy variable back to the parts of HDF5 datasets that it is made of.
 
 The dask graph of a variable is run once on descriptions of values instead of values. Selecting, transposing, adding
-axes and joining only move values, so they leave a description of where each one lies in which dataset; anything else
+axes and joining only move values, so their result describes the position of each value in its dataset; anything else
 (arithmetic, filling, regridding) fails on a description, and the variable is left to dask.
 """
 
@@ -28,12 +28,12 @@ FEW = 4096  # values of an intermediate result that is no description: indices, 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A box of a traced array that lies in one dataset.
+    """A box of a traced array whose values come from one dataset.
 
     Arguments:
         start: First index along each axis of the traced array.
         array: The dataset.
-        index: What is taken along each axis of the dataset.
+        index: Indices taken along each axis of the dataset.
         axes: For each axis of the traced array the axis of the dataset; None for a new one of length 1.
     """
 
@@ -47,18 +47,19 @@ class Part:
         return tuple(1 if axis is None else len(self.index[axis]) for axis in self.axes)
 
     def moved(self, offset: Sequence[int]) -> Part:
+        """Return the same part at another place of the traced array."""
         return replace(self, start=tuple(a + b for a, b in zip(self.start, offset, strict=True)))
 
 
 def consecutive(index: np.ndarray) -> Index:
-    """A range where the indices follow one another, else the indices."""
+    """Return a range where the indices are consecutive, else the indices themselves."""
     if len(index) and index[-1] - index[0] == len(index) - 1 and bool(np.all(np.diff(index) == 1)):
         return range(int(index[0]), int(index[-1]) + 1)
     return index
 
 
 def trace(array: Any) -> list[Part] | None:
-    """The parts of files that make up a dask array; None where its values are computed, not only selected.
+    """Return the parts of files that make up a dask array; None where its values are computed, not only selected.
 
     Arguments:
         array: A dask array.
@@ -75,57 +76,45 @@ def trace(array: Any) -> list[Part] | None:
     finally:
         indexing.reset(token)
     offsets = [list(itertools.accumulate(chunks, initial=0)) for chunks in array.chunks]
+    for _ in range(array.ndim - 1):
+        blocks = list(itertools.chain.from_iterable(blocks))
     parts: list[Part] = []
-    for position, block in zip(np.ndindex(array.numblocks), _flat(blocks, array.ndim), strict=True):
+    for position, block in zip(np.ndindex(array.numblocks), list(blocks), strict=True):
         expected = tuple(chunks[i] for chunks, i in zip(array.chunks, position, strict=True))
         if not isinstance(block, _Described) or block.shape != expected or block.dtype != array.dtype:
             return None
         parts += [part.moved([edges[i] for edges, i in zip(offsets, position, strict=True)]) for part in block.parts]
     for axis in range(array.ndim):
-        parts = _joined(parts, axis)
+        parts = _merge_neighbours(parts, axis)
     return parts
 
 
-def _joined(parts: list[Part], axis: int) -> list[Part]:
-    """Neighbours along an axis that go on in the same dataset, as one."""
+def _merge_neighbours(parts: list[Part], axis: int) -> list[Part]:
+    """Merge parts that follow one another along an axis, in the traced array and in the same dataset."""
     groups: dict[tuple[Any, ...], list[Part]] = {}
     for part in parts:
         start, shape = list(part.start), list(part.shape)
         start[axis] = shape[axis] = 0
         groups.setdefault((part.array, part.axes, tuple(start), tuple(shape)), []).append(part)
-    joined: list[Part] = []
+    merged: list[Part] = []
     for group in groups.values():
         group.sort(key=lambda part: part.start[axis])
         runs = [group[:1]]
         for before, part in itertools.pairwise(group):
-            if _goes_on(before, part, axis):
+            source, end = part.axes[axis], before.start[axis] + before.shape[axis]
+            pairs = enumerate(zip(before.index, part.index, strict=True))
+            others = all(i == source or np.array_equal(a, b) for i, (a, b) in pairs)
+            if source is not None and end == part.start[axis] and others:
                 runs[-1].append(part)
             else:
                 runs.append([part])
-        joined += [_as_one(run, axis) for run in runs]
-    return joined
-
-
-def _goes_on(before: Part, part: Part, axis: int) -> bool:
-    source = part.axes[axis]
-    if source is None or before.start[axis] + before.shape[axis] != part.start[axis]:
-        return False
-    pairs = zip(before.index, part.index, strict=True)
-    return all(i == source or np.array_equal(a, b) for i, (a, b) in enumerate(pairs))
-
-
-def _as_one(run: Sequence[Part], axis: int) -> Part:
-    first, source = run[0], run[0].axes[axis]
-    if len(run) == 1 or source is None:
-        return first
-    index = consecutive(np.concatenate([np.asarray(part.index[source]) for part in run]))
-    return replace(first, index=(*first.index[:source], index, *first.index[source + 1 :]))
-
-
-def _flat(blocks: Any, depth: int) -> list[Any]:
-    for _ in range(depth - 1):
-        blocks = list(itertools.chain.from_iterable(blocks))
-    return list(blocks)
+        for run in runs:
+            first, source = run[0], run[0].axes[axis]
+            if len(run) > 1 and source is not None:
+                index = consecutive(np.concatenate([np.asarray(part.index[source]) for part in run]))
+                first = replace(first, index=(*first.index[:source], index, *first.index[source + 1 :]))
+            merged.append(first)
+    return merged
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,7 @@ class Absent:
 
 
 class _NoData(Callback):
-    """Stops a trace as soon as it meets values."""
+    """Stop a trace as soon as a task returns values."""
 
     def _posttask(self, key: Any, value: Any, dsk: Any, state: Any, worker: Any) -> None:
         if isinstance(value, np.ndarray) and value.size > FEW:
@@ -154,7 +143,7 @@ class _NoData(Callback):
 
 
 class _Described:
-    """Stands for an array in a dask graph: its shape and where its values lie."""
+    """A stand-in for an array in a dask graph: its shape and the parts of datasets that hold its values."""
 
     __array_ufunc__ = None
 
@@ -163,7 +152,7 @@ class _Described:
 
     @classmethod
     def of(cls, array: H5Array, key: Any) -> _Described:
-        """A selection of a dataset."""
+        """Describe a selection of a dataset."""
         whole = tuple(range(size) for size in array.shape)
         start, axes = (0,) * array.ndim, tuple(range(array.ndim))
         return cls(array.shape, array.dtype, [Part(start, array, whole, axes)])[key]
@@ -206,12 +195,20 @@ class _Described:
         return described
 
     def _added(self, axis: int) -> _Described:
-        """With a new axis of length 1."""
+        """Insert a new axis of length 1."""
         shape = (*self.shape[:axis], 1, *self.shape[axis:])
-        return _Described(shape, self.dtype, [_with_axis(part, axis, 0, None) for part in self.parts])
+        parts = [
+            replace(
+                part,
+                start=(*part.start[:axis], 0, *part.start[axis:]),
+                axes=(*part.axes[:axis], None, *part.axes[axis:]),
+            )
+            for part in self.parts
+        ]
+        return _Described(shape, self.dtype, parts)
 
     def _taken(self, axis: int, key: Any) -> _Described:
-        """What an integer, slice or list selects along an axis."""
+        """Select along an axis by an integer, slice or list."""
         whole = range(self.shape[axis])
         if isinstance(key, slice):
             index: Index = whole[key]
@@ -226,23 +223,18 @@ class _Described:
             raise TypeError("increasing steps only")
         parts = [piece for part in self.parts for piece in _within(part, axis, index)]
         shape = (*self.shape[:axis], len(index), *self.shape[axis + 1 :])
-        if isinstance(key, int | np.integer):
-            parts, shape = [_without_axis(part, axis) for part in parts], (*shape[:axis], *shape[axis + 1 :])
+        if isinstance(key, int | np.integer):  # the axis disappears
+
+            def others(values: tuple[Any, ...]) -> tuple[Any, ...]:
+                return (*values[:axis], *values[axis + 1 :])
+
+            parts = [replace(part, start=others(part.start), axes=others(part.axes)) for part in parts]
+            shape = others(shape)
         return _Described(shape, self.dtype, parts)
 
 
-def _with_axis(part: Part, axis: int, start: int, source: int | None) -> Part:
-    starts = (*part.start[:axis], start, *part.start[axis:])
-    return replace(part, start=starts, axes=(*part.axes[:axis], source, *part.axes[axis:]))
-
-
-def _without_axis(part: Part, axis: int) -> Part:
-    start = (*part.start[:axis], *part.start[axis + 1 :])
-    return replace(part, start=start, axes=(*part.axes[:axis], *part.axes[axis + 1 :]))
-
-
 def _within(part: Part, axis: int, index: Index) -> Iterable[Part]:
-    """The pieces of a part that an index selects along an axis, at their place in the selection."""
+    """Yield the pieces of a part that an index selects along an axis, at their place in the selection."""
     first, end = part.start[axis], part.start[axis] + part.shape[axis]
     if isinstance(index, range):
         a = max(0, -(-(first - index.start) // index.step))
@@ -257,6 +249,7 @@ def _within(part: Part, axis: int, index: Index) -> Iterable[Part]:
 
 
 def _narrowed(part: Part, axis: int, chosen: Index, start: int) -> Part:
+    """Restrict a part to chosen entries along an axis and place it at `start`."""
     starts = (*part.start[:axis], start, *part.start[axis + 1 :])
     source = part.axes[axis]
     if source is None:
@@ -272,6 +265,7 @@ def _narrowed(part: Part, axis: int, chosen: Index, start: int) -> Part:
 
 
 def _same_kind(arrays: Sequence[Any]) -> Sequence[_Described]:
+    """Refuse to join values, or descriptions of several types."""
     if any(not isinstance(array, _Described) or array.dtype != arrays[0].dtype for array in arrays):
         raise TypeError("descriptions of one type only")
     return arrays
@@ -290,14 +284,6 @@ def _concatenate(arrays: Sequence[Any], axis: int = 0) -> _Described:
     return _Described(tuple(shape), arrays[0].dtype, parts)
 
 
-def _stack(arrays: Sequence[Any], axis: int = 0) -> _Described:
-    return _concatenate([array._added(axis) for array in _same_kind(arrays)], axis)
-
-
-def _take(array: _Described, indices: Any, axis: int = 0) -> _Described:
-    return array._taken(axis, np.asarray(indices))
-
-
 def _transpose(array: _Described, axes: Sequence[int] | None = None) -> _Described:
     order = tuple(reversed(range(array.ndim))) if axes is None else tuple(axis % array.ndim for axis in axes)
 
@@ -310,7 +296,7 @@ def _transpose(array: _Described, axes: Sequence[int] | None = None) -> _Describ
 
 _MOVES: dict[Callable[..., Any], Callable[..., _Described]] = {
     np.concatenate: _concatenate,
-    np.stack: _stack,
-    np.take: _take,
+    np.stack: lambda arrays, axis=0: _concatenate([array._added(axis) for array in _same_kind(arrays)], axis),
+    np.take: lambda array, indices, axis=0: array._taken(axis, np.asarray(indices)),
     np.transpose: _transpose,
 }

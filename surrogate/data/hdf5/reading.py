@@ -1,7 +1,7 @@
-"""Boxes of HDF5 datasets, in the fastest way that their storage allows.
+"""Read boxes of HDF5 datasets in the fastest way that their storage allows.
 
 Contiguous values are read in place; chunks of gzip, shuffle and lzf are read at their offsets and decoded by the
-calling thread, outside the lock of HDF5; HDF5 itself reads everything else.
+calling thread, outside the lock of HDF5; the HDF5 library reads everything else.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ways: dict[Kind, str] = {}
 
 
 def possible_ways(array: H5Array) -> list[str]:
-    """How a dataset can be read: `direct`, `threaded decoding`, `memory map` or `h5py`, the best for streams first."""
+    """List the ways to read a dataset: `direct`, `threaded decoding`, `memory map`, `h5py`; best for streams first."""
     if array.offset is not None:
         return ["direct", "h5py"] if hasattr(os, "preadv") else ["memory map"]
     if array.filters is not None and decodable(array.filters) and hasattr(os, "preadv"):
@@ -52,36 +52,36 @@ def possible_ways(array: H5Array) -> list[str]:
 
 
 def kind_of(array: H5Array) -> Kind:
-    """What the speed of reading depends on: datasets of one kind are read alike."""
+    """Return the properties on which the speed of reading depends; datasets of one kind are read in one way."""
     return array.file.parent, array.stored, array.chunks, array.filters, array.offset is None
 
 
 def use_way(kind: Kind, way: str) -> None:
-    """Read datasets of a kind in this way from now on."""
+    """Choose the way in which datasets of a kind are read in this process."""
     _ways[kind] = way
 
 
 def way_of_reading(array: H5Array) -> str:
-    """How a dataset is read: as `use_way` says, else in the first possible way."""
+    """Return the way chosen by `use_way`, else the first possible one."""
     return _ways.get(kind_of(array)) or possible_ways(array)[0]
 
 
 def read_box(
     array: H5Array, index: Sequence[Index], into: np.ndarray | None = None, *, way: str | None = None
 ) -> np.ndarray:
-    """The values at the outer product of indices along the axes, in the type of the file.
+    """Read the values at the outer product of indices along the axes, in the type of the file.
 
-    They are read to `into` where it is given and can be used, and it is returned. Other values stay valid until the
-    same thread reads again: fresh memory for each read would cost as much as reading.
+    They are read to `into` where it is given and can be used, and it is returned. Other results are overwritten when
+    the same thread reads again: fresh memory for each read would cost as much as reading.
 
     Arguments:
         array: The dataset.
-        index: What to take along each axis.
+        index: Indices to take along each axis.
         into: Memory of the type of the file.
         way: A possible way of reading; None takes that of the dataset.
 
     Raises:
-        DataError: The file changed, is cut short or damaged.
+        DataError: The file changed, is truncated or damaged.
     """
     way = way or way_of_reading(array)
     if way == "direct":
@@ -101,8 +101,9 @@ def _memory(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 
 
 def _read_direct(array: H5Array, index: Sequence[Index], into: np.ndarray | None) -> np.ndarray:
+    """Read contiguous values run by run, or by a memory map where runs are short."""
     inner = array.ndim  # from this axis on everything is wanted
-    while inner > 1 and _is_whole(index[inner - 1], array.shape[inner - 1]):
+    while inner > 1 and isinstance(index[inner - 1], range) and index[inner - 1] == range(array.shape[inner - 1]):
         inner -= 1
     row = math.prod(array.shape[inner:])
     runs = _segments(index[inner - 1], 1)
@@ -123,22 +124,18 @@ def _read_direct(array: H5Array, index: Sequence[Index], into: np.ndarray | None
     return out
 
 
-def _is_whole(index: Index, size: int) -> bool:
-    return isinstance(index, range) and index == range(size)
-
-
 def pread(array: H5Array, file: Descriptor, into: np.ndarray, offset: int) -> None:
     """Fill contiguous memory with the bytes of a file from an offset on."""
     view, done = into.data.cast("B"), 0
     while done < len(view):
         count = os.preadv(file.number, [view[done:]], offset + done)
         if count == 0:
-            raise DataError(f"{array.file}: ends at byte {offset + done}; it was cut short: copy or write it again")
+            raise DataError(f"{array.file}: ends at byte {offset + done}: it is truncated; copy or write it again")
         done += count
 
 
 class Descriptor:
-    """An open file, closed when nobody holds it any more: another thread may still read from one that was evicted."""
+    """An open file, closed with its last reference: another thread may still read from one that was evicted."""
 
     def __init__(self, array: H5Array) -> None:
         self.number = -1
@@ -153,7 +150,7 @@ class Descriptor:
 
 
 class _Descriptors:
-    """The files that this process reads in place: the least recently used one is given up first."""
+    """A cache of files that this process reads in place; the least recently used one is dropped first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -173,20 +170,19 @@ class _Descriptors:
 _processes: dict[int, _Descriptors] = {}
 
 
-def _descriptors() -> _Descriptors:
-    """Open files of this process: a forked child opens its own, for a lock may be held while it forks."""
-    return _processes.setdefault(os.getpid(), _Descriptors())
-
-
 def opened(array: H5Array) -> Descriptor:
-    """The open file of a dataset; keep it as long as its number is used."""
-    return _descriptors().get(array)
+    """Return the open file of a dataset; keep it as long as its number is used.
+
+    A forked child opens files of its own, for a lock may be held while it forks.
+    """
+    return _processes.setdefault(os.getpid(), _Descriptors()).get(array)
 
 
 # chunks
 
 
 def _read_chunks(array: H5Array, index: Sequence[Index], into: np.ndarray | None) -> np.ndarray:
+    """Read chunks at their offsets, neighbours in one call, and decode them."""
     sizes = array.chunks or array.shape
     pieces = [_pieces(i, size) for i, size in zip(index, sizes, strict=True)]
     table, lengths = chunk_table(array), tuple(len(i) for i in index)
@@ -200,7 +196,7 @@ def _read_chunks(array: H5Array, index: Sequence[Index], into: np.ndarray | None
             pread(array, file, content, start)
         for k in run:
             held = content[offsets[k] - start : offsets[k] - start + stored[k]] if start >= 0 else None
-            values = _chunk(array, held, skipped[k], [number for number, _, _ in places[k]])
+            values = _decoded(array, held, skipped[k], [number for number, _, _ in places[k]])
             values = values[_outer([chosen for _, _, chosen in places[k]])]
             if into is None and len(places) == 1:
                 return values
@@ -210,7 +206,7 @@ def _read_chunks(array: H5Array, index: Sequence[Index], into: np.ndarray | None
 
 
 def _neighbours(offsets: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
-    """Chunks in the order of the file, those that follow one another together, so that one call reads them."""
+    """Group chunks that follow one another in the file, so that one call reads them."""
     runs: list[list[int]] = []
     first = end = -1
     for k in sorted(range(len(offsets)), key=offsets.__getitem__):
@@ -223,8 +219,8 @@ def _neighbours(offsets: Sequence[int], sizes: Sequence[int]) -> list[list[int]]
     return runs
 
 
-def _chunk(array: H5Array, stored: np.ndarray | None, skipped: int, place: Sequence[int]) -> np.ndarray:
-    """The values of a whole chunk, what sticks out of the dataset included."""
+def _decoded(array: H5Array, stored: np.ndarray | None, skipped: int, place: Sequence[int]) -> np.ndarray:
+    """Decode a whole chunk, including the part beyond the edge of the dataset."""
     chunks, itemsize = array.chunks or array.shape, array.stored.itemsize
     try:
         if stored is None:
@@ -237,7 +233,7 @@ def _chunk(array: H5Array, stored: np.ndarray | None, skipped: int, place: Seque
 
 
 def _pieces(index: Index, size: int) -> list[tuple[int, slice, Selection]]:
-    """For each chunk that an index touches: its number, the place in the result, what to take from it."""
+    """List, for each chunk that an index touches, its number, the place in the result, and the selection in it."""
     values = np.asarray(index)
     edges = np.flatnonzero(np.diff(values // size)) + 1
     pieces = []
@@ -254,7 +250,7 @@ def _selection(index: np.ndarray) -> Selection:
 
 
 def _outer(chosen: Sequence[Selection]) -> tuple[Selection, ...]:
-    """A key that selects along each axis by itself."""
+    """Return a key that selects along each axis independently."""
     lists = [axis for axis, entry in enumerate(chosen) if isinstance(entry, np.ndarray)]
     if len(lists) < 2:
         return tuple(chosen)
@@ -266,6 +262,7 @@ def _outer(chosen: Sequence[Selection]) -> tuple[Selection, ...]:
 
 
 def _read_h5py(array: H5Array, index: Sequence[Index], read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """Read a box by slices, one for each run of neighbouring chunks."""
     sizes = array.chunks or (1,) * array.ndim
     segments = [_segments(i, size) for i, size in zip(index, sizes, strict=True)]
     out = np.empty([len(i) for i in index], array.dtype)
@@ -276,7 +273,7 @@ def _read_h5py(array: H5Array, index: Sequence[Index], read: Callable[[Any], np.
 
 
 def _segments(index: Index, size: int) -> list[tuple[int, int, slice, Selection]]:
-    """Runs of neighbouring chunks that an index touches: first and end, the place in the result, what to take."""
+    """List runs of neighbouring chunks that an index touches: first and end, place in the result, selection in it."""
     if isinstance(index, range) and index.step == 1 and len(index):
         return [(index.start, index.stop, slice(0, len(index)), slice(0, len(index)))]
     values = np.asarray(index)

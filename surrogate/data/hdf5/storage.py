@@ -1,4 +1,4 @@
-"""Finding a dataset in a file and refusing what cannot or must not be read."""
+"""Find a dataset in a file and refuse datasets that cannot or must not be read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILTERS = {
 
 @contextlib.contextmanager
 def dataset_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool = False) -> Iterator[h5py.Dataset]:
-    """The dataset at a path, through links that stay in the folder of the file, or through all where `external`.
+    """Open the dataset at a path, through links that stay in the folder of the file, or all links if `external`.
 
     Raises:
         DataError: It is missing, a group, or a link leaves the folder; nothing outside of it is opened.
@@ -56,7 +56,7 @@ def dataset_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool
 
 
 def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str] | None:
-    """Where the first link on the way to `path` leads; None where the way has no link."""
+    """Return file and path to which the first link on the way to `path` leads; None where the way has no link."""
     file, parts = Path(handle.filename), [part for part in path.split("/") if part]
     node: h5py.Group = handle
     for depth, part in enumerate(parts):
@@ -78,7 +78,7 @@ def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str
 
 
 def holds(group: h5py.Group, path: str) -> bool:
-    """Whether something, be it a link, has this path; no link is followed."""
+    """Return True where an object or a link has this path; no link is followed."""
     name, _, rest = path.strip("/").partition("/")
     link = group.get(name, getlink=True)
     if link is None or not rest or not isinstance(link, h5py.HardLink):
@@ -87,7 +87,7 @@ def holds(group: h5py.Group, path: str) -> bool:
 
 
 def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS, external: bool = False) -> H5Array:
-    """The lazy array of a dataset, checked.
+    """Return the lazy array of a dataset after checking that it can be read.
 
     Raises:
         DataError: It is empty, of an unusable type, compression or storage, or was never written.
@@ -116,7 +116,7 @@ def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS, external: bool = False)
 
 
 def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
-    """The nearest match of a name, and names and shapes of the datasets of a file, on one line."""
+    """Describe on one line the nearest match of a name and the datasets of a file with their shapes."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, item: object) -> None:
@@ -124,14 +124,15 @@ def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
             shapes[name] = item.shape
 
     group.visititems(note)
-    found = [f"{name} {shape}" for name, shape in shapes.items()]
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    datasets = [f"{name} {shape}" for name, shape in shapes.items()]
+    more = f" and {len(datasets) - SHOWN} more" if len(datasets) > SHOWN else ""
     close = nearest(wanted.strip("/"), shapes) if wanted else None
-    return (f"did you mean '{close}'? " if close else "") + "found " + (", ".join(found[:SHOWN]) or "no dataset") + more
+    listed = ", ".join(datasets[:SHOWN]) or "no dataset"
+    return (f"did you mean '{close}'? " if close else "") + f"the file holds {listed}{more}"
 
 
 def inside(file: Path, name: str, what: str, *, external: bool = False) -> Path:
-    """The file that `name` stands for, seen from `file`; refused outside of the folder of `file` unless `external`."""
+    """Resolve the name of another file as `file` refers to it; refused outside of its folder unless `external`."""
     folder = file.resolve().parent
     target = (folder / name).resolve()
     if not external and not target.is_relative_to(folder):
@@ -140,12 +141,12 @@ def inside(file: Path, name: str, what: str, *, external: bool = False) -> Path:
             "layout.allow_external: true"
         )
     if not target.is_file():
-        raise DataError(f"{what} leads to {name}, which is missing; copy it beside {file.name}")
+        raise DataError(f"{what} leads to {name}, which is missing; copy it next to {file.name}")
     return target
 
 
 def check_storage(dataset: h5py.Dataset, where: str, hops: int = HOPS, *, external: bool = False) -> None:
-    """Refuse external and virtual storage that leaves the folder of the file, in any depth, unless `external`."""
+    """Refuse external and virtual storage outside of the folder of the file, at any depth, unless `external`."""
     file = Path(dataset.file.filename)
     for name, _, _ in dataset.external or ():
         inside(file, name, f"{where}: external storage", external=external)
@@ -158,7 +159,7 @@ def check_storage(dataset: h5py.Dataset, where: str, hops: int = HOPS, *, extern
 
 
 def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
-    """Code and name of the filters of a dataset, in the order of writing."""
+    """List code and name of the filters of a dataset, in the order of writing."""
     properties = dataset.id.get_create_plist()
     filters = []
     for index in range(properties.get_nfilters()):
@@ -169,12 +170,12 @@ def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
 
 
 def filter_names(dataset: h5py.Dataset) -> list[str]:
-    """Names of the filters of a dataset, in the order of writing."""
+    """List the names of the filters of a dataset, in the order of writing."""
     return [name for _, name in _filters(dataset)]
 
 
 def check_filters(dataset: h5py.Dataset, where: str) -> None:
-    """Refuse a dataset whose compression cannot be undone here; name the filter and the package."""
+    """Refuse a dataset whose compression filter is not installed; name the filter and the package."""
     for code, name in _filters(dataset):
         if not h5py.h5z.filter_avail(code):
             raise DataError(
@@ -183,7 +184,7 @@ def check_filters(dataset: h5py.Dataset, where: str) -> None:
 
 
 def missing_chunks(dataset: h5py.Dataset) -> tuple[int, int]:
-    """Chunks that were declared but never written, and all chunks; contiguous storage counts as one."""
+    """Count chunks that were declared but never written, and all chunks; contiguous storage counts as one."""
     if dataset.is_virtual or dataset.external or not dataset.size:
         return 0, 0
     if dataset.chunks is None:
@@ -213,10 +214,10 @@ def check_allocated(dataset: h5py.Dataset, where: str) -> None:
 
 
 def native_type(dtype: np.dtype, where: str) -> np.dtype:
-    """The native type in which values of a stored type are handed out.
+    """Return the native type in which values of a stored type are read.
 
     Raises:
-        DataError: Complex, compound, string or any other type that has no order of real numbers.
+        DataError: Complex, compound, string or any other type that does not hold real numbers.
     """
     if dtype.kind == "f":
         return np.dtype(f"f{max(dtype.itemsize, 4)}") if dtype.itemsize <= 8 else np.dtype("f8")
@@ -228,7 +229,7 @@ def native_type(dtype: np.dtype, where: str) -> np.dtype:
 
 
 def _offset(dataset: h5py.Dataset) -> int | None:
-    """First byte of contiguous, unfiltered values in the file itself; None where they must be read by HDF5."""
+    """Return the first byte of contiguous, unfiltered values in the file; None where HDF5 must read them."""
     properties = dataset.id.get_create_plist()
     plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters() and not dataset.external
     if not plain or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
@@ -237,7 +238,7 @@ def _offset(dataset: h5py.Dataset) -> int | None:
 
 
 def _chunk_filters(dataset: h5py.Dataset) -> tuple[int, ...] | None:
-    """Codes of the filters of chunks that lie in the file itself; None where they must be read by HDF5."""
+    """Return the codes of the filters of chunks that are stored in the file; None where HDF5 must read them."""
     if dataset.chunks is None or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
         return None
     return tuple(code for code, _ in _filters(dataset))

@@ -1,8 +1,8 @@
-"""HDF5 files written without HDF5 touching the disk: the library lays a file out in memory, plain calls write it.
+"""Write HDF5 files without HDF5 touching the disk: the library lays a file out in memory, plain calls write it.
 
-HDF5 can take the process down when a disk fills, or leave half a file. Here it makes only the metadata; the bytes go
-by plain file calls into a file beside the target, which is flushed and renamed. Lazy variables are computed a block at
-a time, each block of whole chunks of its source.
+HDF5 can abort the process when a disk fills, or leave half a file. Here it makes only the metadata; the bytes go by
+plain file calls into a temporary file next to the target, which is flushed and renamed. Lazy variables are computed a
+block at a time, each block of whole chunks of its source.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Written:
 
 
 class Skeleton(io.RawIOBase):
-    """A file in memory that keeps only what HDF5 writes, not the room it leaves for data."""
+    """A file in memory that keeps only the metadata that HDF5 writes, not the space reserved for data."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes]] = []
@@ -89,7 +89,7 @@ class Skeleton(io.RawIOBase):
 
 
 def lay_out(declare: Callable[[h5py.File], Values]) -> tuple[Skeleton, dict[str, int], Values, int]:
-    """The metadata of a file, the first byte of each variable, their values, and the size of the whole file."""
+    """Lay out a file: return its metadata, the first byte of each variable, their values, and the size of the file."""
     skeleton = Skeleton()
     with h5py.File(skeleton, "w", track_order=True, alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
         values = declare(file)
@@ -100,7 +100,7 @@ def lay_out(declare: Callable[[h5py.File], Values]) -> tuple[Skeleton, dict[str,
 
 
 def reserve(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
-    """A contiguous, little-endian dataset whose room in the file is reserved and not filled."""
+    """Create a contiguous, little-endian dataset whose space in the file is reserved and not filled."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -112,7 +112,7 @@ def reserve(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def set_attributes(target: h5py.File | h5py.Dataset, attributes: Mapping[Any, Any]) -> None:
-    """Numbers as they are, everything else as text."""
+    """Write attributes: numbers as they are, everything else as text."""
     for name, value in attributes.items():
         number = np.asarray(value)
         if number.dtype.kind in "fiu":
@@ -130,23 +130,28 @@ def write_file(
     reread: bool = False,
     done: Callable[[int], None] | None = None,
 ) -> Written:
-    """Write an HDF5 file whole, or leave what was there.
+    """Write an HDF5 file completely, or leave the previous one unchanged.
 
     Arguments:
         path: The file; an older version stays until the new one is complete.
         declare: Makes the datasets in an empty file, with `reserve`, and returns their values by path.
-        block_bytes: Bound of the values in memory at a time; a larger chunk of a lazy variable is taken whole.
+        block_bytes: Bound of the values in memory at a time; a larger chunk of a lazy variable is read as a whole.
         reread: Read the file again through HDF5 and compare the SHA-256 of all values before it becomes visible.
         done: Called with the bytes of every block that was written.
 
     Raises:
-        ResourceError: The disk is full, read-only or out of quota, or what was written reads back differently.
+        ResourceError: The disk is full, read-only or out of quota, or the values read back differently.
     """
     with filling(path, declare) as room:
         digests = {name: _fill(room, name, variable, block_bytes, done) for name, variable in room.values.items()}
         room.file.flush()
-        if reread:
-            _compare(room.part, room.values, digests, block_bytes, path)
+        again = _digests(room, block_bytes) if reread else digests
+        different = [name for name in digests if again[name] != digests[name]]
+        if different:
+            raise ResourceError(
+                f"cannot write {path}: '{different[0]}' reads back differently from what was written; check the disk "
+                "and try again"
+            )
         return Written(room.size, sha256(room.part))
 
 
@@ -155,10 +160,10 @@ class Room:
     """A file whose metadata are written and whose values are still to come.
 
     Arguments:
-        part: The file beside the target.
+        part: The temporary file next to the target.
         file: The same, open.
         offsets: First byte of each variable.
-        values: What `declare` returned.
+        values: The values that `declare` returned.
         size: Bytes of the whole file.
     """
 
@@ -169,7 +174,7 @@ class Room:
     size: int
 
     def put(self, name: str, start: int, values: np.ndarray) -> None:
-        """Write values that lie side by side in a variable, from the number `start` of its first one on."""
+        """Write contiguous values of a variable, from its value number `start` on."""
         values = np.ascontiguousarray(values, self.values[name].dtype.newbyteorder("<"))
         self.file.seek(self.offsets[name] + start * values.itemsize)
         self.file.write(values.data)
@@ -177,7 +182,7 @@ class Room:
 
 @contextmanager
 def filling(path: Path, declare: Callable[[h5py.File], Values]) -> Iterator[Room]:
-    """A file to fill in any order; it becomes visible when the block ends without an error.
+    """Open a file to fill in any order; it becomes visible when the block ends without an error.
 
     Raises:
         ResourceError: The disk is full, read-only or out of quota; an older version is intact.
@@ -192,7 +197,7 @@ def filling(path: Path, declare: Callable[[h5py.File], Values]) -> Iterator[Room
 
 
 def _claim(file: BinaryIO, size: int) -> None:
-    """Claim the room on the disk first; where that is not offered, the writes themselves tell of a full disk."""
+    """Allocate the space on the disk first; where that is not supported, the writes themselves fail on a full disk."""
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -205,24 +210,21 @@ def _claim(file: BinaryIO, size: int) -> None:
 
 
 def blocks(variable: xr.Variable, block_bytes: int) -> Iterator[Block]:
-    """Boxes that cover a variable, within `block_bytes` and of whole chunks where it is lazy, one of them at least."""
+    """Yield boxes that cover a variable, within `block_bytes`, of whole chunks (at least one) where it is lazy."""
     take = [max(axis) for axis in variable.chunks] if variable.chunks else [1] * variable.ndim
-    for axis in reversed(range(variable.ndim)):  # grow along the last axes first: they lie side by side
+    for axis in reversed(range(variable.ndim)):  # grow along the last axes first: they are contiguous
         others = math.prod(take) // take[axis]
         take[axis] = min(variable.shape[axis], max(take[axis], block_bytes // (others * variable.dtype.itemsize)))
     if variable.chunks:
         runs = [_joined(sizes, limit) for sizes, limit in zip(variable.chunks, take, strict=True)]
     else:
-        runs = [_cut(size, limit) for size, limit in zip(variable.shape, take, strict=True)]
+        sizes_and_limits = zip(variable.shape, take, strict=True)
+        runs = [[slice(a, min(a + limit, size)) for a in range(0, size, limit)] for size, limit in sizes_and_limits]
     yield from itertools.product(*runs)
 
 
-def _cut(size: int, limit: int) -> list[slice]:
-    return [slice(start, min(start + limit, size)) for start in range(0, size, limit)]
-
-
 def _joined(sizes: tuple[int, ...], limit: int) -> list[slice]:
-    """Neighbouring chunks joined up to a length."""
+    """Join neighbouring chunks up to a length."""
     runs, start, stop = [], 0, 0
     for size in sizes:
         if stop > start and stop + size - start > limit:
@@ -233,7 +235,7 @@ def _joined(sizes: tuple[int, ...], limit: int) -> list[slice]:
 
 
 def _fill(room: Room, name: str, variable: xr.Variable, block_bytes: int, done: Callable[[int], None] | None) -> str:
-    """Compute and write all blocks of a variable; returns the SHA-256 over them."""
+    """Compute and write all blocks of a variable; return the SHA-256 over them."""
     digest = hashlib.sha256()
     dtype = variable.dtype.newbyteorder("<")
     for block in blocks(variable, block_bytes):
@@ -247,7 +249,7 @@ def _fill(room: Room, name: str, variable: xr.Variable, block_bytes: int, done: 
 
 
 def _contiguous(values: np.ndarray, block: Block, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
-    """Runs of a box that lie side by side in the whole array, and the index where each one starts."""
+    """Yield runs of a box that are contiguous in the whole array, each with the number of its first value."""
     whole = len(shape)
     while whole and values.shape[whole - 1] == shape[whole - 1]:
         whole -= 1
@@ -261,14 +263,13 @@ def _contiguous(values: np.ndarray, block: Block, shape: tuple[int, ...]) -> Ite
         yield start, np.ascontiguousarray(values[index])
 
 
-def _compare(part: Path, values: Values, digests: Mapping[str, str], block_bytes: int, path: Path) -> None:
-    with h5py.File(part, "r") as file:
-        for name, variable in values.items():
+def _digests(room: Room, block_bytes: int) -> dict[str, str]:
+    """Read all variables back through HDF5; return the SHA-256 of each."""
+    digests = {}
+    with h5py.File(room.part, "r") as file:
+        for name, variable in room.values.items():
             digest = hashlib.sha256()
             for block in blocks(variable, block_bytes):
                 digest.update(np.ascontiguousarray(file[name][block]).data)
-            if digest.hexdigest() != digests[name]:
-                raise ResourceError(
-                    f"cannot write {path}: '{name}' reads back differently from what was written; check the disk and "
-                    "try again"
-                )
+            digests[name] = digest.hexdigest()
+    return digests

@@ -1,6 +1,6 @@
-"""From lazy data to batches.
+"""Batches from lazy data.
 
-`stream`: what users iterate over. `plan`: the order, integers only. `columns`: which variable fills which channel.
-`sources`: how each variable is read. `gather`: windows through a buffer. `windows`: windows straight from the files.
-`device`: to a GPU while the batch before is used.
+`stream`: the class that users iterate over. `read_plan`: the order, integers only. `channels`: the variable and time
+step of each channel. `sources`: how each variable is read. `buffer`: windows through a buffer. `windows`: windows
+straight from the files. `device`: copies to a GPU while the previous batch is used.
 """

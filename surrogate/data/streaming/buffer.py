@@ -1,4 +1,4 @@
-"""From blocks of a plan to tensors: every block read once, checked for non-finite values."""
+"""Read blocks of a plan into tensors: every block once, checked for non-finite values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch import Tensor
 
 from surrogate.data.mapping import LEADING
 from surrogate.data.streaming.channels import MASKED, Side, canonical, pick
-from surrogate.data.streaming.read_plan import Plan, merge_chunks
+from surrogate.data.streaming.read_plan import ReadPlan, merge_chunks
 from surrogate.data.streaming.sources import LazySource, Source, make_source
 from surrogate.errors import DataError
 
 __all__ = ["Buffer", "Reader"]
 
-PORTION_BYTES = 4_000_000  # what is read at a time: it stays in the cache while it is checked and spread
-LARGE_ROW = 16_384  # bytes of a sample from which on a copy of its own is worth a call
+PORTION_BYTES = 4_000_000  # read at a time: it stays in the cache while it is checked and copied to its channels
+LARGE_ROW = 16_384  # bytes of a sample from which on samples are copied one by one
 TOGETHER = 4  # blocks that dask computes at a time
 
 Values = dict[str, np.ndarray]
@@ -36,18 +36,18 @@ class Buffer:
 
     Arguments:
         plan: The plan.
-        blocks: Its blocks that are held, in increasing order.
+        blocks: Numbers of its blocks in this buffer, in increasing order.
         inputs: Windows of the blocks one after another, with shape (windows, C, *S), in any layout in memory.
         targets: Likewise.
     """
 
-    def __init__(self, plan: Plan, blocks: np.ndarray, inputs: Tensor, targets: Tensor) -> None:
+    def __init__(self, plan: ReadPlan, blocks: np.ndarray, inputs: Tensor, targets: Tensor) -> None:
         self.blocks, self.inputs, self.targets = blocks, inputs, targets
         self.first = plan.offsets[blocks]
         self.rows = np.concatenate([[0], np.cumsum(plan.sizes[blocks])]).astype(np.int64)
 
     def take(self, windows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of windows by their number, copied; one tensor where both have the same channels."""
+        """Copy inputs and targets of windows by their number; one tensor where both have the same channels."""
         if len(self.blocks) == 1:
             rows = windows - self.first[0]
         else:
@@ -58,22 +58,17 @@ class Buffer:
 
 
 def _gathered(values: Tensor, rows: np.ndarray) -> Tensor:
-    """Rows of a tensor, copied to a contiguous one."""
+    """Copy rows of a tensor to a contiguous one."""
     if values.is_contiguous():
         return values.index_select(0, torch.from_numpy(rows))
     source, out = values.numpy(), np.empty((len(rows), *values.shape[1:]), np.float32)
     if source[:1].nbytes < LARGE_ROW:
-        inner = _memory_order(source)
+        inner = sorted(range(source.ndim), key=lambda axis: -source.strides[axis])  # axes as they lie in memory
         out[...] = source.transpose(inner)[rows].transpose(np.argsort(inner))
     else:
         for target, row in zip(out, rows.tolist(), strict=True):  # gathers and transposes in one pass
             target[...] = source[row]
     return torch.from_numpy(out)
-
-
-def _memory_order(values: np.ndarray) -> list[int]:
-    """The axes from the largest to the smallest distance in memory."""
-    return sorted(range(values.ndim), key=lambda axis: -values.strides[axis])
 
 
 class Reader:
@@ -93,7 +88,7 @@ class Reader:
         self.ds = ds[list(names)]
         self.origin = ds["origin"] if "origin" in ds.variables else None
         for name, array in self.arrays.items():
-            if not set(array.dims) - set(LEADING) or not set(array.dims) & {"sample", "time"}:  # few: read once
+            if not set(array.dims) - set(LEADING) or not set(array.dims) & {"sample", "time"}:  # small: read once
                 self.arrays[name] = array.compute(scheduler=threaded.get)
         self.sources: dict[str, Source] = {name: make_source(array) for name, array in self.arrays.items()}
         main = max(self.arrays.values(), key=lambda array: ("sample" in array.dims, array.nbytes))
@@ -102,18 +97,18 @@ class Reader:
         joined = merge_chunks(chunks, max(1, PORTION_BYTES // max(1, sample_bytes)))
         self._edges = np.cumsum([0, *joined])
         self.masked = any(MASKED in self.arrays[column.variable].attrs for column in targets.columns)
-        self._known_sound: set[tuple[str | int, ...]] = set()
+        self._boxes_checked: set[tuple[str | int, ...]] = set()
 
     @property
     def reading(self) -> dict[str, str]:
-        """How each variable is read."""
+        """Way of reading of each variable."""
         return {name: source.reading for name, source in self.sources.items()}
 
     def content(self) -> str:
-        """A name that changes with the values of the variables, their channels and the window.
+        """Return a hash that changes with the values of the variables, their channels and the window.
 
-        The names of dask arrays do: they are made of path, size, time of change and inode of a file and of all that was
-        done to its values.
+        Values enter by the names of their dask arrays, which are made of path, size, modification time and inode of a
+        file and of all operations on its values.
         """
         total = hashlib.sha256(repr((self.extent, self.sides)).encode())
         for name in self.sources:
@@ -122,17 +117,17 @@ class Reader:
         return total.hexdigest()[:16]
 
     def allocate(self, windows: int) -> list[Tensor]:
-        """Room for inputs and targets; one and the same where they have the same channels."""
-        inputs = self._room(self.sides[0], windows)
-        return [inputs, inputs if self.shared else self._room(self.sides[1], windows)]
+        """Allocate inputs and targets of windows; one tensor where both have the same channels."""
+        inputs = self._allocate(self.sides[0], windows)
+        return [inputs, inputs if self.shared else self._allocate(self.sides[1], windows)]
 
     @property
     def shared(self) -> bool:
-        """Whether inputs and targets have the same channels, so that one tensor is both."""
+        """True where inputs and targets have the same channels, so that one tensor is both."""
         return self.sides[0].columns == self.sides[1].columns
 
-    def _room(self, side: Side, windows: int) -> Tensor:
-        """Room for windows of a side; in the layout of the file where it is one variable, so that reading is all."""
+    def _allocate(self, side: Side, windows: int) -> Tensor:
+        """Allocate windows of a side; in the layout of the file where it is one variable, to read straight into it."""
         order = tuple(range(len(side.shape)))
         if len(side.columns) == 1:
             name = side.columns[0].variable
@@ -140,13 +135,13 @@ class Reader:
             if set(axes) | {"channel"} == {"channel", *side.dims}:
                 own = ["channel", *side.dims]
                 order = tuple(own.index(axis) for axis in dict.fromkeys([*axes, "channel"]))
-        room = torch.empty((windows, *(side.shape[axis] for axis in order)))
-        return room.permute(0, *(1 + order.index(axis) for axis in range(len(order))))
+        memory = torch.empty((windows, *(side.shape[axis] for axis in order)))
+        return memory.permute(0, *(1 + order.index(axis) for axis in range(len(order))))
 
     def read(
-        self, plan: Plan, blocks: np.ndarray, room: Sequence[Tensor], *, stop: threading.Event, pool: Executor
+        self, plan: ReadPlan, blocks: np.ndarray, memory: Sequence[Tensor], *, stop: threading.Event, pool: Executor
     ) -> Buffer:
-        """The windows of some blocks, read into `room` by the threads of `pool`; gives up once `stop` is set."""
+        """Read the windows of some blocks into `memory` with the threads of `pool`; give up once `stop` is set."""
         ends = np.cumsum(plan.sizes[blocks]).tolist()
         rows = [slice(a, b) for a, b in itertools.pairwise([0, *ends])]
         for first in range(0, len(blocks), TOGETHER if self._lazy else max(1, len(blocks))):
@@ -154,7 +149,7 @@ class Reader:
             computed = self._compute(plan.blocks[some], pool)
             parts = zip(rows[first : first + len(some)], plan.blocks[some].tolist(), computed, strict=True)
             jobs = [
-                pool.submit(self._fill, [tensor[at] for tensor in room], block, values, stop)
+                pool.submit(self._fill, [tensor[at] for tensor in memory], block, values, stop)
                 for at, block, values in parts
             ]
             try:
@@ -163,15 +158,15 @@ class Reader:
             finally:
                 for job in jobs:
                     job.cancel()
-        taken = room[0][: ends[-1] if ends else 0]
-        return Buffer(plan, blocks, taken, taken if room[1] is room[0] else room[1][: len(taken)])
+        inputs = memory[0][: ends[-1] if ends else 0]
+        return Buffer(plan, blocks, inputs, inputs if memory[1] is memory[0] else memory[1][: len(inputs)])
 
     @property
     def _lazy(self) -> dict[str, LazySource]:
         return {name: source for name, source in self.sources.items() if isinstance(source, LazySource)}
 
     def _compute(self, blocks: np.ndarray, pool: Executor) -> list[Values]:
-        """For each block the values that dask computes."""
+        """Compute the lazy variables of each block with dask."""
         if not self._lazy:
             return [{} for _ in blocks]
         wanted = [
@@ -182,14 +177,14 @@ class Reader:
         return computed
 
     def _box(self, name: str, block: Sequence[int]) -> tuple[slice, ...]:
-        """Where the values of a variable for a block of windows lie: a halo of time steps included."""
+        """Return the box of a variable for a block of windows, including the later steps of its last windows."""
         first, last, start, end = block
         box = {"sample": slice(first, last), "time": slice(start, end + self.extent - 1)}
         array = self.arrays[name]
         return tuple(box.get(str(dim), slice(0, size)) for dim, size in array.sizes.items())
 
     def _fill(self, rows: Sequence[Tensor], block: Sequence[int], computed: Values, stop: threading.Event) -> None:
-        """Read a block portion by portion and spread each over the channels of its windows."""
+        """Read a block portion by portion and copy each to the channels of its windows."""
         first, last, start, end = block
         targets = {
             tensor.data_ptr(): (tensor.unflatten(0, (last - first, end - start)).numpy(), side)
@@ -207,13 +202,13 @@ class Reader:
                 values = computed[name][tuple(moved)]
             else:
                 values = self.sources[name].read(box, into)
-            values = self._sound(name, values, (low, high, start, end))
+            values = self._checked(name, values, (low, high, start, end))
             for target, side in targets.values():
                 if values is not into:
                     self._spread(name, values, target[low - first : high - first], side)
 
     def _place(self, name: str, targets: dict[int, tuple[np.ndarray, Side]], low: int, high: int) -> np.ndarray | None:
-        """Where a variable may be read to at once: it alone fills the channels, and every step starts a window."""
+        """Return memory to read a variable into: it alone fills the channels, and every step starts a window."""
         array = self.arrays[name]
         if self.extent > 1 or len(targets) > 1 or "sample" not in array.dims:
             return None
@@ -234,32 +229,32 @@ class Reader:
                 target[:, :, channels] = part[:, offset : offset + target.shape[1]]
 
     def _portions(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Runs of simulations in whole chunks."""
+        """Cut a run of simulations at the edges of chunks."""
         inner = self._edges[(self._edges > first) & (self._edges < last)].tolist()
         return itertools.pairwise([first, *inner, last])
 
-    def _sound(self, name: str, stored: np.ndarray, box: tuple[int, ...]) -> np.ndarray:
-        """Values in float32; those of a box are checked once, for a file that changes is refused."""
-        if (name, *box) in self._known_sound:
+    def _checked(self, name: str, stored: np.ndarray, box: tuple[int, ...]) -> np.ndarray:
+        """Convert to float32; the values of a box are checked once, for a file that changes is refused."""
+        if (name, *box) in self._boxes_checked:
             return np.asarray(stored, np.float32)
         values = self.finite(name, stored, {"sample": box[0], "time": box[2]})
-        self._known_sound.add((name, *box))
+        self._boxes_checked.add((name, *box))
         return values
 
     def finite(self, name: str, stored: np.ndarray, start: dict[str, int]) -> np.ndarray:
-        """Values in float32, those of a box from `start` on; refuses what is not finite or does not fit."""
+        """Convert the values of a box that begins at `start` to float32; refuse values that are not finite there."""
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.asarray(stored, np.float32)
             if np.isfinite(values.sum()):  # a sum is much cheaper than a test of every value
                 return values
-        sound = np.isfinite(values) if MASKED not in self.arrays[name].attrs else ~np.isinf(values)
-        bad = np.argwhere(~sound)
+        bad = np.argwhere(np.isinf(values) if MASKED in self.arrays[name].attrs else ~np.isfinite(values))
         if len(bad) == 0:
             return values
         index = [int(i) + start.get(str(dim), 0) for i, dim in zip(bad[0], self.arrays[name].dims, strict=True)]
         raise DataError(self._complaint(name, index, float(stored[tuple(bad[0])]), len(bad)))
 
     def _complaint(self, name: str, index: list[int], value: float, count: int) -> str:
+        """Say which value cannot be used, where it is, and what to do."""
         place = dict(zip(map(str, self.arrays[name].dims), index, strict=True))
         shown = ", ".join(f"{dim} {position}" for dim, position in place.items())
         origin = ""
@@ -267,6 +262,6 @@ class Reader:
             origin = f" of {self.origin.values[place['sample']]}"
         what = f"holds {value}" if not np.isfinite(value) else f"holds {value:g}, too large for float32,"
         more = f" and {count - 1} more in this block" if count > 1 else ""
-        leave = "mend the file or leave that simulation out (data.nonfinite: drop), or such values (mask)"
+        leave = "correct the file, or choose data.nonfinite: drop (without such simulations) or mask (such values)"
         remedy = "rescale it" if np.isfinite(value) else leave
         return f"variable '{name}'{origin} {what} at [{shown}]{more}; {remedy}"

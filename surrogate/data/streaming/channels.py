@@ -1,4 +1,4 @@
-"""Channels of a batch: which variable and which time step each one is."""
+"""Channels of a batch: the variable and the time step of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from surrogate.errors import DataError, did_you_mean
 
 __all__ = ["MASKED", "Column", "Side", "canonical", "make_side", "pick"]
 
-MASKED = "masked"  # attribute of a variable whose NaN stand for values that are not there
+MASKED = "masked"  # attribute of a variable whose NaN stand for missing values
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Side:
     """Inputs or targets.
 
     Arguments:
-        columns: What fills the channels.
+        columns: Variables and time steps that fill the channels.
         names: Names of the channels.
         units: Units of the channels; "" where unknown.
-        dims: Names of the spatial axes; () for parameters alone.
+        dims: Names of the spatial axes; () where there are only parameters.
         shape: Shape of a sample: (C, *S).
     """
 
@@ -46,7 +46,7 @@ class Side:
 
 
 def pick(ds: xr.Dataset, name: str) -> xr.DataArray:
-    """A numeric variable or coordinate of a data set, its axes in the order sample, time, channel, space.
+    """Return a numeric variable or coordinate, its axes in the order sample, time, channel, space.
 
     Raises:
         DataError: There is no such variable, or it does not hold real numbers.
@@ -67,7 +67,7 @@ def pick(ds: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def make_side(ds: xr.Dataset, names: Sequence[str], offsets: Sequence[int], present: int) -> Side:
-    """Channels of inputs or targets: for each step each variable that changes in time, then the others once.
+    """Assign channels: for each step each variable that changes in time, then the others once.
 
     Arguments:
         ds: The data.
@@ -76,7 +76,7 @@ def make_side(ds: xr.Dataset, names: Sequence[str], offsets: Sequence[int], pres
         present: Distance of the last input step; names of channels count from it.
 
     Raises:
-        DataError: A variable is missing, not numeric, or its spatial axes do not go with those of the others.
+        DataError: A variable is missing, not numeric, or its spatial axes are not among those of the others.
     """
     if not names:
         raise DataError("no variable was chosen; name at least one input and one target")
@@ -89,7 +89,10 @@ def make_side(ds: xr.Dataset, names: Sequence[str], offsets: Sequence[int], pres
     channels: list[str] = []
     units: list[str] = []
     for name, offset, moves in wanted:
-        labels = _labels(arrays[name], name, f"[t{offset - present:+d}]" if moves else "")
+        suffix, components = f"[t{offset - present:+d}]" if moves else "", [name]
+        if "channel" in arrays[name].dims:
+            components = [f"{name}.{label}" for label in arrays[name]["channel"].values]
+        labels = [component + suffix for component in components]
         columns.append(Column(name, offset, len(channels), len(labels)))
         channels += labels
         units += [str(arrays[name].attrs.get("units", ""))] * len(labels)
@@ -97,26 +100,20 @@ def make_side(ds: xr.Dataset, names: Sequence[str], offsets: Sequence[int], pres
     return Side(tuple(columns), tuple(channels), tuple(units), dims, shape)
 
 
-def _labels(array: xr.DataArray, name: str, suffix: str) -> list[str]:
-    if "channel" not in array.dims:
-        return [name + suffix]
-    return [f"{name}.{label}{suffix}" for label in array["channel"].values]
-
-
 def _spatial_dims(arrays: dict[str, xr.DataArray]) -> tuple[str, ...]:
-    """The spatial axes of the variable that has most of them; the others are broadcast to these."""
+    """Return the spatial axes of the variable with most of them, to which the others are broadcast."""
     spatial = {name: tuple(str(dim) for dim in a.dims if dim not in LEADING) for name, a in arrays.items()}
     widest = max(spatial, key=lambda name: len(spatial[name]))
     for name, dims in spatial.items():
         if dims != tuple(dim for dim in spatial[widest] if dim in dims):
             raise DataError(
-                f"variables '{widest}' {dict(arrays[widest].sizes)} and '{name}' {dict(arrays[name].sizes)} lie on "
-                "different grids; interpolate them to one grid, or stream them apart"
+                f"variables '{widest}' {dict(arrays[widest].sizes)} and '{name}' {dict(arrays[name].sizes)} are on "
+                "different grids; interpolate them to one grid, or leave one out"
             )
     return spatial[widest]
 
 
 def canonical(values: np.ndarray, array: xr.DataArray, dims: tuple[str, ...]) -> np.ndarray:
-    """Values of a part of `array` with axes (sample, time, channel, *dims); missing axes have length 1."""
+    """Reshape values of a part of `array` to the axes (sample, time, channel, *dims); missing axes have length 1."""
     lengths = dict(zip(array.dims, values.shape, strict=True))
     return values.reshape([lengths.get(dim, 1) for dim in (*LEADING, *dims)])

@@ -1,4 +1,4 @@
-"""Batches on their device before they are needed."""
+"""Copy batches to their device before they are needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from surrogate.batch import Batch
 
@@ -18,16 +17,16 @@ __all__ = ["Numbered", "in_thread", "on_device", "one_ahead"]
 
 A = TypeVar("A")
 B = TypeVar("B")
-WORTHWHILE = 1e-3  # seconds of use from which on handing over to a thread pays
+WORTHWHILE = 1e-3  # seconds of use from which on a thread is faster
 Numbered = tuple[int, Batch]  # batches done once this one is, and the batch
 
 
 def on_device(batches: Iterable[Numbered], device: torch.device) -> Iterable[Numbered]:
-    """Batches on a device: to a GPU each one is copied from pinned memory while the one before is used.
+    """Yield batches on a device; to a GPU each is copied from pinned memory while the previous one is used.
 
     Arguments:
         batches: Batches on the host, numbered.
-        device: Where they are needed.
+        device: The device.
     """
     if device.type == "cpu":
         return batches
@@ -38,10 +37,12 @@ def on_device(batches: Iterable[Numbered], device: torch.device) -> Iterable[Num
     def start(item: Numbered) -> tuple[Numbered, torch.cuda.Event]:
         done, batch = item
         with torch.cuda.stream(side):
-            moved = _moved(batch, lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
+            inputs = batch.inputs.pin_memory().to(device, non_blocking=True)
+            same = batch.targets is batch.inputs
+            targets = inputs if same else batch.targets.pin_memory().to(device, non_blocking=True)
             event = torch.cuda.Event()
             event.record(side)
-        return (done, moved), event
+        return (done, replace(batch, inputs=inputs, targets=targets)), event
 
     def finish(started: tuple[Numbered, torch.cuda.Event]) -> Numbered:
         (done, batch), event = started
@@ -55,7 +56,7 @@ def on_device(batches: Iterable[Numbered], device: torch.device) -> Iterable[Num
 
 
 def one_ahead(items: Iterable[A], start: Callable[[A], B], finish: Callable[[B], A]) -> Iterator[A]:
-    """`finish(start(item))` of each item; the next one is started before an item is handed out."""
+    """Yield `finish(start(item))` of each item; the next item is started before one is yielded."""
     started: list[B] = []
     for item in items:
         started.append(start(item))
@@ -66,7 +67,7 @@ def one_ahead(items: Iterable[A], start: Callable[[A], B], finish: Callable[[B],
 
 
 def in_thread(items: Generator[A]) -> Iterator[A]:
-    """The items of a generator, each made by a thread while the one before is used, if that takes some time."""
+    """Yield the items of a generator, each computed by a thread while the previous one is used, if that takes long."""
     with contextlib.closing(items), ThreadPoolExecutor(1, "stream") as pool:
         item = next(items, None)
         slow = True
@@ -76,9 +77,3 @@ def in_thread(items: Generator[A]) -> Iterator[A]:
             yield item
             slow = time.perf_counter() - start > WORTHWHILE
             item = coming.result() if coming else next(items, None)
-
-
-def _moved(batch: Batch, move: Callable[[Tensor], Tensor]) -> Batch:
-    """The batch with inputs and targets moved; once where they are one tensor."""
-    inputs = move(batch.inputs)
-    return replace(batch, inputs=inputs, targets=inputs if batch.targets is batch.inputs else move(batch.targets))

@@ -1,4 +1,4 @@
-"""The order in which samples are read: integers only, no I/O.
+"""Plan the order in which samples are read: integers only, no I/O.
 
 A *window* is a sample of the stream: a simulation and a first time step. A *block* is a box of whole chunks over
 (simulation, start). Blocks are visited in an order drawn from (seed, epoch); consecutive blocks fill a *group*, the
@@ -19,11 +19,11 @@ import numpy as np
 
 from surrogate.errors import ConfigError
 
-__all__ = ["Consumer", "Group", "Plan", "make_blocks", "merge_chunks"]
+__all__ = ["Consumer", "Group", "ReadPlan", "make_blocks", "merge_chunks"]
 
 
 def merge_chunks(chunks: Sequence[int], largest: int) -> list[int]:
-    """Consecutive chunks joined while they hold at most `largest` entries."""
+    """Join consecutive chunks while they hold at most `largest` entries."""
     merged: list[int] = []
     for chunk in chunks:
         if merged and merged[-1] + chunk <= largest:
@@ -34,7 +34,7 @@ def merge_chunks(chunks: Sequence[int], largest: int) -> list[int]:
 
 
 def make_blocks(samples: Sequence[int], times: Sequence[int], extent: int, largest: int) -> np.ndarray:
-    """Blocks of whole chunks: rows (first simulation, end, first start, end), with shape (blocks, 4).
+    """Make blocks of whole chunks: rows (first simulation, end, first start, end), with shape (blocks, 4).
 
     Arguments:
         samples: Chunks along the simulations.
@@ -53,7 +53,7 @@ def make_blocks(samples: Sequence[int], times: Sequence[int], extent: int, large
 
 
 def _cut(a: int, b: int, c: int, d: int, largest: int) -> Iterator[tuple[int, int, int, int]]:
-    """The box [a, b) x [c, d) in boxes of at most `largest` windows: fewer simulations first, then fewer starts."""
+    """Cut the box [a, b) x [c, d) to boxes of at most `largest` windows: fewer simulations first, then fewer starts."""
     if a >= b or c >= d:
         return
     simulations = max(1, min(b - a, largest // (d - c)))
@@ -65,7 +65,7 @@ def _cut(a: int, b: int, c: int, d: int, largest: int) -> Iterator[tuple[int, in
 
 @dataclass(frozen=True)
 class Consumer:
-    """Who takes which part: slice `rank` of `world` of the batches k with k mod `workers` == `worker`, from `first`."""
+    """Slice `rank` of `world` of the batches k with k mod `workers` == `worker`, from batch `first` on."""
 
     rank: int = 0
     world: int = 1
@@ -88,15 +88,15 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """Batches of an epoch, as a function of (seed, epoch) alone.
+class ReadPlan:
+    """The batches of an epoch, as a function of (seed, epoch) alone.
 
     Arguments:
         blocks: Boxes of windows, with shape (blocks, 4).
         capacity: Windows that a group may hold.
         batch_size: Windows of a global batch, over all ranks.
         seed: Seed of the order.
-        shuffle: Draw the order; otherwise blocks and windows come as they lie.
+        shuffle: Draw the order; otherwise blocks and windows keep their order in the data.
         drop_last: Leave out the last batch where it is smaller.
     """
 
@@ -125,7 +125,7 @@ class Plan:
 
     @cached_property
     def _one_each(self) -> bool:
-        """Whether windows are numbered as the simulations are: one of each."""
+        """True where windows are numbered as the simulations are: one of each."""
         first, _, start, end = self.blocks.T
         return bool((first == self.offsets[:-1]).all() and (start == 0).all() and (end == 1).all())
 
@@ -140,12 +140,12 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> int:
-        """A number that changes with anything that changes the order, the seed apart."""
+        """A checksum that changes with everything that changes the order, except the seed."""
         rest = f"{self.capacity} {self.batch_size} {self.shuffle} {self.drop_last}"
         return zlib.crc32(self.blocks.tobytes(), zlib.crc32(rest.encode()))
 
     def locate(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Simulation and first time step of windows by their number."""
+        """Return simulation and first time step of windows by their number."""
         if self._one_each:
             return windows, np.zeros_like(windows)
         block = np.searchsorted(self.offsets, windows, side="right") - 1
@@ -154,7 +154,7 @@ class Plan:
         return first + simulation, start + step
 
     def groups(self, epoch: int) -> list[Group]:
-        """The groups of an epoch, in order."""
+        """List the groups of an epoch, in order."""
         order = np.arange(len(self.blocks))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
@@ -175,7 +175,7 @@ class Plan:
         ]
 
     def sequence(self, epoch: int, group: Group) -> np.ndarray:
-        """Numbers of the windows of a group in the order in which batches take them."""
+        """Return the numbers of the windows of a group in the order in which batches take them."""
         runs = [np.arange(self.offsets[block], self.offsets[block + 1]) for block in group.blocks]
         windows, slot = np.concatenate(runs), np.repeat(np.arange(len(runs)), self.sizes[group.blocks])
         if not self.shuffle:
@@ -185,7 +185,7 @@ class Plan:
         return windows[order][np.lexsort((windows[order], slot[order], batch))]
 
     def share(self, epoch: int, group: Group, consumer: Consumer) -> dict[int, np.ndarray]:
-        """Windows that a consumer takes from a group, by batch; a batch may go on in the next group."""
+        """Return the windows that a consumer takes from a group, by batch; a batch may continue in the next group."""
         sequence = self.sequence(epoch, group)
         last = min(-(-group.stop // self.batch_size), self.batches)
         taken = {}
@@ -196,16 +196,16 @@ class Plan:
         return taken
 
     def _slice(self, batch: int, consumer: Consumer) -> tuple[int, int]:
-        """Positions in the epoch's sequence that a rank takes of a batch."""
+        """Return the positions in the epoch's sequence that a rank takes of a batch."""
         start = batch * self.batch_size
         size = min(self.batch_size, self.windows - start)
         return start + size * consumer.rank // consumer.world, start + size * (consumer.rank + 1) // consumer.world
 
     def ends_in(self, batch: int, group: Group) -> bool:
-        """Whether the last window of a batch lies in a group."""
+        """Return True where the last window of a batch is in a group."""
         return min((batch + 1) * self.batch_size, self.windows) <= group.stop
 
     def needed(self, share: dict[int, np.ndarray]) -> np.ndarray:
-        """Blocks that hold the windows of a share, in increasing order."""
+        """Return the blocks that contain the windows of a share, in increasing order."""
         windows = np.concatenate([np.empty(0, np.int64), *share.values()])
         return np.unique(np.searchsorted(self.offsets, windows, side="right") - 1)

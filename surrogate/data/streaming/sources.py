@@ -1,4 +1,4 @@
-"""The variables of a stream, each with its way of reading."""
+"""Sources of the variables of a stream: in memory, computed by dask, or read from files."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class LoadedSource:
         self.layout = self.dims
 
     def chunks(self, dim: str) -> tuple[int, ...]:
-        """Single entries: they may be read in any portion."""
+        """Return chunks of single entries: they may be read in any portion."""
         return tuple(itertools.repeat(1, self._values.shape[self.dims.index(dim)])) if dim in self.dims else (1,)
 
     def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
-        """The values in a box; `into` is not needed."""
+        """Return the values in a box; `into` is not used."""
         return self._values[tuple(box)]
 
 
 class LazySource:
-    """A variable that dask computes: something was done to the values in the files."""
+    """A variable that dask computes from the values in the files."""
 
     reading = "dask"
 
@@ -44,11 +44,11 @@ class LazySource:
         self.layout = self.dims
 
     def chunks(self, dim: str) -> tuple[int, ...]:
-        """The chunks of dask along an axis."""
+        """Return the chunks of dask along an axis."""
         return self.lazy.chunks[self.dims.index(dim)] if dim in self.dims else (1,)
 
     def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
-        """The values in a box; `into` is not needed."""
+        """Compute the values in a box; `into` is not used."""
         return self.lazy[tuple(box)].compute(scheduler="synchronous")
 
 
@@ -57,7 +57,7 @@ class FileSource:
 
     Arguments:
         array: The variable.
-        parts: The boxes that make it up.
+        parts: Boxes that cover it.
     """
 
     def __init__(self, array: xr.DataArray, parts: Sequence[Part]) -> None:
@@ -71,13 +71,13 @@ class FileSource:
         self.reading = ", ".join(sorted({choose(array).way for array in kinds.values()}))
 
     def chunks(self, dim: str) -> tuple[int, ...]:
-        """Runs of entries that lie in one chunk of a file; along other axes the first entries count."""
+        """Return the lengths of runs of entries in one chunk of a file, at the first entries of all other axes."""
         if dim not in self.dims:
             return (1,)
         axis = self.dims.index(dim)
         others = np.delete(self._start, axis, axis=1)
-        found = np.flatnonzero((others == others.min(axis=0)).all(axis=1))
-        rows = found[np.argsort(self._start[found, axis])].tolist()
+        first = np.flatnonzero((others == others.min(axis=0)).all(axis=1))
+        rows = first[np.argsort(self._start[first, axis])].tolist()
         chunks = itertools.chain.from_iterable(_runs(self.parts[row], axis) for row in rows)
         merged: list[tuple[object, int]] = []
         for chunk, length in chunks:  # neighbouring parts may share a chunk
@@ -87,7 +87,7 @@ class FileSource:
         return tuple(length for _, length in merged)
 
     def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
-        """The values in a box, in the type of the file; `into` itself where they could be read straight to it."""
+        """Read the values in a box, in the type of the file; return `into` where they could be read straight to it."""
         first, end = (np.array([getattr(side, name) for side in box]) for name in ("start", "stop"))
         hits = np.flatnonzero(((self._start < end) & (self._end > first)).all(axis=1)).tolist()
         if len(hits) == 1:
@@ -107,7 +107,7 @@ Source = FileSource | LazySource | LoadedSource
 
 
 def _runs(part: Part, axis: int) -> list[tuple[object, int]]:
-    """Along an axis of a part: (what names a chunk of a file, entries in it)."""
+    """List along an axis of a part the chunks of the file: (identity of the chunk, entries in it)."""
     source = part.axes[axis]
     if source is None:
         return [((part.array.file, part.array.path), 1)]
@@ -118,38 +118,33 @@ def _runs(part: Part, axis: int) -> list[tuple[object, int]]:
 
 
 def _memory_order(part: Part) -> list[int]:
-    """The axes of a traced array in the order of the file: new ones first, then those cut into chunks of one entry."""
+    """Sort the axes of a traced array as in the file: new ones first, then those cut into chunks of one entry."""
     chunks = part.array.chunks or (2,) * part.array.ndim
     places = [(-1, 0) if source is None else (min(chunks[source], 2), source) for source in part.axes]
     return sorted(range(len(places)), key=places.__getitem__)
 
 
 def _read_part(part: Part, low: np.ndarray, high: np.ndarray, into: np.ndarray | None) -> np.ndarray:
-    """The values of a part from `low` to `high`, axes in the order of the traced array; `into` if read to it."""
+    """Read a part from `low` to `high`, axes in the order of the traced array; return `into` if it was read to."""
     index: list[Index] = list(part.index)
     for axis, source in enumerate(part.axes):
         if source is not None:
             index[source] = index[source][int(low[axis]) : int(high[axis])]
-    memory = _in_file_order(part, into) if into is not None and into.dtype == part.array.stored else None
+    kept = [source for source in part.axes if source is not None]
+    dropped = [source for source in range(part.array.ndim) if source not in kept]
+    memory = None
+    if into is not None and into.dtype == part.array.stored:  # a view of it with the axes of the dataset
+        view = into[tuple(0 if source is None else slice(None) for source in part.axes)].transpose(np.argsort(kept))
+        memory = view[tuple(slice(None) if source in kept else None for source in range(part.array.ndim))]
     values = read_box(part.array, index, memory)
     if into is not None and values is memory:
         return into
-    kept = [source for source in part.axes if source is not None]
-    dropped = [source for source in range(part.array.ndim) if source not in kept]
     values = values.transpose(*kept, *dropped).reshape([values.shape[source] for source in kept])
     return values[tuple(slice(None) if source is not None else None for source in part.axes)]
 
 
-def _in_file_order(part: Part, into: np.ndarray) -> np.ndarray:
-    """Memory for a part, its axes those of the dataset."""
-    kept = into[tuple(0 if source is None else slice(None) for source in part.axes)]
-    sources = [source for source in part.axes if source is not None]
-    turned = kept.transpose(np.argsort(sources))
-    return turned[tuple(slice(None) if source in sources else None for source in range(part.array.ndim))]
-
-
 def make_source(array: xr.DataArray) -> Source:
-    """The fastest source that gives the values of a variable."""
+    """Choose the fastest source for a variable."""
     data: Any = array.variable._data if array.chunks is None else array.data
     if isinstance(data, np.ndarray) or array.chunks is None:
         return LoadedSource(array)

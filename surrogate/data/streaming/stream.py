@@ -1,4 +1,4 @@
-"""Batches of samples from lazy data: shuffled, prefetched, bounded in memory, resumable at any batch."""
+"""Stream batches of samples from lazy data: shuffled, prefetched, bounded in memory, resumable at any batch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from surrogate.data.formats.ragged import lengths_of, of_equal_length
 from surrogate.data.hdf5.autotune import READERS
 from surrogate.data.settings import Window
 from surrogate.data.streaming.buffer import Buffer, Reader
-from surrogate.data.streaming.channels import Side, make_side, pick
+from surrogate.data.streaming.channels import make_side, pick
 from surrogate.data.streaming.device import Numbered, in_thread, on_device
-from surrogate.data.streaming.read_plan import Consumer, Group, Plan, make_blocks, merge_chunks
+from surrogate.data.streaming.read_plan import Consumer, Group, ReadPlan, make_blocks, merge_chunks
 from surrogate.data.streaming.windows import FileWindows, file_windows
 from surrogate.errors import ConfigError, DataError
 
@@ -38,10 +38,10 @@ Held = Buffer | FileWindows
 
 
 class Stream(IterableDataset[Batch]):
-    """Batches of a data set, in float32 and physical units.
+    """Iterate over batches of a data set, in float32 and physical units.
 
     Channels are stacked in the order given: for each time step each variable that changes in time and each of its
-    channels; then, once, variables without time. Parameters (sample,) beside fields become constant channels.
+    channels; then, once, variables without time. Parameters (sample,) next to fields become constant channels.
     Inputs and targets are one tensor where they have the same channels: do not change a batch in place.
     The batches of an epoch are a function of (seed, epoch) alone; ranks share every batch, workers take turns.
     A `DataLoader(stream, batch_size=None, num_workers=n)` keeps the order; call `set_epoch` before each of its epochs.
@@ -55,10 +55,10 @@ class Stream(IterableDataset[Batch]):
         seed: Seed of the order.
         shuffle: Draw a new order every epoch.
         buffer_bytes: Bound of the samples in memory: one half is consumed while the other is loaded.
-        rank: Which slice of every batch to take.
+        rank: Number of the slice to take of every batch.
         world: Number of slices.
         drop_last: Leave out the last batch where it is smaller.
-        device: Where batches are needed. To a GPU each is copied from pinned memory while the one before is used.
+        device: Device of the batches. To a GPU each is copied from pinned memory while the previous one is used.
 
     Raises:
         ConfigError: The options contradict each other or the data.
@@ -92,28 +92,32 @@ class Stream(IterableDataset[Batch]):
         self.inputs = make_side(ds, inputs, window.input_offsets if window else (0,), present)
         self.targets = make_side(ds, targets, window.target_offsets if window else (0,), present)
         self._reader = Reader(ds, self.inputs, self.targets, extent)
-        capacity = _capacity(self.inputs, self.targets, buffer_bytes)
+        values = math.prod(self.inputs.shape) + (0 if self._reader.shared else math.prod(self.targets.shape))
+        capacity = buffer_bytes // 2 // (FLOAT * values)  # samples that half of the buffer holds
+        if capacity < 1:
+            needed = 2 * FLOAT * values
+            raise ConfigError(f"buffer_bytes is {buffer_bytes}, but two samples take {needed}; give at least that")
         blocks = _blocks(self._reader, lengths_of(ds), extent, capacity, buffer_bytes)
-        self.plan = Plan(blocks, capacity, batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
+        self.plan = ReadPlan(blocks, capacity, batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         self._straight = file_windows(self._reader, self.plan)
         self._epoch = self._first = self._done = 0
         self._held: Buffer | None = None
-        self._room: list[list[Tensor]] | None = None
+        self._memory: list[list[Tensor]] | None = None
         self.device = torch.device(device)
 
     @property
     def samples(self) -> int:
-        """Samples of an epoch: windows of all simulations."""
+        """Number of samples of an epoch: windows of all simulations."""
         return self.plan.windows
 
     @property
     def reading(self) -> dict[str, str]:
-        """How each variable is read: `in memory`, `direct`, `threaded decoding`, `h5py` or `dask`."""
+        """Way of reading of each variable: `in memory`, `direct`, `threaded decoding`, `h5py` or `dask`."""
         return self._reader.reading
 
     @cached_property
     def content(self) -> str:
-        """A name that changes with the files, the selection, the variables and the window; not with the order."""
+        """A hash that changes with the files, the selection, the variables and the window; not with the order."""
         return self._reader.content()
 
     @property
@@ -137,7 +141,7 @@ class Stream(IterableDataset[Batch]):
         return self.targets.shape[1:]
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches of an epoch."""
         return self.plan.batches
 
     @property
@@ -150,7 +154,7 @@ class Stream(IterableDataset[Batch]):
         self._epoch, self._first, self._done = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Seed, epoch and batches done, and a number that names the order."""
+        """Return seed, epoch and batches done, and a checksum of the order."""
         return {
             "seed": self.plan.seed,
             "epoch": self._epoch,
@@ -159,7 +163,7 @@ class Stream(IterableDataset[Batch]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the batch after the last one done.
+        """Continue with the batch after the last one done.
 
         Raises:
             ConfigError: The state belongs to other data or options, whose order differs.
@@ -173,7 +177,7 @@ class Stream(IterableDataset[Batch]):
         self._epoch, self._first, self._done = state["epoch"], state["batches"], state["batches"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": None, "_room": None}  # a worker process reads for itself
+        return {**self.__dict__, "_held": None, "_memory": None}  # a worker process reads for itself
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, worker = self._epoch, get_worker_info()
@@ -190,13 +194,13 @@ class Stream(IterableDataset[Batch]):
         self.set_epoch(epoch + 1)
 
     def _numbered(self, epoch: int, consumer: Consumer) -> Generator[Numbered]:
-        """Batches on the host, each with the number of batches done once it is."""
+        """Yield batches on the host, each with the number of batches that are done after it."""
         parts: list[Batch] = []
         for group, buffer, share in self._buffers(epoch, consumer):
             for batch, windows in share.items():
                 parts.append(self._batch(buffer, windows))
                 if self.plan.ends_in(batch, group):
-                    yield batch + 1, _join(parts)
+                    yield batch + 1, _concatenated(parts)
                     parts = []
 
     def _batch(self, buffer: Held, windows: np.ndarray) -> Batch:
@@ -205,7 +209,7 @@ class Stream(IterableDataset[Batch]):
         return Batch(inputs, targets, torch.from_numpy(sample), torch.from_numpy(time), self._reader.masked)
 
     def _buffers(self, epoch: int, consumer: Consumer) -> Iterator[tuple[Group, Held, Share]]:
-        """Groups of an epoch with what hands out their windows; the next one is read meanwhile."""
+        """Yield the groups of an epoch with their windows, while the next group is read."""
         groups = self.plan.groups(epoch)
         alone = len(groups) == 1
         groups = [group for group in groups if group.stop > consumer.first * self.plan.batch_size]
@@ -219,14 +223,14 @@ class Stream(IterableDataset[Batch]):
             yield from ((group, self._held, self.plan.share(epoch, group, consumer)) for group in groups)
             return
         stop = threading.Event()
-        room, self._room = self._room or [], None  # another iterator of this stream takes room of its own
-        while len(room) < len(groups[:2]):  # neighbouring groups take turns
-            room.append(self._reader.allocate(min(self.plan.capacity, self.plan.windows)))
+        memory, self._memory = self._memory or [], None  # another iterator of this stream allocates its own
+        while len(memory) < len(groups[:2]):  # neighbouring groups take turns
+            memory.append(self._reader.allocate(min(self.plan.capacity, self.plan.windows)))
 
         def load(group: Group) -> tuple[Group, Buffer, Share]:
             share = self.plan.share(epoch, group, consumer)
             blocks = np.sort(group.blocks) if whole else self.plan.needed(share)
-            taken = room[group.index % len(room)]
+            taken = memory[group.index % len(memory)]
             return group, self._reader.read(self.plan, blocks, taken, stop=stop, pool=readers), share
 
         with ThreadPoolExecutor(READERS, "read") as readers, ThreadPoolExecutor(1, "stream") as pool:
@@ -239,11 +243,12 @@ class Stream(IterableDataset[Batch]):
                     self._held = ready[0][1] if alone and ready else None
             finally:
                 stop.set()
-        self._room = None if alone else room
+        self._memory = None if alone else memory
 
     def _from_files(
         self, windows: FileWindows, groups: Sequence[Group], epoch: int, consumer: Consumer
     ) -> Iterator[tuple[Group, Held, Share]]:
+        """Yield groups whose windows are read from the files, while the system fetches the next group."""
         with ThreadPoolExecutor(1, "stream") as pool:
             pool.submit(windows.fetch, groups[0].blocks)
             for number, group in enumerate(groups, 1):
@@ -253,8 +258,8 @@ class Stream(IterableDataset[Batch]):
                 yield group, windows, self.plan.share(epoch, group, consumer)
 
 
-def _join(parts: Sequence[Batch]) -> Batch:
-    """One batch of the parts that neighbouring groups hold."""
+def _concatenated(parts: Sequence[Batch]) -> Batch:
+    """Concatenate the parts of a batch from neighbouring groups."""
     if len(parts) == 1:
         return parts[0]
     return Batch(
@@ -267,7 +272,7 @@ def _join(parts: Sequence[Batch]) -> Batch:
 
 
 def _window(ds: xr.Dataset, names: Sequence[str], window: Window | None) -> Window | None:
-    """The window to use; None where no variable has a time axis."""
+    """Return the window to use; None where no variable has a time axis."""
     moving = any("time" in pick(ds, name).dims for name in names)
     if not moving and window is not None:
         raise ConfigError(f"a window was given, but none of {', '.join(names)} has a time axis; remove the window")
@@ -283,17 +288,8 @@ def _window(ds: xr.Dataset, names: Sequence[str], window: Window | None) -> Wind
     return window
 
 
-def _capacity(inputs: Side, targets: Side, buffer_bytes: int) -> int:
-    """Samples that half of the buffer holds."""
-    shared = inputs.columns == targets.columns  # kept once
-    size = FLOAT * (math.prod(inputs.shape) + (0 if shared else math.prod(targets.shape)))
-    if buffer_bytes < 2 * size:
-        raise ConfigError(f"buffer_bytes is {buffer_bytes}, but two samples take {2 * size}; give at least that")
-    return buffer_bytes // 2 // size
-
-
 def _blocks(reader: Reader, lengths: np.ndarray, extent: int, capacity: int, buffer_bytes: int) -> np.ndarray:
-    """Blocks that follow the chunks of the largest variable, small chunks joined to about 8 MB.
+    """Make blocks that follow the chunks of the largest variable, small chunks joined to about 8 MB.
 
     Time is cut as little as the buffer allows, since the steps at a cut are read twice.
     """
@@ -306,18 +302,14 @@ def _blocks(reader: Reader, lengths: np.ndarray, extent: int, capacity: int, buf
     longest_steps = max(1, min(longest // step_bytes, capacity + extent - 1))
     in_time = reader.sources[str(timed.name)].chunks("time")
     edges = np.cumsum(reader.sources[str(main.name)].chunks("sample") if "sample" in main.dims else (1,) * samples)
-    found = []
+    blocks = []
     for first, end, length in of_equal_length(lengths if "time" in timed.dims else np.ones(samples, int)):
         if length < extent:
             continue
-        times = merge_chunks(in_time if sum(in_time) == length else _regular(max(in_time), length), longest_steps)
+        cut = [min(max(in_time), length - start) for start in range(0, length, max(in_time))]
+        times = merge_chunks(in_time if sum(in_time) == length else cut, longest_steps)
         joint = min(BLOCK_BYTES // (step_bytes * length), capacity // (length - extent + 1)) if len(times) == 1 else 1
         inner = edges[(edges > first) & (edges < end)]
-        blocks = make_blocks(merge_chunks(np.diff([first, *inner, end]).tolist(), joint), times, extent, capacity)
-        found.append(np.add(blocks, [first, first, 0, 0]))
-    return np.concatenate(found)
-
-
-def _regular(chunk: int, length: int) -> list[int]:
-    """Chunks of one size, the last one cut."""
-    return [min(chunk, length - start) for start in range(0, length, chunk)]
+        boxes = make_blocks(merge_chunks(np.diff([first, *inner, end]).tolist(), joint), times, extent, capacity)
+        blocks.append(np.add(boxes, [first, first, 0, 0]))
+    return np.concatenate(blocks)
