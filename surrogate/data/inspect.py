@@ -14,12 +14,14 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from surrogate.data.formats.containers import Hdf5File
 from surrogate.data.formats.lazy import BLOCK_BYTES
+from surrogate.data.formats.patterns import matching_paths
 from surrogate.data.formats.pdebench import known_axes as pdebench_axes
 from surrogate.data.formats.pdebench import seeds
 from surrogate.data.formats.the_well import known_axes as well_axes
-from surrogate.data.formats.variables import attributes, is_variable, mapped_variables, named_axes
-from surrogate.data.hdf5.array import H5Array, open_file
+from surrogate.data.formats.variables import attributes, is_variable, named_axes
+from surrogate.data.hdf5.array import open_file
 from surrogate.data.hdf5.autotune import Choice, choose
 from surrogate.data.hdf5.storage import filter_names, h5_array, missing_chunks
 from surrogate.data.layouts import Paths, chosen_layout, find_files, open_snapshots
@@ -187,9 +189,13 @@ def _representative(datasets: list[h5py.Dataset], seeded: h5py.File | None) -> t
 
 def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str, ...]]:
     """Axes by the full path of a dataset that a layout declares."""
-    groups = (layout.groups or ("",)) if layout else ()
-    found = [variable for group in groups for variable in mapped_variables(handle, layout, group)] if layout else []
-    return {v.values.path: v.axes for v in found if isinstance(v.values, H5Array)}
+    found: dict[str, tuple[str, ...]] = {}
+    for group in (layout.groups or ("",)) if layout else ():
+        for entry in layout.entries.values() if layout else ():
+            path = entry.path if entry.path.startswith("/") else f"/{group}/{entry.path}".replace("//", "/")
+            for name, _ in matching_paths(Hdf5File(handle), path):
+                found[name] = tuple(map(str, entry.axes))
+    return found
 
 
 def _datasets(handle: h5py.File) -> list[h5py.Dataset]:

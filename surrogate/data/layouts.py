@@ -1,44 +1,50 @@
-"""Any HDF5 file as one lazy, named, dask-backed data set."""
+"""Files of any layout as one lazy, named, dask-backed data set."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
-import numpy as np
 import xarray as xr
 
+from surrogate.data.formats.containers import ArrayFile, kind_of_file, open_arrays
 from surrogate.data.formats.detect import Detection, detect
 from surrogate.data.formats.idx import idx_files, is_idx, pairs_of, read_pair
 from surrogate.data.formats.join import Part, join_parts
 from surrogate.data.formats.lazy import BLOCK_BYTES, assemble, block_shape
+from surrogate.data.formats.mapped import add_table, mapped_parts
 from surrogate.data.formats.pdebench import read_pdebench
+from surrogate.data.formats.simulations import with_sample
 from surrogate.data.formats.text import decode_text
 from surrogate.data.formats.the_well import SPLITS, read_well, split_of
-from surrogate.data.formats.variables import attributes, mapped_variables, named_variables
+from surrogate.data.formats.variables import attributes, named_variables
 from surrogate.data.hdf5.array import open_file, stamp
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST, read_manifest
 from surrogate.errors import DataError
 
-__all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "find_files", "open_snapshots"]
+__all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "data_folder", "find_files", "open_snapshots"]
 
 Paths = str | Path | Sequence[str | Path]
 
-SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".he5", ".mat")
+SINCE = re.compile(r"\s*\w+\s+since\s+\S+", re.IGNORECASE)
 CF = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 
 
-def open_snapshots(paths: Paths, layout: Layout | None = "auto", *, allow_external: bool = False) -> xr.Dataset:
+def open_snapshots(
+    paths: Paths | xr.Dataset, layout: Layout | None = "auto", *, allow_external: bool = False
+) -> xr.Dataset:
     """Open simulation output lazily, with named axes.
 
     Arguments:
-        paths: A file, a folder, a glob or a list of files.
+        paths: A file, a folder, a glob or a list of files: HDF5, NetCDF, zarr, MATLAB, npz, IDX; or an opened
+            `xr.Dataset` whose axes are named.
         layout: `auto` or None recognises the layout of each file; `shards`, `netcdf`, `pdebench`, `the_well` or
-            `idx` prescribes it; a `Mapping` declares the datasets and axes of any other file.
+            `idx` prescribes it; a `Mapping` declares the variables and axes of any other file.
         allow_external: Follow links and external storage that leave the folder of a file.
 
     Returns:
@@ -50,47 +56,89 @@ def open_snapshots(paths: Paths, layout: Layout | None = "auto", *, allow_extern
     Raises:
         DataError: A file cannot be used, does not fit its declaration, or differs from the others.
     """
+    if isinstance(paths, xr.Dataset):
+        return with_sample(_decoded(paths), "dataset")
+    if isinstance(layout, Mapping):
+        layout = layout.model_copy(update={"allow_external": layout.allow_external or allow_external})
+        folder = data_folder(paths)
+        parts = [
+            Part(part.where, _decoded(part.ds))
+            for part in mapped_parts(layout, lambda: find_files(paths), folder, _labels)
+        ]
+        return add_table(join_parts(parts), layout, folder)
     files = find_files(paths)
     names = _labels(files)
-    parts: list[Part] = []
     if layout == "idx" or (layout in (None, "auto") and all(map(is_idx, files))):
         pairs = pairs_of(files)
-        return join_parts([Part(p.split, _with_sample(read_pair(p), p.split, p.split)) for p in pairs])
+        return join_parts([Part(p.split, with_sample(read_pair(p), p.split, p.split)) for p in pairs])
+    parts = []
     for file in files:
+        arrays = open_arrays(file) if layout in (None, "auto", "netcdf") else None
+        if arrays is not None:
+            parts.append(Part(names[file], with_sample(_named_arrays(arrays), names[file])))
+            continue
         with open_file(file) as handle:
-            parts += _read_parts(handle, names[file], layout, allow_external)
+            parts.append(_read_part(handle, names[file], layout, allow_external))
     return join_parts(parts)
 
 
+def data_folder(paths: Paths) -> Path:
+    """Return the folder that names of files are relative to: of a glob the last one without a wildcard."""
+    if not isinstance(paths, str | Path):
+        return data_folder(next(iter(paths), "."))
+    path = Path(paths).expanduser().absolute()
+    if path.is_dir() and kind_of_file(path) != "zarr":
+        return path
+    if path.exists() or not glob.has_magic(str(path)):
+        return path.parent
+    return next(parent for parent in path.parents if not glob.has_magic(str(parent)))
+
+
 def find_files(paths: Paths) -> list[Path]:
-    """The files behind a path, a folder, a glob or a list, in sorted order; of our shards those in the manifest.
+    """List the files behind a path, a folder, a glob or a list, in sorted order; of our shards those in the manifest.
+
+    A file that is reached twice, by a link or under two names, counts once.
 
     Raises:
-        DataError: There is none, a folder holds none that is HDF5 by its name, or a shard is missing or cut short.
+        DataError: There is none, a folder holds none that can be read, or a shard is missing or cut short.
     """
     if not isinstance(paths, str | Path):
         files = [file for path in paths for file in find_files(path)]
         if not files:
             raise DataError("no file was given; name a file, a folder or a glob")
-        return list(dict.fromkeys(files))
+        return _each_once(files)
     path = Path(paths).expanduser().absolute()
     if (path / MANIFEST).exists():
         return [_complete(path / shard.file, shard.bytes) for shard in read_manifest(path).shards]
     splits = [path / "data" / split for split in SPLITS if (path / "data" / split).is_dir()]
     if splits:  # a data set of The Well
         return [file for folder in splits for file in find_files(folder)]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+    if path.is_dir() and kind_of_file(path) != "zarr":
+        files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and kind_of_file(file))
         files = files or idx_files(path)
         if not files:
-            raise DataError(f"{path}: holds no HDF5 file ({', '.join(SUFFIXES)}); choose another folder or use a glob")
-        return files
+            others = [file.name for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+            raise DataError(
+                f"{path}: holds no file that can be read (HDF5, NetCDF, zarr, MATLAB, npz; found "
+                f"{', '.join(others[:3]) or 'none'}); choose another folder or use a glob such as {path}/*/*.h5"
+            )
+        return _each_once(files)
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
-    files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    files = [file for file in files if file.is_file() or kind_of_file(file)]
     if not files:
         raise DataError(f"{path}: no file matches; check the pattern")
-    return files
+    return _each_once(files)
+
+
+def _each_once(files: Sequence[Path]) -> list[Path]:
+    """Drop files that are others under a second name; a link gives way to what it leads to."""
+    kept: dict[tuple[object, ...], Path] = {}
+    for file in sorted(files, key=lambda file: file.is_symlink()):
+        status = file.stat() if file.exists() else None
+        kept.setdefault((status.st_dev, status.st_ino) if status else (str(file),), file)
+    return [file for file in dict.fromkeys(files) if file in set(kept.values())]
 
 
 def _complete(file: Path, size: int) -> Path:
@@ -109,21 +157,29 @@ def _labels(files: Sequence[Path]) -> dict[Path, str]:
     return {file: file.relative_to(common).as_posix() for file in files}
 
 
-def _read_parts(handle: h5py.File, where: str, layout: Layout | None, external: bool) -> list[Part]:
-    """A file as data sets with a sample axis: one, or one for each declared group."""
-    if isinstance(layout, Mapping):
-        layout = layout.model_copy(update={"allow_external": layout.allow_external or external})
-        names = [(group, f"{where}:{group}" if group else where) for group in layout.groups or ("",)]
-        return [Part(name, _with_sample(_mapped(handle, layout, group), name, group)) for group, name in names]
+def _read_part(handle: h5py.File, where: str, layout: Layout | None, external: bool) -> Part:
+    """Read a file as a data set with a sample axis."""
     name = chosen_layout(handle, layout).name
     if name == "pdebench":
-        return [Part(where, _with_sample(read_pdebench(handle, external=external), where))]
+        return Part(where, with_sample(read_pdebench(handle, external=external), where))
     if name == "the_well":
         split = split_of(Path(handle.filename)) or ""
-        return [Part(where, _with_sample(read_well(handle, external=external), where, split), own_fields=True)]
+        return Part(where, with_sample(read_well(handle, external=external), where, split), own_fields=True)
     ds = assemble(named_variables(handle, external=external), Path(handle.filename))
-    ds = _decoded(decode_text(ds)).assign_attrs(attributes(handle))
-    return [Part(where, _with_sample(ds, where))]
+    return Part(where, with_sample(_decoded(decode_text(ds)).assign_attrs(attributes(handle)), where))
+
+
+def _named_arrays(arrays: ArrayFile) -> xr.Dataset:
+    """Return the arrays of a file that is not HDF5 and names its axes."""
+    unnamed = [name for name, v in arrays.arrays.items() if any(str(dim).startswith("dim_") for dim in v.dims)]
+    if unnamed:
+        shapes = ", ".join(f"{name} {v.shape}" for name, v in arrays.arrays.items())
+        raise DataError(
+            f"{arrays.file}: does not name the axes of '{unnamed[0]}'; declare a layout (data.layout.variables: name: "
+            f"{{path, axes}}), which `surrogate inspect {arrays.file}` proposes; found {shapes}"
+        )
+    text = [name for name, v in arrays.arrays.items() if v.dtype.kind not in "fiub"]
+    return _decoded(arrays.dataset().drop_vars(text))
 
 
 def chosen_layout(handle: h5py.File, layout: Layout | None) -> Detection:
@@ -142,26 +198,12 @@ def chosen_layout(handle: h5py.File, layout: Layout | None) -> Detection:
     return Detection(str(layout), "it was asked for")
 
 
-def _mapped(handle: h5py.File, layout: Mapping, group: str) -> xr.Dataset:
-    ds = assemble(mapped_variables(handle, layout, group), Path(handle.filename))
-    return _decoded(ds).assign_attrs(attributes(handle))
-
-
 def _decoded(ds: xr.Dataset) -> xr.Dataset:
-    """Missing values and packed numbers after the CF conventions, lazily; times stay numbers."""
+    """Decode missing values and packed numbers after the CF conventions, lazily; times stay numbers."""
     if any(key in variable.attrs for variable in ds.variables.values() for key in CF):
         ds = xr.decode_cf(ds, decode_times=False, decode_coords=False)
     listed = {name for v in ds.data_vars.values() for name in str(v.attrs.get("coordinates", "")).split()}
-    return ds.set_coords(sorted(listed & set(ds.data_vars)))
-
-
-def _with_sample(ds: xr.Dataset, where: str, group: str = "") -> xr.Dataset:
-    """The data set with a sample axis and the origin of every sample; a file without one is one simulation."""
-    if "sample" not in ds.dims:
-        constants = [name for name, variable in ds.coords.items() if not variable.dims]
-        ds = ds.reset_coords(constants).expand_dims("sample").set_coords(constants)
-        origin = [where]
-    else:
-        origin = [f"{where}[{index}]" for index in range(ds.sizes["sample"])]
-    ds = ds.assign_coords(origin=("sample", np.array(origin)))
-    return ds.assign_coords(group=("sample", np.array([group] * len(origin)))) if group else ds
+    listed |= {str(v.attrs["bounds"]) for v in ds.variables.values() if "bounds" in v.attrs}
+    ds = ds.set_coords(sorted(listed & set(map(str, ds.data_vars))))
+    clocks = [name for name, v in ds.coords.items() if v.dims == (name,) and SINCE.match(str(v.attrs.get("units", "")))]
+    return ds.rename({clocks[0]: "time"}) if len(clocks) == 1 and "time" not in {*ds.dims, *ds.variables} else ds

@@ -53,35 +53,51 @@ class NamedGroup(Settings):
 
 
 class SplitSettings(Settings):
-    """Division of the simulations into training, validation and test.
+    """Division of the simulations, or of their time steps, into training, validation and test.
 
     Arguments:
-        validation: Fraction or number of the simulations, or a named group.
-        test: Fraction or number of the simulations, or a named group.
-        train: Number of training simulations; None takes all that are left. Smaller sets are subsets of larger ones.
+        by: `simulation`; or `time`: every simulation is divided into its first, later and last steps, for data of few
+            long simulations. Errors then tell how the model continues these simulations, not how it does on new ones.
+        validation: Fraction or number of the simulations, or a named group; of the time steps with `by: time`.
+        test: Fraction or number of the simulations, or a named group; of the time steps with `by: time`.
+        train: Number of training simulations or steps; None takes all that are left. Smaller sets are subsets of larger
+            ones.
+        gap: Time steps between the parts, with `by: time`; None takes as many as a window is long.
         seed: Seed of the draw.
         train_seed: Another draw of the training simulations from those that are left, with the same validation and
             test simulations; None takes them in the order of `seed`.
     """
 
+    by: Literal["simulation", "time"] = "simulation"
     validation: Count | Fraction | NamedGroup = 0.1
     test: Count | Fraction | NamedGroup = 0.1
     train: int | None = Field(default=None, ge=1)
+    gap: int | None = Field(default=None, ge=0)
     seed: int = Field(default=0, ge=0)
     train_seed: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.by == "simulation" and self.gap is not None:
+            raise ValueError("gap is for by: time; leave it out, or split by time")
+        if self.by == "time" and any(isinstance(size, NamedGroup) for size in (self.validation, self.test)):
+            raise ValueError("by: time divides time steps, not groups; give validation and test as fractions or steps")
+        if self.by == "time" and self.train_seed is not None:
+            raise ValueError("train_seed draws simulations; leave it out with by: time")
+        return self
 
 
 class DataSettings(Settings):
     """Data of a training run: files, variables, windows, split.
 
     Arguments:
-        path: File, folder or glob.
+        path: File, folder or glob; a relative one is looked for next to the configuration, then where the command runs.
         layout: Name of a layout (`auto`, `shards`, `netcdf`, `pdebench`, `the_well`, `idx`) or a declared mapping; None
             is `auto`.
         inputs: Names of the input variables: fields or parameters.
         targets: Names of the target variables.
         window: Steps of a sample; only where there is a time axis.
-        split: Which simulations train, validate and test.
+        split: Division into training, validation and test.
         by: Coordinate that names the simulation where several samples belong to one; None makes each its own.
         normalize: Mean and deviation by which the network sees the data: of each `channel`, of each `pixel`, or
             `none`: it sees them in their own units.

@@ -1,20 +1,26 @@
-"""Splits by simulation: seeded, nested, never overlapping."""
+"""Splits by simulation or time: seeded, nested, never overlapping."""
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import xarray as xr
 
-from surrogate.data.settings import NamedGroup, SplitSettings
+from surrogate.data.formats.ragged import same_length
+from surrogate.data.settings import NamedGroup, SplitSettings, Window
 from surrogate.errors import DataError, did_you_mean
 
 __all__ = ["split", "split_ids"]
 
 PARTS = ("train", "validation", "test")
+STEPS_OF_PART = "time_steps_of_part"
 
 
-def split(ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None) -> dict[str, xr.Dataset]:
-    """Divide data into training, validation and test, by whole simulations.
+def split(
+    ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None, window: Window | None = None
+) -> dict[str, xr.Dataset]:
+    """Divide data into training, validation and test, by whole simulations, or every simulation by time.
 
     The draw depends on the seeds and the simulations alone; smaller training sets are subsets of larger ones.
 
@@ -22,6 +28,7 @@ def split(ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None) -> 
         ds: The data.
         settings: Sizes, named groups and seed.
         by: Coordinate on `sample` that names the simulation; None makes every sample one of its own.
+        window: Steps of a sample; the gap between parts in time is as long, unless the settings say otherwise.
 
     Returns:
         Data sets under `train`, `validation` and `test`; a part of size 0 is left out.
@@ -31,6 +38,12 @@ def split(ds: xr.Dataset, settings: SplitSettings, *, by: str | None = None) -> 
     """
     if ds.sizes.get("sample", 0) == 0:
         raise DataError(f"the data have no sample to split (sizes {dict(ds.sizes)}); check the selection")
+    if settings.by == "time":
+        ranges = _time_ranges(ds, settings, window)
+        return {
+            name: ds.isel(time=steps).assign_attrs({STEPS_OF_PART: f"steps {steps.start} to {steps.stop - 1}"})
+            for name, steps in ranges.items()
+        }
     simulations = _simulations(ds, by)
     parts = _draw(ds, simulations, settings)
     chosen = {name: np.flatnonzero(np.isin(simulations, parts[name])) for name in PARTS}
@@ -42,8 +55,47 @@ def split_ids(parts: dict[str, xr.Dataset], *, by: str | None = None) -> dict[st
     ids = {}
     for name, ds in parts.items():
         key = by or ("origin" if "origin" in ds.variables else "sample")
-        ids[name] = [str(value) for value in dict.fromkeys(ds[key].values.tolist())]
+        steps = f" {ds.attrs[STEPS_OF_PART]}" if STEPS_OF_PART in ds.attrs else ""
+        ids[name] = [f"{value}{steps}" for value in dict.fromkeys(ds[key].values.tolist())]
     return ids
+
+
+def _time_ranges(ds: xr.Dataset, settings: SplitSettings, window: Window | None) -> dict[str, slice]:
+    """Divide the time steps: the first train, the last test, a gap before validation and test.
+
+    Raises:
+        DataError: There is no time axis, simulations differ in length, or there are too few steps.
+    """
+    total = ds.sizes.get("time", 0)
+    if not total:
+        raise DataError("data.split: by: time, but the data have no axis 'time'; split by simulation")
+    if not same_length(ds):
+        raise DataError("data.split: by: time, but simulations differ in their number of steps; split by simulation")
+    extent = window.extent if window else 1
+    gap = extent if settings.gap is None else settings.gap
+    ranges, end = {}, total
+    for name, size in (("test", settings.test), ("validation", settings.validation)):
+        count = max(extent, round(size * total)) if isinstance(size, float) and size else int(size)  # type: ignore[arg-type]
+        if count:
+            ranges[name] = slice(end - count, end)
+            end -= count + gap
+    ranges["train"] = slice(0, min(end, settings.train or end))
+    short = [name for name in PARTS if name in ranges and (ranges[name].start < 0 or _length(ranges[name]) < extent)]
+    if short or end < (settings.train or 1):
+        raise DataError(
+            f"data.split: {total} time steps are too few for train, validation and test of at least {extent} and gaps "
+            f"of {gap} (a window has {extent} steps); ask for fewer, set validation: 0 or gap: 0, or bring more steps"
+        )
+    shown = ", ".join(f"{name} {ranges[name].start} to {ranges[name].stop - 1}" for name in PARTS if name in ranges)
+    warnings.warn(
+        f"split by time: of {total} steps {shown}, with gaps of {gap}; the errors tell how the model continues these "
+        "simulations, not how it does on new ones"
+    )
+    return {name: ranges[name] for name in PARTS if name in ranges}
+
+
+def _length(steps: slice) -> int:
+    return max(0, steps.stop - steps.start)
 
 
 def _simulations(ds: xr.Dataset, by: str | None) -> np.ndarray:

@@ -51,7 +51,7 @@ def lazy_variable(variable: FileVariable) -> xr.Variable:
     """Return a variable with axes sample, time, channel, space; coordinates and small ones are read at once."""
     values = variable.values
     small = math.prod(values.shape) * values.dtype.itemsize <= EAGER_BYTES
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray | da.Array):
         data: Any = values
     elif small and (variable.is_coordinate or len(variable.axes) <= 1):
         data = values[...]
@@ -60,12 +60,12 @@ def lazy_variable(variable: FileVariable) -> xr.Variable:
     return xr.Variable(variable.axes, data, variable.attributes).transpose(*in_order(variable.axes))
 
 
-def lazy(array: H5Array | H5Stack, axes: tuple[str, ...]) -> da.Array:
-    """Make a dask array that reads a dataset in blocks of whole chunks and whole snapshots."""
-    first = array.arrays[0] if isinstance(array, H5Stack) else array
-    count = len(array.arrays) if isinstance(array, H5Stack) else 0
-    name = f"read-{first.path.strip('/')}-{tokenize(str(first.file), first.path, first.stamp, count)}"
-    chunks = block_shape(array.shape, axes, array.chunks, array.dtype.itemsize)
+def lazy(array: H5Array | H5Stack, axes: tuple[str, ...], blocks: tuple[int, ...] | None = None) -> da.Array:
+    """Make a dask array that reads a dataset in blocks: these, or whole chunks and whole snapshots."""
+    first = array.first if isinstance(array, H5Stack) else array
+    last = array.arrays[-1] if isinstance(array, H5Stack) else array
+    name = f"read-{first.path.strip('/')}-{tokenize(str(first.file), first.path, first.stamp, array.shape, str(last))}"
+    chunks = blocks or block_shape(array.shape, axes, array.chunks, array.dtype.itemsize)
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks, name=name, lock=False, fancy=False, meta=meta)
 

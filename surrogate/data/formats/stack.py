@@ -14,9 +14,15 @@ __all__ = ["H5Stack"]
 
 @dataclass(frozen=True)
 class H5Stack:
-    """Datasets of one shape and type as one array with a new first axis."""
+    """Datasets, or stacks of them, of one shape and type as one array with a new first axis."""
 
-    arrays: tuple[H5Array, ...]
+    arrays: tuple[H5Array | H5Stack, ...]
+
+    @property
+    def first(self) -> H5Array:
+        """The first dataset."""
+        first = self.arrays[0]
+        return first.first if isinstance(first, H5Stack) else first
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,17 +8,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from surrogate.data.formats.stack import H5Stack
-from surrogate.data.hdf5.array import H5Array
-from surrogate.data.hdf5.storage import dataset_at, describe_names, h5_array, holds
-from surrogate.data.mapping import Mapping
+from surrogate.data.hdf5.storage import dataset_at, describe_names, h5_array, missing_chunks
 from surrogate.errors import DataError
 
 __all__ = [
     "FileVariable",
     "attributes",
+    "is_odd",
     "is_variable",
-    "mapped_variables",
     "named_axes",
     "named_variables",
     "variable_at",
@@ -43,7 +40,7 @@ class FileVariable:
     """A dataset with the names of its axes; `values` is lazy, or an array of text."""
 
     name: str
-    values: H5Array | H5Stack | np.ndarray
+    values: Any  # H5Array, H5Stack, a numpy or dask array
     axes: tuple[str, ...]
     is_coordinate: bool = False
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -108,11 +105,27 @@ def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVa
     Raises:
         DataError: A dataset has an axis without a name, or the root holds no dataset.
     """
-    own = [handle[name] for name in handle if isinstance(handle.get(name, getlink=True), h5py.HardLink)]
-    found = [_named(handle, item, external) for item in own if isinstance(item, h5py.Dataset) and is_variable(item)]
-    if not any(not variable.is_coordinate for variable in found):
+    variables = []
+    for name in handle:
+        if not isinstance(handle.get(name, getlink=True), h5py.HardLink):
+            continue
+        item = handle[name]
+        if isinstance(item, h5py.Dataset) and is_variable(item) and not is_odd(item):
+            variables.append(_named(handle, item, external))
+    if not any(not variable.is_coordinate for variable in variables):
         raise DataError(_declare(handle, "has no variable with named dimensions at its root"))
-    return found
+    return variables
+
+
+def is_odd(dataset: h5py.Dataset) -> bool:
+    """Test whether a dataset can only be left out: neither numbers nor text, empty, a scalar never written."""
+    try:
+        if h5py.check_string_dtype(dataset.dtype) is not None:
+            return dataset.shape is None
+        real = dataset.dtype.kind in "fiubc" and bool(dataset.size)
+    except (TypeError, ValueError, OSError):  # a type that numpy does not have
+        return True
+    return not real or (dataset.ndim == 0 and missing_chunks(dataset)[0] > 0)
 
 
 def is_variable(dataset: h5py.Dataset) -> bool:
@@ -140,34 +153,3 @@ def _declare(handle: h5py.File, problem: str) -> str:
         f"{handle.filename}: {problem}; declare a layout (data.layout.variables: name: {{path, axes}}), which "
         f"`surrogate inspect {handle.filename}` proposes; {describe_names(handle)}"
     )
-
-
-def mapped_variables(handle: h5py.File, layout: Mapping, group: str = "") -> list[FileVariable]:
-    """The datasets of a file that a mapping declares, in one of its groups.
-
-    Raises:
-        DataError: A dataset is missing, cannot be used, or has another rank than the declared axes.
-    """
-    variables = [_mapped(handle, layout, group, name) for name in layout.variables]
-    return variables + [_mapped(handle, layout, group, name) for name in layout.coordinates]
-
-
-def _mapped(handle: h5py.File, layout: Mapping, group: str, name: str) -> FileVariable:
-    """One declared dataset; a coordinate may lie at the root instead of in the group, for all groups together."""
-    shared = name in layout.coordinates
-    entry = layout.coordinates[name] if shared else layout.variables[name]
-    path = f"{group}/{entry.path}" if group and not entry.path.startswith("/") else entry.path
-    if shared and not holds(handle, path):
-        path = entry.path
-    external = layout.allow_external
-    with dataset_at(handle, path, external=external) as dataset:
-        text = shared and h5py.check_string_dtype(dataset.dtype) is not None
-        values = _text(dataset) if text else h5_array(dataset, external=external)
-        found = attributes(dataset)
-    if values.ndim != len(entry.axes):
-        raise DataError(
-            f"{handle.filename}:{path}: has {values.ndim} axes, shape {values.shape}, but the layout declares "
-            f"{len(entry.axes)}: [{', '.join(entry.axes)}]; mend layout.{'coordinates' if shared else 'variables'}."
-            f"{name}.axes"
-        )
-    return FileVariable(name, values, entry.axes, shared, found | ({"units": entry.units} if entry.units else {}))

@@ -1,0 +1,258 @@
+"""Files that hold arrays under names: HDF5, and what xarray or scipy reads (NetCDF-3, zarr, MATLAB v5, npz)."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import scipy.io
+import xarray as xr
+
+from surrogate.data.formats.variables import attributes
+from surrogate.data.hdf5.array import open_file
+from surrogate.data.hdf5.storage import check_storage, dataset_at, h5_array, native_type
+from surrogate.errors import DataError, did_you_mean
+
+__all__ = ["ArrayFile", "Container", "Hdf5File", "Values", "kind_of_file", "open_arrays", "open_container"]
+
+Values = Any  # H5Array, H5Stack, a numpy or dask array
+HEAD = 16
+NETCDF3 = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+
+
+class Container(Protocol):
+    """A file with arrays and attributes under names."""
+
+    file: Path
+    attrs: dict[str, Any]
+
+    def children(self, group: str) -> Iterable[str]:
+        """Names of the members of a group; none where it is not there."""
+        ...
+
+    def holds(self, path: str) -> bool:
+        """Test whether something has this path."""
+        ...
+
+    def values(self, path: str) -> tuple[Values, dict[str, Any]]:
+        """Lazy values of a dataset, and its attributes."""
+        ...
+
+    def entry(self, path: str, name: str) -> np.ndarray:
+        """A field of a compound dataset, or the row of that name in a table of names and values."""
+        ...
+
+    def attribute(self, path: str, name: str) -> Any:
+        """Value of an attribute."""
+        ...
+
+
+class Hdf5File:
+    """An open HDF5 file.
+
+    Arguments:
+        handle: The file.
+        external: Whether links and storage that leave the folder of the file are followed.
+    """
+
+    def __init__(self, handle: h5py.File, *, external: bool = False) -> None:
+        self.handle, self.external, self.file = handle, external, Path(handle.filename)
+        self.attrs = attributes(handle)
+
+    def children(self, group: str) -> Iterable[str]:
+        """List the members of a group; none where it is not there."""
+        item = self._at(group)
+        return list(item) if isinstance(item, h5py.Group) else []
+
+    def holds(self, path: str) -> bool:
+        """Test whether something, be it a link, has this path."""
+        parent, _, name = path.strip("/").rpartition("/")
+        item = self._at(parent)
+        return isinstance(item, h5py.Group) and item.get(name, getlink=True) is not None
+
+    def _at(self, path: str) -> h5py.HLObject | None:
+        """The object at a path, through hard links and links inside of the file."""
+        node: h5py.HLObject = self.handle
+        for part in path.split("/"):
+            if not part:
+                continue
+            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+            if link is None or isinstance(link, h5py.ExternalLink):
+                return None
+            if isinstance(link, h5py.SoftLink) and part not in node:
+                return None
+            node = node[part]
+        return node
+
+    @contextlib.contextmanager
+    def dataset(self, path: str) -> Iterator[h5py.Dataset]:
+        """Open a dataset as `dataset_at` does, with a short way for thousands of datasets that no link leads to."""
+        node = self.handle.id
+        for part in path.strip("/").encode().split(b"/"):
+            if not isinstance(node, h5py.h5f.FileID | h5py.h5g.GroupID) or not part or not node.links.exists(part):
+                break
+            if node.links.get_info(part).type != h5py.h5l.TYPE_HARD:
+                break
+            node = h5py.h5o.open(node, part)
+        if isinstance(node, h5py.h5d.DatasetID):
+            yield h5py.Dataset(node)
+        else:
+            with dataset_at(self.handle, path, external=self.external) as dataset:
+                yield dataset
+
+    def values(self, path: str) -> tuple[Values, dict[str, Any]]:
+        """Describe a dataset: lazy numbers, or text."""
+        with self.dataset(path) as dataset:
+            if dataset.shape is not None and h5py.check_string_dtype(dataset.dtype) is not None:
+                check_storage(dataset, f"{self.file}:{path}", external=self.external)
+                return np.asarray(dataset.asstr(errors="replace")[()]).astype(str), attributes(dataset)
+            return h5_array(dataset, external=self.external), attributes(dataset)
+
+    def entry(self, path: str, name: str) -> np.ndarray:
+        """Read a field of a compound dataset, or the row of that name in a table of names and values."""
+        with self.dataset(path) as dataset:
+            check_storage(dataset, f"{self.file}:{path}", external=self.external)
+            return _entry(dataset[()], name, f"{self.file}:{path}")
+
+    def attribute(self, path: str, name: str) -> Any:
+        """Read an attribute."""
+        item = self._at(path)
+        if item is None:
+            raise DataError(f"{self.file}: no object '{path}' that could have the attribute '{name}'")
+        known = attributes(item)
+        if name not in known:
+            raise DataError(f"{self.file}:{path or '/'}: no attribute '{name}'; {did_you_mean(name, known)}")
+        return known[name]
+
+
+class ArrayFile:
+    """Arrays by name, as a library has read them.
+
+    Arguments:
+        file: Where they come from.
+        arrays: Arrays with the names of their axes; names of no meaning begin with `dim_`.
+        attrs: Attributes of the file.
+    """
+
+    def __init__(self, file: Path, arrays: Mapping[str, xr.Variable], attrs: Mapping[str, Any]) -> None:
+        self.file, self.arrays, self.attrs = file, dict(arrays), dict(attrs)
+
+    def children(self, group: str) -> Iterable[str]:
+        """List the names below a group."""
+        start = f"{group.strip('/')}/".lstrip("/")
+        return list(dict.fromkeys(n.removeprefix(start).split("/")[0] for n in self.arrays if n.startswith(start)))
+
+    def holds(self, path: str) -> bool:
+        """Test whether an array has this name."""
+        return path.strip("/") in self.arrays
+
+    def values(self, path: str) -> tuple[Values, dict[str, Any]]:
+        """Return an array and its attributes."""
+        name = path.strip("/")
+        if name not in self.arrays:
+            raise DataError(f"{self.file}: no array '{name}'; {did_you_mean(name, self.arrays)}")
+        variable = self.arrays[name]
+        if variable.dtype.kind not in "USO":
+            native_type(variable.dtype, f"{self.file}:{name}")
+        return variable.data, dict(variable.attrs)
+
+    def entry(self, path: str, name: str) -> np.ndarray:
+        """Read a field of an array of structures."""
+        return _entry(np.asarray(self.arrays[path.strip("/")].values), name, f"{self.file}:{path}")
+
+    def attribute(self, path: str, name: str) -> Any:
+        """Return an attribute of the file or of an array."""
+        known = self.arrays[path.strip("/")].attrs if path.strip("/") else self.attrs
+        if name not in known:
+            raise DataError(f"{self.file}:{path or '/'}: no attribute '{name}'; {did_you_mean(name, known)}")
+        return known[name]
+
+    def dataset(self) -> xr.Dataset:
+        """Return the arrays whose axes are named as a data set."""
+        return xr.Dataset(self.arrays, attrs=self.attrs)
+
+
+def _entry(values: np.ndarray, name: str, where: str) -> np.ndarray:
+    fields = values.dtype.names or ()
+    if name in fields:
+        return np.asarray(values[name])
+    if len(fields) == 2 and values.ndim == 1 and values.dtype[0].kind == "S":
+        rows = {row[0].decode(errors="replace").strip("\0 "): row[1] for row in values}
+        if name in rows:
+            return np.asarray(rows[name])
+        raise DataError(f"{where}: the table has no row '{name}'; {did_you_mean(name, rows)}")
+    held = did_you_mean(name, fields) if fields else "it is no compound dataset"
+    raise DataError(f"{where}: no entry '{name}'; {held}")
+
+
+def kind_of_file(file: Path) -> str:
+    """Name the kind of a file by its content: `hdf5`, `netcdf3`, `matlab5`, `npz`, `zarr`, or empty for any other."""
+    if file.is_dir():
+        return "zarr" if any((file / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata")) else ""
+    try:
+        with open(file, "rb") as stream:
+            head = stream.read(HEAD)
+    except OSError:
+        return ""
+    if head.startswith(NETCDF3):
+        return "netcdf3"
+    if head.startswith(b"MATLAB 5.0 MAT-"):
+        return "matlab5"
+    if head.startswith(b"PK\x03\x04"):
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            return "npz" if archive.namelist() and all(n.endswith(".npy") for n in archive.namelist()) else ""
+        return ""
+    return "hdf5" if h5py.is_hdf5(file) else ""
+
+
+def open_arrays(file: Path) -> ArrayFile | None:
+    """Read a file that is not HDF5 by the library that knows it; None where none does.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    kind = kind_of_file(file)
+    try:
+        if kind in ("netcdf3", "zarr"):
+            engine = "scipy" if kind == "netcdf3" else "zarr"
+            ds = xr.open_dataset(file, engine=engine, chunks={}, decode_cf=False)
+            return ArrayFile(file, {str(k): v for k, v in ds.variables.items()}, ds.attrs)
+        if kind == "npz":
+            with np.load(file, allow_pickle=False) as archive:
+                return ArrayFile(file, {name: _nameless(archive[name]) for name in archive.files}, {})
+        if kind == "matlab5":
+            found = {k: v for k, v in scipy.io.loadmat(file).items() if not k.startswith("__")}
+            return ArrayFile(file, {name: _nameless(value) for name, value in found.items()}, {})
+    except (ImportError, ModuleNotFoundError) as error:
+        raise DataError(f"{file}: reading {kind} needs a package that is not installed: {error}") from error
+    except Exception as error:  # whatever a foreign reader raises on a damaged file
+        line = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{file}: cannot be read as {kind} ({line}); it may be damaged: copy or write it again"
+        ) from error
+    return None
+
+
+def _nameless(value: Any) -> xr.Variable:
+    array = np.asarray(value)
+    return xr.Variable([f"dim_{axis}" for axis in range(array.ndim)], array)
+
+
+@contextlib.contextmanager
+def open_container(file: Path, *, external: bool = False) -> Iterator[Container]:
+    """Open a file of any kind that can be read.
+
+    Raises:
+        DataError: It is missing, damaged, or of a kind that cannot be read; the message names the kind.
+    """
+    arrays = open_arrays(file) if file.exists() else None
+    if arrays is not None:
+        yield arrays
+        return
+    with open_file(file) as handle:
+        yield Hdf5File(handle, external=external)

@@ -1,0 +1,491 @@
+"""Data sets of a declared layout: leaves of many objects and files put together along named axes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from surrogate.data.formats.containers import Container, Values, open_container
+from surrogate.data.formats.join import Part
+from surrogate.data.formats.lazy import BLOCK_BYTES, lazy, lazy_variable
+from surrogate.data.formats.patterns import Located, as_number, in_natural_order, matching_files, matching_paths
+from surrogate.data.formats.simulations import with_sample
+from surrogate.data.formats.stack import H5Stack
+from surrogate.data.formats.variables import FileVariable
+from surrogate.data.hdf5.array import H5Array
+from surrogate.data.mapping import NO_AXIS, MappedVariable, Mapping, in_order, is_channel, placeholders
+from surrogate.errors import DataError
+
+__all__ = ["add_table", "mapped_parts"]
+
+SINCE = re.compile(r"^\s*\w+\s+since\s+\S+", re.IGNORECASE)
+LABEL = "simulation label "  # coordinates that a table is looked up by
+ORIGIN = "simulation origin"
+Key = tuple[str, ...]
+
+
+@dataclass
+class _Leaf:
+    """One dataset or attribute of a variable: its values, attributes, and where it is."""
+
+    values: Values
+    attributes: dict[str, Any]
+    where: str
+
+
+@dataclass
+class _Entry:
+    """A declared variable, and what was found of it, by the text in place of its names in braces."""
+
+    name: str
+    declared: MappedVariable
+    keys: list[str]
+    leaves: dict[Key, _Leaf] = field(default_factory=dict)
+
+
+def mapped_parts(
+    layout: Mapping,
+    files: Callable[[], Sequence[Path]],
+    folder: Path,
+    labels: Callable[[Sequence[Path]], dict[Path, str]],
+) -> Iterator[Part]:
+    """Yield the simulations of a declared layout, file by file or pattern by pattern.
+
+    Arguments:
+        layout: The layout.
+        files: Lists the files of the data, for a layout without patterns of file names.
+        folder: Folder that names of files are relative to.
+        labels: Names files in messages and identities.
+
+    Raises:
+        DataError: A file or dataset is missing, cannot be used, or does not fit its declaration.
+    """
+    if layout.files is None and not any(placeholders(entry.file) for entry in layout.entries.values()):
+        own = [entry for entry in layout.entries.values() if entry.file is None and entry.start is None]
+        found = list(files()) if own else [folder]
+        names = labels(found) if own else {folder: folder.name}
+        for file in found:
+            for group in layout.groups or ("",):
+                where = f"{names[file]}:{group}" if group else names[file]
+                located = {p: [Located(folder / p, {})] for p in layout.file_patterns()}
+                yield Part(where, _Simulation(layout, Located(file, {}), located, group).dataset(where))
+        return
+    located = {pattern: matching_files(folder, pattern) for pattern in layout.file_patterns()}
+    for values in _simulations(layout, located):
+        chosen = {
+            p: [f for f in found if values.items() >= _identity(layout, f).items()] for p, found in located.items()
+        }
+        absent = [pattern for pattern, found in chosen.items() if not found]
+        if absent:
+            shown = ", ".join(f"{name} = {text}" for name, text in values.items())
+            raise DataError(f"{folder}: no file {absent[0]} for {shown}; complete the files, or correct layout.files")
+        first = next(iter(chosen.values()))[0].file
+        where = ", ".join(f"{name}={text}" for name, text in values.items()) or str(first.relative_to(folder))
+        for group in layout.groups or ("",):
+            name = f"{where}:{group}" if group else where
+            yield Part(name, _Simulation(layout, Located(first, values), chosen, group).dataset(name))
+
+
+def _identity(layout: Mapping, located: Located) -> dict[str, str]:
+    """Select the names in braces of a file that tell simulations apart."""
+    return {name: text for name, text in located.values.items() if not layout.is_axis(name)}
+
+
+def _simulations(layout: Mapping, located: dict[str, list[Located]]) -> list[dict[str, str]]:
+    """List the simulations by the names in braces that tell them apart, in natural order."""
+    found = [_identity(layout, f) for files in located.values() for f in files]
+    names = max(({*values} for values in found), key=len, default=set())
+    whole = [values for values in found if {*values} == names]
+    ranks = {name: {t: i for i, t in enumerate(in_natural_order(v[name] for v in whole))} for name in sorted(names)}
+    distinct = {tuple(sorted(values.items())): values for values in whole}
+    return sorted(distinct.values(), key=lambda values: [ranks[name][values[name]] for name in sorted(names)])
+
+
+class _Simulation:
+    """The files of one simulation, or of several that a file holds.
+
+    Arguments:
+        layout: The declared layout.
+        file: The file of variables that name none, and the names in braces that this simulation is known by.
+        located: Files by the pattern of their names.
+        group: Group that all paths start from.
+    """
+
+    def __init__(self, layout: Mapping, file: Located, located: dict[str, list[Located]], group: str) -> None:
+        self.layout, self.file, self.located, self.group = layout, file, located, group
+        self.root: dict[str, Any] = {}
+
+    def dataset(self, where: str) -> xr.Dataset:
+        """Assemble the variables."""
+        entries = self.read_entries()
+        variables = {e.name: self.variable(e) for e in entries}
+        for name, declared in self.layout.entries.items():
+            if declared.start is not None:
+                variables[name] = self.evenly_spaced(name, declared, variables)
+        self.check_lengths(variables)
+        fields = {name: v for name, v in variables.items() if name in self.layout.variables}
+        ds = xr.Dataset(fields).assign_coords({n: v for n, v in variables.items() if n not in fields})
+        ds = self.with_labels(ds.assign_attrs(self.root), entries, where)
+        origin = [str(name) for name in ds[ORIGIN].values] if ORIGIN in ds.coords else None
+        return with_sample(ds.drop_vars(ORIGIN, errors="ignore"), where, self.group, origin)
+
+    # reading
+
+    def read_entries(self) -> list[_Entry]:
+        """Describe all datasets and attributes; every file is opened once."""
+        entries, jobs = [], dict[Path, list[tuple[_Entry, Located]]]()
+        for name, declared in self.layout.entries.items():
+            if declared.start is not None:
+                continue
+            pattern = declared.file or self.layout.files
+            keys = [key for key in placeholders(pattern) if self.layout.is_axis(key)] + placeholders(declared.path)
+            entry = _Entry(name, declared, list(dict.fromkeys(keys)))
+            entries.append(entry)
+            for located in self.located[pattern] if pattern else [self.file]:
+                jobs.setdefault(located.file, []).append((entry, located))
+        for file, wanted in jobs.items():
+            with open_container(file, external=self.layout.allow_external) as container:
+                self.root = self.root or dict(container.attrs)
+                for entry, located in wanted:
+                    self.read_leaves(container, entry, located)
+        for entry in entries:
+            if not entry.leaves:
+                raise DataError(
+                    f"{self.file.file}: nothing has the path {entry.declared.path}; correct layout."
+                    f"{self.section(entry.name)}.{entry.name}.path"
+                )
+        return entries
+
+    def section(self, name: str) -> str:
+        return "variables" if name in self.layout.variables else "coordinates"
+
+    def read_leaves(self, container: Container, entry: _Entry, located: Located) -> None:
+        declared = entry.declared
+        path = declared.path
+        if self.group and not path.startswith("/"):
+            inside = f"{self.group}/{path}".rstrip("/")
+            shared = entry.name in self.layout.coordinates and not placeholders(path) and not container.holds(inside)
+            path = path if shared else inside
+        for found, values in matching_paths(container, path):
+            texts = located.values | values
+            leaf = self.leaf(container, found, declared)
+            leaf.where = f"{container.file}:{found}"
+            if leaf.values.ndim != len(declared.axes):
+                shown = ", ".join(str(axis) for axis in declared.axes)
+                raise DataError(
+                    f"{leaf.where}: has {leaf.values.ndim} axes, shape {leaf.values.shape}, but the layout declares "
+                    f"{len(declared.axes)}: [{shown}]; correct layout.{self.section(entry.name)}.{entry.name}.axes"
+                )
+            entry.leaves[tuple(texts[key] for key in entry.keys)] = leaf
+
+    def leaf(self, container: Container, path: str, declared: MappedVariable) -> _Leaf:
+        if declared.attribute is not None:
+            value = np.asarray(container.attribute(path, declared.attribute))
+            single = value.size == 1 and not declared.axes
+            return _Leaf(value.reshape(()) if single else value, {}, "")
+        if declared.entry is not None:
+            return _Leaf(container.entry(path, declared.entry), {}, "")
+        return _Leaf(*container.values(path), "")
+
+    # axes
+
+    def variable(self, entry: _Entry) -> xr.Variable:
+        """Put the leaves of a variable together, its axes in the order sample, time, channel, space."""
+        inside = [key for key in entry.keys if not self.layout.is_axis(key)]  # names that tell simulations apart
+        own = {self.layout.axis(name) for name in entry.declared.names}
+        joined = [key for key in entry.keys if key not in inside and self.layout.axis(key) in own]
+        stacked = [key for key in entry.keys if key not in inside and key not in joined]
+        by_sample = self.grouped(entry, inside)
+        parts = []
+        for leaves in by_sample.values():
+            parts.append({self.pick(entry, key, [*joined, *stacked]): leaf for key, leaf in leaves.items()})
+        labels = [in_natural_order(key[i] for key in parts[0]) for i in range(len(joined) + len(stacked))]
+        for name, part in zip(by_sample, parts, strict=True):
+            for key in itertools.product(*labels):
+                if key not in part:
+                    at = ", ".join(
+                        f"{k} = {t}" for k, t in zip([*inside, *joined, *stacked], [*name, *key], strict=True)
+                    )
+                    raise DataError(f"{self.file.file}: '{entry.name}' is missing for {at}; complete the data")
+        if inside and "sample" not in own and not joined:
+            _check_alike(parts, entry.name)
+            whole = _stack([_stacked(part, labels) for part in parts])
+            leaf = next(iter(parts[0].values()))
+            return self.finished(entry, leaf, whole, ["sample", *map(self.layout.axis, stacked)])
+        pieces = [self.joined(entry, part, labels, joined, stacked) for part in parts]
+        if not inside:
+            return pieces[0]
+        if "sample" in own:
+            return xr.Variable.concat(pieces, "sample")
+        return xr.Variable.concat([piece.set_dims({"sample": 1, **piece.sizes}) for piece in pieces], "sample")
+
+    def grouped(self, entry: _Entry, inside: list[str]) -> dict[Key, dict[Key, _Leaf]]:
+        """Leaves by the names in braces inside of the file that tell simulations apart, in natural order."""
+        places = [entry.keys.index(key) for key in inside]
+        groups: dict[Key, dict[Key, _Leaf]] = {}
+        for key, leaf in entry.leaves.items():
+            groups.setdefault(tuple(key[i] for i in places), {})[key] = leaf
+        ranks = [{t: i for i, t in enumerate(in_natural_order(key[k] for key in groups))} for k in range(len(inside))]
+        order = sorted(groups, key=lambda key: [rank[text] for rank, text in zip(ranks, key, strict=True)])
+        return {key: groups[key] for key in order}
+
+    def pick(self, entry: _Entry, key: Key, names: Sequence[str]) -> Key:
+        return tuple(key[entry.keys.index(name)] for name in names)
+
+    def joined(
+        self, entry: _Entry, part: dict[Key, _Leaf], labels: list[list[str]], joined: list[str], stacked: list[str]
+    ) -> xr.Variable:
+        """Join the parts of one simulation in the order of their names; steps of many objects are stacked."""
+        if not joined:
+            _check_alike([part], entry.name)
+            leaf = next(iter(part.values()))
+            return self.finished(entry, leaf, _stacked(part, labels), [*map(self.layout.axis, stacked)])
+        axis = self.layout.axis(joined[0])
+        pieces = []
+        for text in labels[0]:
+            below = {key[1:]: leaf for key, leaf in part.items() if key[0] == text}
+            pieces.append(self.joined(entry, below, labels[1:], joined[1:], stacked))
+        return xr.Variable.concat(_with_one_clock(pieces) if axis == "time" else pieces, axis)
+
+    def finished(self, entry: _Entry, leaf: _Leaf, values: Values, leading: list[str]) -> xr.Variable:
+        """Name, split, merge, drop and select axes."""
+        declared = entry.declared
+        known = leaf.attributes | ({"units": declared.units} if declared.units else {})
+        plain = all(isinstance(axis, str) and axis != NO_AXIS for axis in declared.axes)
+        if plain:
+            axes = (*leading, *(self.layout.axis(str(axis)) for axis in declared.axes))
+            is_coordinate = entry.name in self.layout.coordinates
+            if len(set(axes)) != len(axes):
+                raise DataError(
+                    f"{leaf.where}: the axes {list(axes)} repeat a name; correct layout."
+                    f"{self.section(entry.name)}.{entry.name}"
+                )
+            variable = lazy_variable(FileVariable(entry.name, values, axes, is_coordinate, known))
+        else:
+            variable = self.reshaped(entry, values, leading, known, leaf.where)
+        for name, chosen in declared.select.items():
+            axis = self.layout.axis(name)
+            if axis not in variable.dims:
+                raise DataError(f"{leaf.where}: no axis '{name}' to select from; its axes are {list(variable.dims)}")
+            variable = variable.isel({axis: slice(*chosen) if isinstance(chosen, tuple) else chosen})
+        return variable
+
+    def reshaped(
+        self, entry: _Entry, values: Values, leading: list[str], known: dict[str, Any], where: str
+    ) -> xr.Variable:
+        """Split flat axes in C order, merge axes in blocks, drop axes of length 1."""
+        dims, shape, chunks = list(leading), list(values.shape[: len(leading)]), [1] * len(leading)
+        for axis, size in zip(entry.declared.axes, values.shape[len(leading) :], strict=True):
+            parts = axis if isinstance(axis, dict) else {axis: size}
+            if math.prod(parts.values()) != size or (axis == NO_AXIS and size != 1):
+                product = " x ".join(map(str, parts.values())) if isinstance(axis, dict) else "1"
+                raise DataError(
+                    f"{where}: an axis has {size} entries, but the layout declares {product}; correct "
+                    f"layout.{self.section(entry.name)}.{entry.name}.axes"
+                )
+            inner = size // next(iter(parts.values()))
+            leads = isinstance(axis, dict) and self.layout.axis(next(iter(parts))) in ("sample", "time")
+            chunks.append(inner * max(1, BLOCK_BYTES // (inner * values.dtype.itemsize)) if leads else size)
+            dims += [f"{self.layout.axis(name)}#{dims.count(name)}{len(dims)}" for name in parts]
+            shape += list(parts.values())
+        eager = isinstance(values, np.ndarray | da.Array)
+        blocks = tuple(map(min, chunks, values.shape))
+        data = values if eager else lazy(values, tuple(f"axis{i}" for i in range(values.ndim)), blocks)
+        variable = xr.Variable(dims, data.reshape(shape), known)
+        names = dict.fromkeys(dim.partition("#")[0] for dim in dims)
+        for name in names:
+            blocks = [str(dim) for dim in variable.dims if str(dim).partition("#")[0] == name]
+            if name == NO_AXIS:
+                variable = variable.isel(dict.fromkeys(blocks, 0))
+            elif len(blocks) > 1:
+                variable = _merged(variable, name, blocks)
+            else:
+                variable = xr.Variable([name if d == blocks[0] else d for d in variable.dims], variable.data, known)
+        return variable.transpose(*in_order(variable.dims))
+
+    def evenly_spaced(self, name: str, declared: MappedVariable, variables: dict[str, xr.Variable]) -> xr.Variable:
+        axis = self.layout.axis(declared.names[0])
+        size = next((v.sizes[axis] for v in variables.values() if axis in v.dims), None)
+        if size is None:
+            raise DataError(f"layout.coordinates.{name}: no variable has the axis '{axis}'")
+        values = float(declared.start or 0) + float(declared.step or 0) * np.arange(size)
+        return xr.Variable((axis,), values, {"units": declared.units} if declared.units else {})
+
+    def check_lengths(self, variables: dict[str, xr.Variable]) -> None:
+        seen: dict[str, tuple[int, str]] = {}
+        for name, variable in variables.items():
+            for axis, size in variable.sizes.items():
+                known, other = seen.setdefault(str(axis), (size, name))
+                if known != size:
+                    raise DataError(
+                        f"{self.file.file}: axis '{axis}' has {known} entries in '{other}' but {size} in '{name}'; "
+                        "check the order of the declared axes, or give the second axis another name"
+                    )
+
+    # names as coordinates
+
+    def with_labels(self, ds: xr.Dataset, entries: Sequence[_Entry], where: str) -> xr.Dataset:
+        """Add coordinates from names in braces: numbers and components of an axis, parameters of the simulations."""
+        labels: dict[str, list[str]] = {}
+        simulations: list[dict[str, str]] = []
+        counts: list[int] = []
+        for entry in entries:
+            for place, key in enumerate(entry.keys):
+                if self.layout.is_axis(key):
+                    labels.setdefault(key, in_natural_order(k[place] for k in entry.leaves))
+            inside = [key for key in entry.keys if not self.layout.is_axis(key)]
+            if inside:
+                found = [dict(zip(inside, key, strict=True)) for key in self.grouped(entry, inside)]
+                if simulations and found != simulations:
+                    raise DataError(
+                        f"{self.file.file}: '{entry.name}' has {len(found)} simulations, other variables "
+                        f"{len(simulations)}, or others; complete the data, or leave the variable out"
+                    )
+                simulations = found
+                if "sample" in {self.layout.axis(name) for name in entry.declared.names}:
+                    counts = [
+                        leaves[next(iter(leaves))].values.shape[self.sample_place(entry)]
+                        for leaves in self.grouped(entry, inside).values()
+                    ]
+        for key, texts in labels.items():
+            axis = self.layout.axis(key)
+            if axis in ds.dims and axis not in ds.variables and len(texts) == ds.sizes[axis]:
+                numbers = [as_number(text) for text in texts]
+                if is_channel(axis):
+                    ds = ds.assign_coords({axis: texts})
+                elif None not in numbers:
+                    ds = ds.assign_coords({axis: np.array(numbers, np.float64)})
+        if simulations:
+            counts = counts or [1] * len(simulations)
+            names = [", ".join(f"{k}={t}" for k, t in values.items()) for values in simulations]
+            repeated = [i for i, count in enumerate(counts) for _ in range(count)]
+            several = any(count > 1 for count in counts)
+            within = [j for count in counts for j in range(count)]
+            origin = [
+                f"{where}:{names[i]}" + (f"[{j}]" if several else "") for i, j in zip(repeated, within, strict=True)
+            ]
+            ds = ds.assign_coords({ORIGIN: ("sample", np.array(origin))})
+            for key in simulations[0]:
+                ds = self.with_parameter(ds, key, [simulations[i][key] for i in repeated])
+        for key, text in self.file.values.items():
+            ds = self.with_parameter(ds, key, [text] * ds.sizes.get("sample", 1))
+        if self.layout.table and "sample" in ds.dims:
+            return ds.assign_coords({f"{LABEL}file": ("sample", [self.file.file.name] * ds.sizes["sample"])})
+        return ds.assign_coords({f"{LABEL}file": self.file.file.name}) if self.layout.table else ds
+
+    def sample_place(self, entry: _Entry) -> int:
+        return [self.layout.axis(str(axis)) for axis in entry.declared.axes].index("sample")
+
+    def with_parameter(self, ds: xr.Dataset, key: str, texts: list[str]) -> xr.Dataset:
+        """Add the text of a name in braces as a parameter of the simulations: a number, or a coordinate of text."""
+        dims = ("sample",) if "sample" in ds.dims else ()
+        if self.layout.table:
+            ds = ds.assign_coords({f"{LABEL}{key}": (dims, texts if dims else texts[0])})
+        if self.layout.axis(key) == "sample" or key in ds.variables:
+            return ds
+        numbers = [as_number(text) for text in texts]
+        values = np.array(texts if None in numbers else numbers)
+        variable = xr.Variable(dims, values if dims else values[0])
+        return ds.assign({key: variable}) if values.dtype.kind == "f" else ds.assign_coords({key: variable})
+
+
+def _stacked(leaves: dict[Key, _Leaf], labels: Sequence[Sequence[str]], before: Key = ()) -> Values:
+    if len(before) == len(labels):
+        return leaves[before].values
+    return _stack([_stacked(leaves, labels, (*before, text)) for text in labels[len(before)]])
+
+
+def _stack(items: Sequence[Values]) -> Values:
+    if all(isinstance(item, H5Array | H5Stack) for item in items):
+        return H5Stack(tuple(items))
+    if all(isinstance(item, np.ndarray) for item in items):
+        return np.stack(items)
+    return da.stack([item if isinstance(item, da.Array) else da.asarray(item[...]) for item in items])
+
+
+def _check_alike(parts: Sequence[dict[Key, _Leaf]], name: str) -> None:
+    """Refuse leaves of one variable that differ in shape or type."""
+    leaves = [leaf for part in parts for leaf in part.values()]
+    for leaf in leaves:
+        if leaf.values.shape != leaves[0].values.shape:
+            raise DataError(
+                f"'{name}' has shape {leaves[0].values.shape} in {leaves[0].where}, but {leaf.values.shape} in "
+                f"{leaf.where}; one variable has one shape: interpolate to one grid, or name fewer files"
+            )
+        if leaf.values.dtype != leaves[0].values.dtype and leaf.values.dtype.kind not in "US":
+            raise DataError(
+                f"'{name}' has type {leaves[0].values.dtype} in {leaves[0].where}, but {leaf.values.dtype} in "
+                f"{leaf.where}; convert them to one type"
+            )
+
+
+def _merged(variable: xr.Variable, name: str, blocks: Sequence[Any]) -> xr.Variable:
+    """Merge the axes of blocks and of cells in a block into one."""
+    place = variable.dims.index(blocks[-1])
+    rest = [dim for dim in variable.dims if dim not in blocks]
+    at = sum(dim not in blocks for dim in variable.dims[:place])
+    variable = variable.transpose(*rest[:at], *blocks, *rest[at:])
+    size = math.prod(variable.sizes[dim] for dim in blocks)
+    shape = [*variable.shape[:at], size, *variable.shape[at + len(blocks) :]]
+    return xr.Variable([*rest[:at], name, *rest[at:]], variable.data.reshape(shape), variable.attrs)
+
+
+def _with_one_clock(pieces: Sequence[xr.Variable]) -> Sequence[xr.Variable]:
+    """Times in units of the first piece, where each counts from a date of its own."""
+    units = [str(piece.attrs.get("units", "")) for piece in pieces]
+    if len(set(units)) == 1 or not all(SINCE.match(text) for text in units):
+        return pieces
+    found = []
+    for piece in pieces:
+        dates = xr.coding.times.decode_cf_datetime(piece.values, piece.attrs["units"], piece.attrs.get("calendar"))
+        numbers, _, _ = xr.coding.times.encode_cf_datetime(dates, units[0], piece.attrs.get("calendar"))
+        found.append(xr.Variable(piece.dims, np.asarray(numbers, np.float64), pieces[0].attrs))
+    return found
+
+
+def add_table(ds: xr.Dataset, layout: Mapping, folder: Path) -> xr.Dataset:
+    """Add the columns of the table of a layout as parameters.
+
+    Raises:
+        DataError: The table cannot be read, or does not name every simulation once.
+    """
+    labels = [name for name in ds.coords if str(name).startswith(LABEL)]
+    if layout.table is None:
+        return ds
+    file, key = folder / layout.table.file, layout.table.key
+    try:
+        table = pd.read_csv(file, dtype={key: str} if key else None, skipinitialspace=True)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as a table: {' '.join(str(error).split())}") from error
+    if key is None:
+        if len(table) != ds.sizes["sample"]:
+            raise DataError(f"{file}: has {len(table)} rows for {ds.sizes['sample']} simulations; name a key column")
+    else:
+        if key not in table or f"{LABEL}{key}" not in ds.coords:
+            known = ", ".join(str(name).removeprefix(LABEL) for name in labels)
+            raise DataError(f"{file}: layout.table.key '{key}' must be a column and one of {known}")
+        wanted = [str(text) for text in ds[f"{LABEL}{key}"].values]
+        by_number = all(as_number(text) is not None for text in [*wanted, *table[key]])
+        names = [str(as_number(t)) if by_number else t for t in map(str, table[key])]
+        wanted = [str(as_number(t)) if by_number else t for t in wanted]
+        if len(set(names)) != len(names) or not set(wanted) <= set(names):
+            lost = sorted(set(wanted) - set(names))
+            problem = f"no row for {key} = {lost[0]}" if lost else f"two rows for one {key}"
+            raise DataError(f"{file}: {problem}; every simulation has one row")
+        table = table.drop(columns=key).iloc[[names.index(text) for text in wanted]]
+    columns = {
+        str(n): ("sample", table[n].to_numpy())
+        for n in table
+        if table[n].dtype.kind in "fiub" and n not in ds.variables
+    }
+    return ds.drop_vars(labels).assign(columns)

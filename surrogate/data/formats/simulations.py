@@ -1,0 +1,28 @@
+"""The axis of simulations of a data set, and the origin of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+__all__ = ["with_sample"]
+
+
+def with_sample(ds: xr.Dataset, where: str, group: str = "", origin: Sequence[str] | None = None) -> xr.Dataset:
+    """Add a sample axis and the origin of every sample; a file without that axis is one simulation.
+
+    Arguments:
+        ds: Variables.
+        where: Name of the file.
+        group: Value of coordinate `group`; none where it is empty.
+        origin: Names of the simulations; None numbers them.
+    """
+    if "sample" not in ds.dims:
+        constants = [name for name, variable in ds.coords.items() if not variable.dims]
+        ds = ds.reset_coords(constants).expand_dims("sample").set_coords(constants)
+        origin = origin or [where]
+    names = origin or [f"{where}[{index}]" for index in range(ds.sizes["sample"])]
+    ds = ds.assign_coords(origin=("sample", np.array(names)))
+    return ds.assign_coords(group=("sample", np.array([group] * len(names)))) if group else ds
