@@ -80,7 +80,7 @@ def convert(
     """
     if to not in TARGETS:
         raise ConfigError(f"cannot convert to '{to}'; {did_you_mean(to, TARGETS)}")
-    source = _Source(find_files(paths), layout)
+    source = _Source(find_files(paths, layout), layout)
     ds = source.open()
     folders = folders_of(ds, output, to)
     block_bytes = memory_bytes // COPIES

@@ -17,6 +17,7 @@ from surrogate.data.formats.idx import idx_files, is_idx, pairs_of, read_pair
 from surrogate.data.formats.join import Part, join_parts
 from surrogate.data.formats.lazy import BLOCK_BYTES, assemble, block_shape
 from surrogate.data.formats.mapped import add_table, mapped_parts
+from surrogate.data.formats.patterns import matching_files
 from surrogate.data.formats.pdebench import read_pdebench
 from surrogate.data.formats.simulations import with_sample
 from surrogate.data.formats.text import decode_text
@@ -94,14 +95,22 @@ def data_folder(paths: Paths) -> Path:
     return next(parent for parent in path.parents if not glob.has_magic(str(parent)))
 
 
-def find_files(paths: Paths) -> list[Path]:
+def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
     """List the files behind a path, a folder, a glob or a list, in sorted order; of our shards those in the manifest.
+
+    Where a layout names its files, these are taken from the folder of the data.
 
     A file that is reached twice, by a link or under two names, counts once.
 
     Raises:
         DataError: There is none, a folder holds none that can be read, or a shard is missing or cut short.
     """
+    patterns = list(layout.file_patterns()) if isinstance(layout, Mapping) else []
+    if patterns:
+        folder = data_folder(paths)
+        files = [located.file for pattern in patterns for located in matching_files(folder, pattern)]
+        whole = isinstance(layout, Mapping) and any(not (e.file or layout.files) for e in layout.entries.values())
+        return _each_once([*(find_files(paths) if whole else []), *files])
     if not isinstance(paths, str | Path):
         files = [file for path in paths for file in find_files(path)]
         if not files:

@@ -33,7 +33,7 @@ NO_AXIS = "_"  # an axis of length 1 that is dropped
 NONE = "none"
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 
-Axis = Annotated[str, Field(min_length=1)] | dict[str, Annotated[int, Field(ge=1, strict=True)]]
+Axis = str | dict[str, Annotated[int, Field(ge=1, strict=True)]]
 
 
 def is_channel(axis: object) -> bool:
@@ -84,6 +84,8 @@ class MappedVariable(Settings):
     @field_validator("axes")
     @classmethod
     def _distinct(cls, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        if not all(axes):
+            raise ValueError(f"an axis of {list(axes)} has no name")
         plain = [axis for axis in axes if isinstance(axis, str) and axis != NO_AXIS]
         repeated = sorted({axis for axis in plain if plain.count(axis) > 1})
         if repeated and not any(isinstance(axis, dict) for axis in axes):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
+from surrogate.data.mapping import Layout
 from surrogate.data.store import MANIFEST, read_manifest
 from surrogate.errors import DataError, ResourceError
 from surrogate.files import fsync_path, sha256
@@ -22,7 +23,7 @@ BLOCK = 8 * 2**20
 SPARE_BYTES = 64 * 2**20  # left free on the disk of the node
 
 
-def stage(path: str, folder: Path) -> str:
+def stage(path: str, folder: Path, layout: Layout | None = None) -> str:
     """Copy the files behind a path into a folder of this node, unless a copy exists; return the path of the copy.
 
     Processes that ask at the same time wait for the one that copies. Where the disk has not enough space, nothing is
@@ -31,13 +32,14 @@ def stage(path: str, folder: Path) -> str:
     Arguments:
         path: File, folder or glob, as in `data.path`.
         folder: Node-local folder; made where it is absent.
+        layout: Layout, which may name the files.
 
     Raises:
         DataError: A file is missing, or its copy differs.
         ResourceError: The folder cannot be written.
     """
     source = Path(path).expanduser().absolute()
-    files = find_files(source)
+    files = find_files(source, layout)
     root = _root(source)
     manifest = source / MANIFEST
     wanted, sums = files, {}

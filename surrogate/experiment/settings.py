@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -154,9 +155,17 @@ class Experiment(Settings):
 
 
 def read_experiment(source: Source) -> Experiment:
-    """Validate one experiment; `model` may be any family registered by now."""
+    """Validate one experiment; `model` may be any family registered by now.
+
+    A relative path of the data is looked for next to the file first, then in the working directory.
+    """
     typed = create_model("Experiment", __base__=Experiment, model=(settings_union(), ...))
-    return validate(source, typed)
+    experiment = validate(source, typed)
+    file, path = Path(source.name), experiment.data.path
+    own = file.parent / path
+    if Path(path).is_absolute() or file.parent == Path() or not file.is_file() or not any(glob.iglob(str(own))):
+        return experiment
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": str(own)})})
 
 
 def case_sources(source: Source) -> dict[str, Source]:

@@ -35,7 +35,7 @@ def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
         DataError: The files cannot be used.
     """
     data = experiment.data
-    return split(open_data(data), data.split, by=data.by)
+    return split(open_data(data), data.split, by=data.by, window=data.window)
 
 
 def evaluation_stream(

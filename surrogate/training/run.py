@@ -69,7 +69,7 @@ def _train(
 ) -> RunFolder:
     check_output(output, overwrite=overwrite, resume=resume)
     run = RunFolder(output)
-    files = find_files(experiment.data.path)
+    files = find_files(experiment.data.path, experiment.data.layout)
     experiment = with_absolute_path(experiment)
     datasets = split_datasets(_staged(experiment, staging))
     if "validation" not in datasets:
@@ -117,5 +117,5 @@ def _staged(experiment: Experiment, staging: Path | None) -> Experiment:
     """The same experiment on copies of its data; what is written down keeps the path of the data themselves."""
     if staging is None:
         return experiment
-    data = experiment.data.model_copy(update={"path": stage(experiment.data.path, staging)})
+    data = experiment.data.model_copy(update={"path": stage(experiment.data.path, staging, experiment.data.layout)})
     return experiment.model_copy(update={"data": data})

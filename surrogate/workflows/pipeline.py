@@ -182,7 +182,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     experiment = run.experiment()
     device = choose_device("auto")
     surrogate = Surrogate.load(run.checkpoints.best(), device)
-    if fingerprint(find_files(experiment.data.path)) != run.begun()["data_fingerprint"]:
+    if fingerprint(find_files(experiment.data.path, experiment.data.layout)) != run.begun()["data_fingerprint"]:
         # the split of other data is another one, so that training samples could be scored as unseen
         raise DataError(
             f"{experiment.data.path}: the data are not those {run.path} was trained on, so the split would differ; "

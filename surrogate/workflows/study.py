@@ -186,7 +186,7 @@ def _refuse_more_than_there_is(experiments: Sequence[tuple[Point, Experiment]]) 
 
 def _refuse_long(experiment: Experiment, data: xr.Dataset) -> None:
     try:
-        split(data, experiment.data.split, by=experiment.data.by)
+        split(data, experiment.data.split, by=experiment.data.by, window=experiment.data.window)
     except DataError as error:
         if experiment.data.split.train is None:
             raise
@@ -198,7 +198,7 @@ def _with_sizes(study: GridStudy, base: Experiment) -> GridStudy:
     if study.kind != "learning_curve" or TRAIN_SIZE in study.keys:
         return study
     everything = base.data.model_copy(update={"split": base.data.split.model_copy(update={"train": None})})
-    parts = split(open_data(everything), everything.split, by=everything.by)
+    parts = split(open_data(everything), everything.split, by=everything.by, window=everything.window)
     simulations = parts["train"][everything.by].values if everything.by else parts["train"]["sample"].values
     total = len(set(simulations.tolist()))
     sizes = sorted({max(1, total >> halving) for halving in range(SIZES)})
@@ -219,8 +219,8 @@ def _plan(
     output: Path,
     command: str,
 ) -> tuple[StudyPlan, list[Job]]:
-    prints = {e.data.path: "" for _, e in experiments}
-    prints = {path: fingerprint(find_files(path)) for path in prints}
+    layouts = {e.data.path: e.data.layout for _, e in experiments}
+    prints = {path: fingerprint(find_files(path, layout)) for path, layout in layouts.items()}
     points, jobs = [], {}
     for point, experiment in experiments:
         name = case_name(point.method, experiment.model_dump(mode="json"), prints[experiment.data.path])

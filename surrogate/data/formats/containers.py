@@ -39,6 +39,10 @@ class Container(Protocol):
         """Test whether something has this path."""
         ...
 
+    def has_values(self, path: str) -> bool:
+        """Test whether a dataset, or a link that may lead to one, has this path."""
+        ...
+
     def values(self, path: str) -> tuple[Values, dict[str, Any]]:
         """Lazy values of a dataset, and its attributes."""
         ...
@@ -74,6 +78,10 @@ class Hdf5File:
         parent, _, name = path.strip("/").rpartition("/")
         item = self._at(parent)
         return isinstance(item, h5py.Group) and item.get(name, getlink=True) is not None
+
+    def has_values(self, path: str) -> bool:
+        """Test whether a dataset, or a link that may lead to one, has this path."""
+        return not isinstance(self._at(path), h5py.Group)
 
     def _at(self, path: str) -> h5py.HLObject | None:
         """The object at a path, through hard links and links inside of the file."""
@@ -150,6 +158,8 @@ class ArrayFile:
     def holds(self, path: str) -> bool:
         """Test whether an array has this name."""
         return path.strip("/") in self.arrays
+
+    has_values = holds
 
     def values(self, path: str) -> tuple[Values, dict[str, Any]]:
         """Return an array and its attributes."""

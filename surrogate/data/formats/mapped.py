@@ -177,6 +177,8 @@ class _Simulation:
             shared = entry.name in self.layout.coordinates and not placeholders(path) and not container.holds(inside)
             path = path if shared else inside
         for found, values in matching_paths(container, path):
+            if values and declared.attribute is None and not container.has_values(found):
+                continue  # a group of that name next to the datasets
             texts = located.values | values
             leaf = self.leaf(container, found, declared)
             leaf.where = f"{container.file}:{found}"
@@ -304,13 +306,13 @@ class _Simulation:
         variable = xr.Variable(dims, data.reshape(shape), known)
         names = dict.fromkeys(dim.partition("#")[0] for dim in dims)
         for name in names:
-            blocks = [str(dim) for dim in variable.dims if str(dim).partition("#")[0] == name]
+            own = [str(dim) for dim in variable.dims if str(dim).partition("#")[0] == name]
             if name == NO_AXIS:
-                variable = variable.isel(dict.fromkeys(blocks, 0))
-            elif len(blocks) > 1:
-                variable = _merged(variable, name, blocks)
+                variable = variable.isel(dict.fromkeys(own, 0))
+            elif len(own) > 1:
+                variable = _merged(variable, name, own)
             else:
-                variable = xr.Variable([name if d == blocks[0] else d for d in variable.dims], variable.data, known)
+                variable = xr.Variable([name if d == own[0] else d for d in variable.dims], variable.data, known)
         return variable.transpose(*in_order(variable.dims))
 
     def evenly_spaced(self, name: str, declared: MappedVariable, variables: dict[str, xr.Variable]) -> xr.Variable:
