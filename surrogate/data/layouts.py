@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from surrogate.data.formats.detect import Detection, detect
 from surrogate.data.formats.idx import idx_files, is_idx, pairs_of, read_pair
 from surrogate.data.formats.join import Part, join_parts
 from surrogate.data.formats.lazy import BLOCK_BYTES, assemble, block_shape
-from surrogate.data.formats.mapped import add_table, mapped_parts
+from surrogate.data.formats.mapped import mapped_parts
 from surrogate.data.formats.patterns import matching_files
 from surrogate.data.formats.pdebench import read_pdebench
+from surrogate.data.formats.shaping import SINCE
 from surrogate.data.formats.simulations import with_sample
+from surrogate.data.formats.table import add_table
 from surrogate.data.formats.text import decode_text
 from surrogate.data.formats.the_well import SPLITS, read_well, split_of
 from surrogate.data.formats.variables import attributes, named_variables
@@ -32,7 +33,6 @@ __all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "data_folder"
 
 Paths = str | Path | Sequence[str | Path]
 
-SINCE = re.compile(r"\s*\w+\s+since\s+\S+", re.IGNORECASE)
 CF = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +10,23 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from surrogate.data.formats.containers import Container, Values, open_container
 from surrogate.data.formats.join import Part
-from surrogate.data.formats.lazy import BLOCK_BYTES, lazy, lazy_variable
+from surrogate.data.formats.lazy import lazy_variable
 from surrogate.data.formats.patterns import Located, as_number, in_natural_order, matching_files, matching_paths
+from surrogate.data.formats.shaping import reshaped, with_one_clock
 from surrogate.data.formats.simulations import with_sample
 from surrogate.data.formats.stack import H5Stack
+from surrogate.data.formats.table import LABEL
 from surrogate.data.formats.variables import FileVariable
 from surrogate.data.hdf5.array import H5Array
-from surrogate.data.mapping import NO_AXIS, MappedVariable, Mapping, in_order, is_channel, placeholders
+from surrogate.data.mapping import NO_AXIS, MappedVariable, Mapping, is_channel, placeholders
 from surrogate.errors import DataError
 
-__all__ = ["add_table", "mapped_parts"]
+__all__ = ["mapped_parts"]
 
-SINCE = re.compile(r"^\s*\w+\s+since\s+\S+", re.IGNORECASE)
-LABEL = "simulation label "  # coordinates that a table is looked up by
 ORIGIN = "simulation origin"
 Key = tuple[str, ...]
 
@@ -257,7 +254,7 @@ class _Simulation:
         for text in labels[0]:
             below = {key[1:]: leaf for key, leaf in part.items() if key[0] == text}
             pieces.append(self.joined(entry, below, labels[1:], joined[1:], stacked))
-        return xr.Variable.concat(_with_one_clock(pieces) if axis == "time" else pieces, axis)
+        return xr.Variable.concat(with_one_clock(pieces) if axis == "time" else pieces, axis)
 
     def finished(self, entry: _Entry, leaf: _Leaf, values: Values, leading: list[str]) -> xr.Variable:
         """Name, split, merge, drop and select axes."""
@@ -274,46 +271,13 @@ class _Simulation:
                 )
             variable = lazy_variable(FileVariable(entry.name, values, axes, is_coordinate, known))
         else:
-            variable = self.reshaped(entry, values, leading, known, leaf.where)
+            variable = reshaped(values, declared.axes, leading, self.layout.axis, known, leaf.where)
         for name, chosen in declared.select.items():
             axis = self.layout.axis(name)
             if axis not in variable.dims:
                 raise DataError(f"{leaf.where}: no axis '{name}' to select from; its axes are {list(variable.dims)}")
             variable = variable.isel({axis: slice(*chosen) if isinstance(chosen, tuple) else chosen})
         return variable
-
-    def reshaped(
-        self, entry: _Entry, values: Values, leading: list[str], known: dict[str, Any], where: str
-    ) -> xr.Variable:
-        """Split flat axes in C order, merge axes in blocks, drop axes of length 1."""
-        dims, shape, chunks = list(leading), list(values.shape[: len(leading)]), [1] * len(leading)
-        for axis, size in zip(entry.declared.axes, values.shape[len(leading) :], strict=True):
-            parts = axis if isinstance(axis, dict) else {axis: size}
-            if math.prod(parts.values()) != size or (axis == NO_AXIS and size != 1):
-                product = " x ".join(map(str, parts.values())) if isinstance(axis, dict) else "1"
-                raise DataError(
-                    f"{where}: an axis has {size} entries, but the layout declares {product}; correct "
-                    f"layout.{self.section(entry.name)}.{entry.name}.axes"
-                )
-            inner = size // next(iter(parts.values()))
-            leads = isinstance(axis, dict) and self.layout.axis(next(iter(parts))) in ("sample", "time")
-            chunks.append(inner * max(1, BLOCK_BYTES // (inner * values.dtype.itemsize)) if leads else size)
-            dims += [f"{self.layout.axis(name)}#{dims.count(name)}{len(dims)}" for name in parts]
-            shape += list(parts.values())
-        eager = isinstance(values, np.ndarray | da.Array)
-        blocks = tuple(map(min, chunks, values.shape))
-        data = values if eager else lazy(values, tuple(f"axis{i}" for i in range(values.ndim)), blocks)
-        variable = xr.Variable(dims, data.reshape(shape), known)
-        names = dict.fromkeys(dim.partition("#")[0] for dim in dims)
-        for name in names:
-            own = [str(dim) for dim in variable.dims if str(dim).partition("#")[0] == name]
-            if name == NO_AXIS:
-                variable = variable.isel(dict.fromkeys(own, 0))
-            elif len(own) > 1:
-                variable = _merged(variable, name, own)
-            else:
-                variable = xr.Variable([name if d == own[0] else d for d in variable.dims], variable.data, known)
-        return variable.transpose(*in_order(variable.dims))
 
     def evenly_spaced(self, name: str, declared: MappedVariable, variables: dict[str, xr.Variable]) -> xr.Variable:
         axis = self.layout.axis(declared.names[0])
@@ -429,65 +393,3 @@ def _check_alike(parts: Sequence[dict[Key, _Leaf]], name: str) -> None:
                 f"'{name}' has type {leaves[0].values.dtype} in {leaves[0].where}, but {leaf.values.dtype} in "
                 f"{leaf.where}; convert them to one type"
             )
-
-
-def _merged(variable: xr.Variable, name: str, blocks: Sequence[Any]) -> xr.Variable:
-    """Merge the axes of blocks and of cells in a block into one."""
-    place = variable.dims.index(blocks[-1])
-    rest = [dim for dim in variable.dims if dim not in blocks]
-    at = sum(dim not in blocks for dim in variable.dims[:place])
-    variable = variable.transpose(*rest[:at], *blocks, *rest[at:])
-    size = math.prod(variable.sizes[dim] for dim in blocks)
-    shape = [*variable.shape[:at], size, *variable.shape[at + len(blocks) :]]
-    return xr.Variable([*rest[:at], name, *rest[at:]], variable.data.reshape(shape), variable.attrs)
-
-
-def _with_one_clock(pieces: Sequence[xr.Variable]) -> Sequence[xr.Variable]:
-    """Times in units of the first piece, where each counts from a date of its own."""
-    units = [str(piece.attrs.get("units", "")) for piece in pieces]
-    if len(set(units)) == 1 or not all(SINCE.match(text) for text in units):
-        return pieces
-    found = []
-    for piece in pieces:
-        dates = xr.coding.times.decode_cf_datetime(piece.values, piece.attrs["units"], piece.attrs.get("calendar"))
-        numbers, _, _ = xr.coding.times.encode_cf_datetime(dates, units[0], piece.attrs.get("calendar"))
-        found.append(xr.Variable(piece.dims, np.asarray(numbers, np.float64), pieces[0].attrs))
-    return found
-
-
-def add_table(ds: xr.Dataset, layout: Mapping, folder: Path) -> xr.Dataset:
-    """Add the columns of the table of a layout as parameters.
-
-    Raises:
-        DataError: The table cannot be read, or does not name every simulation once.
-    """
-    labels = [name for name in ds.coords if str(name).startswith(LABEL)]
-    if layout.table is None:
-        return ds
-    file, key = folder / layout.table.file, layout.table.key
-    try:
-        table = pd.read_csv(file, dtype={key: str} if key else None, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as a table: {' '.join(str(error).split())}") from error
-    if key is None:
-        if len(table) != ds.sizes["sample"]:
-            raise DataError(f"{file}: has {len(table)} rows for {ds.sizes['sample']} simulations; name a key column")
-    else:
-        if key not in table or f"{LABEL}{key}" not in ds.coords:
-            known = ", ".join(str(name).removeprefix(LABEL) for name in labels)
-            raise DataError(f"{file}: layout.table.key '{key}' must be a column and one of {known}")
-        wanted = [str(text) for text in ds[f"{LABEL}{key}"].values]
-        by_number = all(as_number(text) is not None for text in [*wanted, *table[key]])
-        names = [str(as_number(t)) if by_number else t for t in map(str, table[key])]
-        wanted = [str(as_number(t)) if by_number else t for t in wanted]
-        if len(set(names)) != len(names) or not set(wanted) <= set(names):
-            lost = sorted(set(wanted) - set(names))
-            problem = f"no row for {key} = {lost[0]}" if lost else f"two rows for one {key}"
-            raise DataError(f"{file}: {problem}; every simulation has one row")
-        table = table.drop(columns=key).iloc[[names.index(text) for text in wanted]]
-    columns = {
-        str(n): ("sample", table[n].to_numpy())
-        for n in table
-        if table[n].dtype.kind in "fiub" and n not in ds.variables
-    }
-    return ds.drop_vars(labels).assign(columns)
