@@ -10,7 +10,7 @@ __all__ = ["quantiles"]
 
 
 def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Quantiles along the first axis: NaN is left out, and one between a finite and an infinite value is infinite.
+    """Return quantiles along the first axis, without NaN; one between a finite and an infinite value is infinite.
 
     Arguments:
         values: Numbers with shape (n, ...), none of them -inf.
@@ -23,6 +23,6 @@ def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     result = np.full((len(shares), *values.shape[1:]), np.nan)
     largest = np.finfo(float).max
     known = values[:, there]
-    finite = np.where(np.isinf(known), largest, known)  # inf - inf is no number
+    finite = np.where(np.isinf(known), largest, known)  # inf - inf is NaN
     result[:, there] = np.nanquantile(finite, shares, axis=0)
     return np.where(result > np.sqrt(largest), np.inf, result)

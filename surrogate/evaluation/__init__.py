@@ -1,4 +1,4 @@
-"""How good a surrogate is: metrics per sample, averages with intervals, examples worth a look."""
+"""Evaluation of a surrogate: metrics per sample, averages with intervals, comparisons, example samples."""
 
 from surrogate.evaluation.bootstrap import bootstrap_means, interval
 from surrogate.evaluation.comparison import Comparison, compare_cases, holm

@@ -1,4 +1,4 @@
-"""How sure an average is: bootstrap intervals over simulations, and over seeds where there are several."""
+"""Bootstrap confidence intervals over simulations, and over seeds where there are several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = 1_000_000  # numbers drawn at a time
 
 
 def cluster_codes(clusters: Any, count: int) -> np.ndarray:
-    """Number of the cluster of every value, 0, 1, ...; without clusters each value is one of its own."""
+    """Number the cluster of every value from 0; without clusters each value is its own cluster."""
     if clusters is None:
         return np.arange(count)
     labels = np.asarray(clusters)
@@ -26,16 +26,17 @@ def cluster_codes(clusters: Any, count: int) -> np.ndarray:
 
 
 def cluster_means(values: np.ndarray, clusters: Any = None) -> np.ndarray:
-    """Mean of every cluster along the last axis, in the order of the sorted labels."""
+    """Average the values of every cluster along the last axis, in the order of the sorted labels."""
     sums, counts = _cluster_sums(values, clusters)
     return sums / counts
 
 
 def bootstrap_means(values: np.ndarray, *, clusters: Any = None, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Means of `draws` resamples of whole clusters, drawn with replacement.
+    """Return the means of `draws` resamples of whole clusters, drawn with replacement.
 
-    Values of one simulation are not independent, so that simulations are drawn and not values. With a leading axis of
-    seeds, seeds and clusters are drawn independently of each other, since the same simulations test every seed.
+    Values of one simulation are not independent, so whole simulations are resampled, not values. With a leading axis of
+    seeds, seeds and clusters are resampled independently of each other, since every seed is tested on the same
+    simulations.
 
     Arguments:
         values: Finite numbers, with shape (B,), or (seeds, B).
@@ -52,19 +53,26 @@ def bootstrap_means(values: np.ndarray, *, clusters: Any = None, draws: int = DR
     if sums.ndim == 1:
         picks = (generator.integers(n, size=(size, n)) for size in sizes)
         return np.concatenate([sums[pick].sum(1) / counts[pick].sum(1) for pick in picks])
-    return np.concatenate([_crossed(sums, counts, size, generator) for size in sizes])
+    seeds, means = len(sums), []
+    for size in sizes:
+        rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size)
+        columns = generator.multinomial(n, np.full(n, 1 / n), size=size)
+        means.append(((rows @ sums) * columns).sum(1) / (seeds * (columns @ counts)))
+    return np.concatenate(means)
 
 
 def interval(values: np.ndarray, *, clusters: Any = None, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean; NaN for fewer than two clusters, which tell nothing about the spread.
+    """Return the expanded percentile bootstrap interval of the mean; NaN for fewer than two clusters.
 
-    The percentiles are moved outwards as far as Student's t interval lies outside the one that a percentile bootstrap
-    of n normal values gives, which is too narrow for few simulations.
+    A percentile bootstrap of n normal values is narrower than Student's t interval, so the percentiles are expanded by
+    that ratio:
+
+        tail = Phi(-sqrt(n / (n - 1)) t_{n-1}((1 + level) / 2))
 
     Arguments:
         values: Finite numbers, with shape (B,), or (seeds, B).
         clusters: Label of the simulation of each of the B values; without it each is its own.
-        level: Probability that the interval stands for.
+        level: Nominal coverage of the interval.
         seed: Seed of the draws.
 
     Source: Hesterberg, What teachers should know about the bootstrap, 2015, section 4.3 (expanded percentiles).
@@ -80,16 +88,9 @@ def interval(values: np.ndarray, *, clusters: Any = None, level: float = LEVEL, 
 
 
 def _cluster_sums(values: np.ndarray, clusters: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the values of every cluster, with shape (..., clusters), and their number, with shape (clusters,)."""
+    """Sum and count the values of every cluster: shapes (..., clusters) and (clusters,)."""
     codes = cluster_codes(clusters, values.shape[-1])
     counts = np.bincount(codes)
     sums = np.zeros((len(counts), *values.shape[:-1]))
     np.add.at(sums, codes, np.moveaxis(values, -1, 0))
     return np.moveaxis(sums, 0, -1), counts
-
-
-def _crossed(sums: np.ndarray, counts: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
-    seeds, n = sums.shape
-    rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    columns = generator.multinomial(n, np.full(n, 1 / n), size=draws)
-    return ((rows @ sums) * columns).sum(1) / (seeds * (columns @ counts))

@@ -1,4 +1,4 @@
-"""Whether cases differ on the same test simulations: paired, corrected for how many were looked at."""
+"""Paired comparison of cases on the same test simulations, corrected for the number of comparisons."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from surrogate.evaluation.bootstrap import LEVEL, cluster_means, interval
 
 __all__ = ["BETTER", "UNDECIDED", "WORSE", "Comparison", "compare_cases", "holm", "rank_biserial", "signed_rank"]
 
-BETTER, WORSE, UNDECIDED = "better", "worse", "not told apart"
+BETTER, WORSE, UNDECIDED = "better", "worse", "no significant difference"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A case against another, over the same samples.
+    """Paired comparison of a case with another, over the same samples.
 
     Arguments:
-        verdict: "better", "worse" or "not told apart": the case against the other.
+        verdict: "better", "worse" or "no significant difference": the case against the other.
         difference: Mean over samples of its error less the other's.
         low: Lower end of the bootstrap interval of the difference.
         high: Upper end.
@@ -57,12 +57,12 @@ def compare_cases(
     level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Every case against a reference, or against the one with the lowest mean error.
+    """Compare every case with a reference, or with the one that has the lowest mean error.
 
-    Cases are told apart where the paired bootstrap interval of the mean difference excludes zero *and* Wilcoxon's
-    signed rank test over simulations rejects, so that neither a few large differences nor many tiny ones decide alone.
-    Intervals are corrected after Bonferroni and p-values after Holm: for the comparisons with a reference that was
-    named beforehand, or for all pairs, since the best is chosen after looking.
+    Two cases differ significantly where the paired bootstrap interval of the mean difference excludes zero *and*
+    Wilcoxon's signed rank test over simulations rejects, so that neither a few large differences nor many tiny ones
+    decide alone. Intervals have Bonferroni's correction and p-values Holm's: for the comparisons with a reference that
+    is named beforehand, or for all pairs, since the best case is chosen after the fact.
 
     Arguments:
         errors: Error of every sample by case, each with shape (B,), or (seeds, B) with the same seeds; the same
@@ -107,7 +107,7 @@ def compare_cases(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several tests, corrected so that the chance of any false rejection is bounded.
+    """Correct the p-values of several tests so that the chance of any false rejection is bounded.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
@@ -120,7 +120,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def signed_rank(differences: np.ndarray) -> float:
-    """Two-sided p-value of Wilcoxon's signed rank test; 1 where all differences are zero.
+    """Return the two-sided p-value of Wilcoxon's signed rank test; 1 where all differences are zero.
 
     Source: Wilcoxon, Individual comparisons by ranking methods, 1945; zeros are left out.
     """
@@ -129,7 +129,7 @@ def signed_rank(differences: np.ndarray) -> float:
 
 
 def rank_biserial(differences: np.ndarray) -> float:
-    """(W+ - W-) / (W+ + W-) from the signed ranks; 0 where all differences are zero.
+    """Return (W+ - W-) / (W+ + W-) from the signed ranks; 0 where all differences are zero.
 
     Source: Kerby, The simple difference formula, 2014.
     """
@@ -139,7 +139,7 @@ def rank_biserial(differences: np.ndarray) -> float:
 
 
 def _over_simulations(differences: np.ndarray, clusters: Any) -> np.ndarray:
-    """One difference per simulation, the mean over its samples and over seeds."""
+    """Average differences over the samples of every simulation and over seeds, with shape (simulations,)."""
     means = cluster_means(differences, clusters)
     return means.reshape(-1, means.shape[-1]).mean(0)
 

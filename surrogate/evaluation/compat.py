@@ -1,4 +1,4 @@
-"""Averages as the codes of PDEBench and The Well take them, so that numbers can be laid beside published ones."""
+"""Averages as the codes of PDEBench and The Well compute them, for comparison with published numbers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ WELL_EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class Compat:
-    """An average of another code beside the true one, over all samples, times and variables.
+    """An average as another code computes it, and the true one, over all samples, times and variables.
 
     Arguments:
         protocol: `pdebench` or `the_well`.
         metric: Name of the metric.
-        value: What that code would print.
+        value: The number that code would print.
         mean: The true average.
         note: How they differ.
     """
@@ -33,7 +33,7 @@ class Compat:
 
 
 def pdebench_compat(metrics: xr.Dataset, *, batch_size: int = PDEBENCH_BATCH) -> dict[str, float]:
-    """RMSE, nRMSE, cRMSE and maximal error as PDEBench's evaluation prints them.
+    """Return RMSE, nRMSE, cRMSE and maximal error as PDEBench's evaluation prints them.
 
     It averages each batch over samples, then times and variables (the maximal error is the largest of a batch, cRMSE
     the root of the mean square over a batch), adds the batches up, and divides by the number of batches less one: too
@@ -63,10 +63,10 @@ def pdebench_compat(metrics: xr.Dataset, *, batch_size: int = PDEBENCH_BATCH) ->
 
 
 def well_compat(metrics: xr.Dataset) -> dict[str, float]:
-    """NRMSE and VRMSE as The Well takes them: 1e-7 is added to the mean square or variance of the target.
+    """Return NRMSE and VRMSE as The Well computes them: 1e-7 is added to the mean square or variance of the target.
 
     The constant is absolute, so that the numbers change with the unit of a field; a constant target gives a large
-    number instead of none, which can carry the mean. Look at the median too.
+    number instead of none, which can dominate the mean; compare the median too.
 
     Returns:
         `nrmse`, `vrmse` and `vrmse_median`, over samples, times and variables.
@@ -80,7 +80,7 @@ def well_compat(metrics: xr.Dataset) -> dict[str, float]:
 
 
 def compat_table(metrics: xr.Dataset, *, batch_size: int = PDEBENCH_BATCH) -> list[Compat]:
-    """Both codes' averages beside the true ones."""
+    """List the averages of both codes with the true ones."""
     true = {name: float(metrics[name].mean()) for name in ("rmse", "nrmse", "vrmse")}
     true["vrmse_median"] = float(metrics["vrmse"].median())
     true["crmse"] = float(((metrics["conserved_error"] ** 2).mean("sample") ** 0.5).mean())
@@ -89,7 +89,7 @@ def compat_table(metrics: xr.Dataset, *, batch_size: int = PDEBENCH_BATCH) -> li
     note = f"{batches} batches of {batch_size} added up and divided by {batches - 1}"
     if batches == 1:
         note = f"no number: one batch of at most {batch_size} is divided by zero there; see the mean"
-    eps = "1e-7 added to what is divided by; constant and zero targets count"
+    eps = "1e-7 added to the denominator; constant and zero targets count"
     pdebench = pdebench_compat(metrics, batch_size=batch_size)
     return [Compat("pdebench", name, value, true[name], note) for name, value in pdebench.items()] + [
         Compat("the_well", name, value, true[name], eps) for name, value in well_compat(metrics).items()

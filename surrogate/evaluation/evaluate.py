@@ -1,4 +1,4 @@
-"""Scoring a predictor on a stream: metrics per sample, time and variable, so that every aggregate derives from them."""
+"""Score a predictor on a stream: metrics per sample, time and variable, from which every average follows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def evaluate(
         predict: Inputs (B, C, *S) to targets (B, M, *S), both in physical units.
         batches: The samples, in any order and any grouping; the result does not depend on it.
         maps: Errors per grid point, to which every batch is added.
-        also: Called with every batch and its checked prediction, in float64 on the host: what else one pass can tell.
+        also: Callback with every batch and its checked prediction, in float64 on the host, so that further statistics
+            need no second pass.
         variables: Names of the M target variables.
         labels: `units`, `times`, `simulations`, `given` and `scored`, as `Labels` explains them.
 
@@ -71,7 +72,7 @@ def evaluate(
 
     Raises:
         NumericalError: A prediction is not finite.
-        DataError: Shapes do not fit, a target is not finite, a sample comes twice, or there are none.
+        DataError: Shapes do not fit, a target is not finite, a sample appears twice, or there are none.
     """
     parts: list[Columns] = []
     shape: tuple[int, ...] = ()
@@ -93,7 +94,7 @@ def evaluate(
 
 
 def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One evaluation from those of disjoint chunks or ranks, bit for bit the one that all samples together give.
+    """Merge evaluations of disjoint chunks or ranks into one, bit for bit that of all samples together.
 
     Raises:
         DataError: There are none, a pair of sample and time is in two of them, or they were scored in different ways.
@@ -102,7 +103,7 @@ def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def predict_batch(predict: Predict, batch: Batch, variables: Sequence[str]) -> Tensor:
-    """The checked prediction of a batch, in float64 on the host.
+    """Predict a batch and check the result, in float64 on the host.
 
     Raises:
         NumericalError: It is not finite.
@@ -113,7 +114,7 @@ def predict_batch(predict: Predict, batch: Batch, variables: Sequence[str]) -> T
 
 
 def checked_prediction(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> Tensor:
-    """A prediction in float64 on the host, refused as by `predict_batch`."""
+    """Return a prediction in float64 on the host, with the checks of `predict_batch`."""
     prediction = prediction.detach().to("cpu", torch.float64)
     check_shape(prediction, batch, variables)
     refuse_non_finite_targets(batch, variables)
@@ -123,7 +124,7 @@ def checked_prediction(prediction: Tensor, batch: Batch, variables: Sequence[str
 
 
 def check_shape(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> None:
-    """Refuse a prediction of another shape than the targets."""
+    """Raise `DataError` where a prediction has another shape than the targets."""
     if prediction.shape != batch.targets.shape or prediction.shape[1] != len(variables):
         raise DataError(
             f"evaluation: the predictor gave shape {tuple(prediction.shape)}, expected {tuple(batch.targets.shape)} "
@@ -132,24 +133,24 @@ def check_shape(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> N
 
 
 def refuse_non_finite_targets(batch: Batch, variables: Sequence[str]) -> None:
-    """Refuse targets that are not finite, with their place; of a masked batch they may be NaN."""
+    """Raise `DataError` where a target is not finite; in a masked batch NaN is allowed."""
     targets = batch.targets.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf) if batch.masked else batch.targets
     _refuse_non_finite(targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
 
 
 def relative_l2_of(metrics: xr.Dataset, dims: Sequence[str]) -> xr.DataArray:
-    """||p - q|| / ||q|| over space and `dims`, from the stored sums; NaN where the target is zero.
+    """Return ||p - q|| / ||q|| over space and `dims`, from the stored sums; NaN where the target is zero.
 
-    Over several variables the one with the largest numbers weighs most: see `mean_relative_l2`.
+    Over several variables the one with the largest values dominates: see `mean_relative_l2`.
     """
     error, target = metrics["squared_error"].sum(dims), metrics["squared_target"].sum(dims)
     return (error / target.where(target > 0)) ** 0.5
 
 
 def mean_relative_l2(metrics: xr.Dataset, dims: Sequence[str] = ()) -> xr.DataArray:
-    """||p - q|| / ||q|| over space and `dims` of every variable, then the mean over variables, whatever their units.
+    """Return ||p - q|| / ||q|| over space and `dims` of every variable, averaged over variables.
 
-    A variable whose target is zero is left out of the mean; NaN where all are zero.
+    A variable whose target is zero is left out of the average; NaN where all are zero.
     """
     return relative_l2_of(metrics, dims).mean("variable")
 
@@ -180,7 +181,7 @@ def _score(prediction: Tensor, batch: Batch) -> Columns:
 
 
 def _axes(shape: tuple[int, ...], variables: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, Any]]:
-    """Axes after (sample, time) of every metric, and their coordinates."""
+    """Return the dimensions after (sample, time) of every metric, and their coordinates."""
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(METRICS | GRID_METRICS, ("variable",))
     coords: dict[str, Any] = {"variable": list(variables)}
     if not shape:
@@ -198,7 +199,7 @@ def _axes(shape: tuple[int, ...], variables: Sequence[str]) -> tuple[dict[str, t
 
 
 def _complete(result: xr.Dataset) -> xr.Dataset:
-    """The data set with what derives from its sums, and with how many targets allow no relative error."""
+    """Add the errors per sample that follow from the stored sums, and count zero and constant targets."""
     per_variable = relative_l2_of(result, ("time",)).transpose("sample", "variable")
     result["relative_l2_variable"] = per_variable.assign_attrs(
         long_name="relative L2 error over all times of a sample, by variable"

@@ -1,4 +1,4 @@
-"""The samples worth looking at: the worst, the median and the best."""
+"""The worst, the median and the best sample of an evaluation, with their fields."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["collect_examples", "select_examples"]
 
 
 def select_examples(metrics: xr.Dataset) -> xr.Dataset:
-    """The pairs of sample and time with the worst, the median and the best headline error, mean over variables.
+    """Choose the pairs of sample and time with the worst, the median and the best headline error, mean over variables.
 
-    Pairs whose target is zero are ranked by nothing and never chosen; when every target is zero, the squared error
-    ranks. Fewer than three pairs give fewer examples.
+    Pairs whose target is zero have no rank and are never chosen; when every target is zero, the squared error ranks
+    them. Fewer than three pairs give fewer examples.
 
     Arguments:
         metrics: The result of `evaluate`.
 
     Returns:
         The metrics of the chosen pairs, with dimensions (example, variable); `sample`, `step`, `time` and `simulation`
-        say which they are.
+        identify them.
     """
     known_by = headline(metrics)
     errors = mean_relative_l2(metrics)
@@ -55,7 +55,7 @@ def collect_examples(
     *,
     coordinates: Mapping[str, Axis] | None = None,
 ) -> xr.Dataset:
-    """The fields of chosen samples.
+    """Collect truth, prediction and error of the chosen samples.
 
     Arguments:
         predict: Inputs to targets, both in physical units.
@@ -65,32 +65,28 @@ def collect_examples(
             The units of a `DataArray` are kept.
 
     Returns:
-        `truth`, `prediction` and `error` (prediction less truth) with dimensions (example, variable, *space), beside
+        `truth`, `prediction` and `error` (prediction less truth) with dimensions (example, variable, *space), and
         the metrics of `picks`.
 
     Raises:
-        DataError: A chosen sample does not come.
+        DataError: A chosen sample is not in the stream.
     """
     wanted = {(int(s), int(t)): i for i, (s, t) in enumerate(zip(picks["sample"], picks["step"], strict=True))}
     variables = [str(name) for name in picks["variable"].values]
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    fields: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for batch in batches:
         pairs = zip(batch.sample.tolist(), batch.time.tolist(), strict=True)
         rows = {row: wanted[pair] for row, pair in enumerate(pairs) if pair in wanted}
         if rows:
             prediction, truth = predict_batch(predict, batch, variables).numpy(), batch.targets.cpu().double().numpy()
-            found |= {index: (truth[row], prediction[row]) for row, index in rows.items()}
-    if len(found) < len(wanted):
-        missing = next(pair for pair, index in wanted.items() if index not in found)
-        raise DataError(f"examples: sample {missing[0]} at step {missing[1]} does not come; give the stream evaluated")
-    ordered = [found[index] for index in range(len(wanted))]
-    truth, prediction = (np.stack(fields) for fields in zip(*ordered, strict=True))
-    return _dataset(picks, truth, prediction, coordinates)
-
-
-def _dataset(
-    picks: xr.Dataset, truth: np.ndarray, prediction: np.ndarray, coordinates: Mapping[str, Axis] | None
-) -> xr.Dataset:
+            fields |= {index: (truth[row], prediction[row]) for row, index in rows.items()}
+    if len(fields) < len(wanted):
+        missing = next(pair for pair, index in wanted.items() if index not in fields)
+        raise DataError(
+            f"examples: sample {missing[0]} at step {missing[1]} is not in the stream; pass the evaluated stream"
+        )
+    ordered = [fields[index] for index in range(len(wanted))]
+    truth, prediction = (np.stack(side) for side in zip(*ordered, strict=True))
     space = space_of(truth.shape[2:], coordinates)
     dims = ("example", "variable", *space)
     result = picks.assign_coords(space)

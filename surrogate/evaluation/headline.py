@@ -1,4 +1,4 @@
-"""The one error by which a model is known: ranked by, compared by, and named first."""
+"""The headline error of a model: the one that ranks and compares models and is named first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Headline:
         metric: Its name in tables of numbers; `<metric>_sample` in the metrics.
         short: Its name as the head of a column.
         words: Its name in a sentence.
-        taken: How it is taken, a sentence without its end.
+        taken: How it is computed, a sentence without its full stop.
     """
 
     metric: str
@@ -38,7 +38,7 @@ NORMALIZED = Headline(
 
 
 def headline(*metrics: xr.Dataset) -> Headline:
-    """The headline: the relative L2 error, or the normalised error where all targets are single numbers.
+    """Return the headline: the relative L2 error, or the normalised error where all targets are single numbers.
 
     A number near zero has a large relative error however well it is predicted, and one such sample decides the mean.
 
@@ -49,7 +49,7 @@ def headline(*metrics: xr.Dataset) -> Headline:
 
 
 def normalized_errors(metrics: xr.Dataset) -> xr.DataArray | None:
-    r"""Errors of single numbers in units of all of them: :math:`|p_i - q_i| / (\frac1n \sum_j q_j^2)^{1/2}`.
+    r"""Normalise the errors of single numbers by all of them: :math:`|p_i - q_i| / (\frac1n \sum_j q_j^2)^{1/2}`.
 
     Arguments:
         metrics: `squared_error` and `squared_target` (sample, time, variable), and `points` among the attributes.

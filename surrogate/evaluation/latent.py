@@ -1,4 +1,4 @@
-"""Where samples lie in the latent space of an autoencoder, seen along its first principal components."""
+"""Latent space of an autoencoder: coordinates of samples along its first principal components."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Codes", "bottleneck", "latent_space", "principal_components"]
 
 
 def bottleneck(network: nn.Module) -> nn.Linear | None:
-    """The narrowest dense layer of a network, if it narrows at all: the latent space of an autoencoder."""
+    """Return the narrowest dense layer of a network, the latent space of an autoencoder; None where none narrows."""
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     narrow = [layer for layer in layers if layer.out_features < layer.in_features]
     return min(narrow, key=lambda layer: layer.out_features, default=None)
 
 
 def principal_components(codes: np.ndarray, *, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates along the directions of largest variance, and the share of the variance of each.
+    """Return coordinates along the directions of largest variance, and the share of the variance of each.
 
     Signs are chosen so that the largest entry of every direction is positive.
 
@@ -45,7 +45,7 @@ def principal_components(codes: np.ndarray, *, count: int = 2) -> tuple[np.ndarr
 
 
 class Codes:
-    """What a layer gives for every sample, caught while the network that holds it runs.
+    """Recorder of the outputs of a layer for every sample, by a forward hook while the network runs.
 
     Arguments:
         layer: Its output has shape (B, K).
@@ -60,7 +60,7 @@ class Codes:
         self._caught = output.detach()
 
     def add(self, batch: Batch) -> None:
-        """Keep what the layer gave for a batch that the network has just seen."""
+        """Keep the output of the layer for the batch on which the network has just run."""
         if self._caught is None:
             raise ValueError("the layer has not run; run the network on the batch first")
         codes = self._caught.double().cpu().numpy().reshape(len(batch), -1)
@@ -68,11 +68,11 @@ class Codes:
         self._caught = None
 
     def close(self) -> None:
-        """Leave the layer alone."""
+        """Remove the hook."""
         self._handle.remove()
 
     def dataset(self, labels: Labels) -> xr.Dataset:
-        """Principal components of all codes, as `latent_space` returns them."""
+        """Return the principal components of all outputs, as `latent_space` does."""
         columns = collect(self._rows)
         size = columns["latent"].shape[1]
         columns["latent"], shares = principal_components(columns["latent"])
@@ -82,13 +82,13 @@ class Codes:
 
 
 def latent_space(predict: Predict, layer: nn.Module, batches: Iterable[Batch], labels: Labels) -> xr.Dataset:
-    """Principal components of what a layer gives for every sample of a stream.
+    """Compute the principal components of the outputs of a layer over all samples of a stream.
 
     Arguments:
-        predict: Runs the network that holds the layer.
+        predict: Runs the network that contains the layer.
         layer: Its output has shape (B, K).
         batches: The samples.
-        labels: What the positions mean.
+        labels: Names of variables, times and simulations.
 
     Returns:
         `latent` with dimensions (sample, time, component), and `explained` (component,), the share of the variance.

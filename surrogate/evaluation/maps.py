@@ -1,4 +1,4 @@
-"""Where the errors lie: sums over samples of the error at every grid point."""
+"""Error maps: sums over samples of the error at every grid point."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Axis = np.ndarray | xr.DataArray
 class ErrorMaps:
     """Sums of e, |e| and e^2 over samples and times, e = p - q, with shape (M, *S) each; merging adds them.
 
-    They are added up in the order in which samples come, so another order or grouping agrees to rounding. A target that
-    is NaN is none and counts nowhere.
+    They are summed in the order of the samples, so another order or grouping agrees to rounding. A target that is NaN
+    is missing and counts nowhere.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class ErrorMaps:
     def dataset(
         self, variables: Sequence[str], units: Sequence[str], coordinates: Mapping[str, Axis] | None = None
     ) -> xr.Dataset:
-        """`bias` (mean error), `mean_error` (mean |e|) and `rms_error` with dimensions (variable, *space).
+        """Return `bias` (mean error), `mean_error` (mean |e|) and `rms_error` with dimensions (variable, *space).
 
         Raises:
             DataError: Nothing was added, or the coordinates do not fit.
@@ -63,7 +63,7 @@ class ErrorMaps:
 
 
 def space_of(shape: tuple[int, ...], coordinates: Mapping[str, Axis] | None) -> dict[str, xr.Variable]:
-    """Coordinates of the spatial axes, indices where there are none.
+    """Return coordinates of the spatial axes, indices where there are none.
 
     Raises:
         DataError: They do not fit the shape.

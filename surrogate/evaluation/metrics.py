@@ -2,9 +2,9 @@
 
 Every function takes tensors with shape (B, M, *S) and returns float64 with shape (B, M). Sums over space come from
 numpy, which adds a row the same way however many rows there are: a sample's number does not depend on its batch.
-`squared_error`, `squared_target` and `scored_points` are kept beside the metrics, so that errors over several times,
-variables or samples follow exactly. Where a target is NaN there is none: the point is left out, of sums and of counts.
-A sample without any target has no metric.
+`squared_error`, `squared_target` and `scored_points` are stored with the metrics, so that errors over several times,
+variables or samples follow exactly. A target that is NaN is missing: its point is left out of sums and of counts. A
+sample without any target has no metric.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ __all__ = [
 
 
 def points(target: Tensor) -> int:
-    """Number of grid points of a sample: the product of *S."""
+    """Count the grid points of a sample: the product of *S."""
     return target[0, 0].numel()
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Sum over space of (p - q)^2."""
+    """Return sum (p - q)^2 over space."""
     return _where_any(_sum(_error(prediction, target) ** 2), target)
 
 
 def squared_target(prediction: Tensor, target: Tensor) -> Tensor:
-    """Sum over space of q^2; zero marks a degenerate target, for which no relative error exists."""
+    """Return sum q^2 over space; zero marks a degenerate target, for which no relative error exists."""
     return _where_any(_sum(_filled(target) ** 2), target)
 
 
 def scored_points(prediction: Tensor, target: Tensor) -> Tensor:
-    """Number of grid points that have a target."""
+    """Count the grid points that have a target."""
     return _sum((~target.isnan()).double())
 
 
 def rmse(prediction: Tensor, target: Tensor) -> Tensor:
-    """sqrt(mean (p - q)^2)."""
+    """Return sqrt(mean (p - q)^2) over space."""
     return _mean(squared_error, prediction, target).sqrt()
 
 
 def nrmse(prediction: Tensor, target: Tensor) -> Tensor:
-    """sqrt(mean (p - q)^2) / sqrt(mean q^2), NaN where the target is zero everywhere.
+    """Return sqrt(mean (p - q)^2) / sqrt(mean q^2), NaN where the target is zero everywhere.
 
     Source: Takamoto et al., PDEBench, 2022. For one sample, variable and time it equals the relative L2 error.
     """
@@ -66,17 +66,17 @@ def nrmse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
-    """||p - q|| / ||q||, NaN where the target is zero everywhere."""
+    """Return ||p - q|| / ||q||, NaN where the target is zero everywhere."""
     return _ratio(squared_error(prediction, target).sqrt(), squared_target(prediction, target).sqrt())
 
 
 def max_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """max |p - q|."""
+    """Return max |p - q|."""
     return _where_any(_rows(_error(prediction, target).abs()).amax(-1), target)
 
 
 def vrmse(prediction: Tensor, target: Tensor, *, epsilon: float = 0.0) -> Tensor:
-    """sqrt(mean (p - q)^2 / (var(q) + epsilon)), with the unbiased variance over space; 1 is what the mean predicts.
+    """Return sqrt(mean (p - q)^2 / (var(q) + epsilon)), var unbiased over space; predicting the mean gives about 1.
 
     NaN where the target is constant in space and epsilon is zero. The Well adds epsilon = 1e-7.
 
@@ -86,7 +86,7 @@ def vrmse(prediction: Tensor, target: Tensor, *, epsilon: float = 0.0) -> Tensor
 
 
 def target_variance(prediction: Tensor, target: Tensor) -> Tensor:
-    """Unbiased variance of q over space, exactly zero where q is constant; what VRMSE divides by."""
+    """Return the unbiased variance of q over space, exactly zero where q is constant; the denominator of VRMSE."""
     rows, count = _rows(_double(target)), scored_points(prediction, target)
     mean = _sum(_filled(target)) / count.clamp_min(1)
     deviations = (rows - mean[..., None]).nan_to_num(nan=0.0)
@@ -96,7 +96,7 @@ def target_variance(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def brmse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Root mean square error over the boundary cells, each of them once; a point without space is its own boundary.
+    """Return the root mean square error over the boundary cells, each counted once; without space that is the point.
 
     Source: Takamoto et al., PDEBench, 2022, whose code sums over faces, so that an edge of the grid counts twice.
     """
@@ -109,7 +109,7 @@ def brmse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def conserved_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """(sum p - sum q) / n over the n grid points; its root mean square over samples is the cRMSE of PDEBench."""
+    """Return (sum p - sum q) / n over the n grid points; its root mean square over samples is the cRMSE of PDEBench."""
     return _ratio(_sum(_error(prediction, target)), scored_points(prediction, target))
 
 
@@ -124,7 +124,7 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "squared_target": squared_target,
 }
 
-# These depend on where the points lie, or on the target alone.
+# These depend on the positions of the points, or on the target alone.
 GRID_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brmse": brmse,
     "target_variance": target_variance,

@@ -1,4 +1,4 @@
-"""Where the samples of an evaluation come from: all of them in one stream, or chosen ones by position."""
+"""Samples of an evaluation: all of them in one stream, or chosen ones by position."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from surrogate.data import DataSettings, Stream
 __all__ = ["SampleSource"]
 
 FLOAT = 4  # bytes
-BUFFER = 64_000_000  # bytes, more where the windows asked for need more
+BUFFER = 64_000_000  # bytes; larger windows enlarge it
 
 
 @dataclass(frozen=True)
 class SampleSource:
-    """A part of the data, and how it is read.
+    """A split of the data with the settings that read it.
 
     Arguments:
         stream: All samples, in the order of the data.
-        dataset: What the stream reads.
+        dataset: The data set of the stream.
         data: Names of inputs and targets, and the window.
     """
 
@@ -33,7 +33,7 @@ class SampleSource:
     data: DataSettings
 
     def windows(self, samples: Sequence[int], time: int = 0, *, steps: int = 1) -> tuple[Batch, tuple[str, ...]]:
-        """The windows of some simulations that start at one time, read alone.
+        """Read the windows of some simulations that start at one time, and nothing else.
 
         Arguments:
             samples: Positions of the simulations.
@@ -64,5 +64,5 @@ class SampleSource:
         return replace(batch, sample=positions, time=batch.time + time), stream.target_names
 
     def bytes_of(self, steps: int = 1) -> int:
-        """Bytes of a window whose targets cover some network steps."""
+        """Return the bytes of a window whose targets cover a number of network steps."""
         return FLOAT * (math.prod(self.stream.inputs.shape) + steps * math.prod(self.stream.targets.shape))

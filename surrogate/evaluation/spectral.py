@@ -23,12 +23,12 @@ BAND_EDGES = (0.0, 4.0, 12.0, float("inf"))
 
 
 def kmax(shape: Sequence[int]) -> float:
-    """The largest isotropic wave number on a grid."""
+    """Return the largest isotropic wave number on a grid."""
     return float(np.sqrt(sum((n // 2) ** 2 for n in shape)))
 
 
 def log_edges(shape: Sequence[int]) -> tuple[float, ...]:
-    """Whole numbers about a factor sqrt(2) apart, 0, 1, 2, 3, 4, 6, 8, 11, ..., until all wave numbers are covered."""
+    """Return integers about a factor sqrt(2) apart, 0, 1, 2, 3, 4, 6, 8, 11, ..., that cover all wave numbers."""
     edges = [0.0, 1.0]
     exponent = 2
     while edges[-1] <= kmax(shape):
@@ -38,12 +38,12 @@ def log_edges(shape: Sequence[int]) -> tuple[float, ...]:
 
 
 def coefficients(shape: Sequence[int], edges: Sequence[float]) -> np.ndarray:
-    """How many Fourier coefficients lie in each band, with shape (bands,)."""
+    """Count the Fourier coefficients in each band, with shape (bands,)."""
     return np.array([int(weight.sum()) for _, weight in _members(tuple(shape), tuple(edges))])
 
 
 def band_power(values: Tensor, edges: Sequence[float]) -> Tensor:
-    r"""Power per band, \sum_{e_i <= |k| < e_{i+1}} |c_k|^2.
+    r"""Return the power per band, \sum_{e_i <= |k| < e_{i+1}} |c_k|^2.
 
     Arguments:
         values: Fields, with shape (B, M, *S), real.
@@ -62,7 +62,7 @@ def band_power(values: Tensor, edges: Sequence[float]) -> Tensor:
 
 
 def frmse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Root mean square of the Fourier coefficients of the error in each of `BANDS`, with shape (B, M, 3).
+    """Return the root mean square Fourier coefficient of the error in each of `BANDS`, with shape (B, M, 3).
 
     NaN where the grid has no such wave number.
 
@@ -75,13 +75,13 @@ def frmse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def spectrum(values: Tensor) -> Tensor:
-    """Power in shells of width one, [0, 1), [1, 2), ..., up to the largest wave number, with shape (B, M, shells)."""
+    """Return the power in shells of width one, [0, 1), [1, 2), ..., until all are covered, shape (B, M, shells)."""
     return band_power(values, range(int(kmax(values.shape[2:])) + 2))
 
 
 @cache
 def _members(shape: tuple[int, ...], edges: tuple[float, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per band, positions in the flat half of the spectrum and how often each stands for a coefficient of the whole."""
+    """Return, per band, positions in the flattened half spectrum and the multiplicity of each in the full one."""
     axes = [np.round(np.fft.fftfreq(n) * n) for n in shape[:-1]] + [np.arange(shape[-1] // 2 + 1.0)]
     squares = np.sum([np.square(k).ravel() for k in np.meshgrid(*axes, indexing="ij")], axis=0)
     twice = np.full(len(axes[-1]), 2.0)

@@ -1,4 +1,4 @@
-"""A table of averages with bootstrap intervals, and the files that hold the results."""
+"""Averages with bootstrap intervals, and the files of an evaluation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATED = ("split", "steps_given", "steps_scored")
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one variable over all samples.
+    """Statistics of one metric of one variable over all samples.
 
     Arguments:
         metric: `relative_l2` is over all times of a sample, `normalized_error` of its one number; every other is
@@ -60,7 +60,7 @@ class Row:
 
 
 def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
-    """Mean, median and 90 % bootstrap interval over simulations of every metric of the tables.
+    """Compute mean, median and 90 % bootstrap interval over simulations of every metric of the tables.
 
     Arguments:
         metrics: The result of `evaluate`.
@@ -71,31 +71,29 @@ def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
         for name in _of_samples(metrics)
     ]
     for variable in map(str, metrics["variable"].values):
-        rows += _of_variable(metrics.sel(variable=variable), variable, seed)
+        chosen = metrics.sel(variable=variable)
+        scored = chosen["squared_target"].notnull()
+        for name in _of_samples(metrics):
+            errors = chosen[f"{name}_variable"]
+            rows.append(_row(name, variable, errors, int(errors.isnull().sum()), seed))
+        for name in PER_VARIABLE:
+            lost = int((scored & chosen[name].isnull()).sum())
+            rows.append(_row(name, variable, chosen[name], lost, seed))
+        for band in _bands(metrics):
+            rows.append(replace(_row("frmse", variable, chosen["frmse"].sel(band=band), 0, seed), band=band))
+        squares = _row("crmse", variable, chosen["conserved_error"] ** 2, 0, seed)  # the root of a mean square
+        numbers = {name: getattr(squares, name) for name in ("mean", "median", "low", "high", "largest")}
+        rows.append(replace(squares, **{name: float(np.sqrt(value)) for name, value in numbers.items()}))
     return rows
 
 
-def _of_variable(metrics: xr.Dataset, variable: str, seed: int) -> list[Row]:
-    scored = metrics["squared_target"].notnull()
-    rows = []
-    for name in _of_samples(metrics):
-        errors = metrics[f"{name}_variable"]
-        rows.append(_row(name, variable, errors, int(errors.isnull().sum()), seed))
-    for name in PER_VARIABLE:
-        lost = int((scored & metrics[name].isnull()).sum())
-        rows.append(_row(name, variable, metrics[name], lost, seed))
-    for band in _bands(metrics):
-        rows.append(replace(_row("frmse", variable, metrics["frmse"].sel(band=band), 0, seed), band=band))
-    return [*rows, _crmse(variable, metrics["conserved_error"], seed)]
-
-
 def _of_samples(metrics: xr.Dataset) -> list[str]:
-    """Errors with one number per sample: the relative L2 error, and the headline where that is another."""
+    """Name the errors with one number per sample: relative L2, and the headline error where it is another."""
     return list(dict.fromkeys([RELATIVE.metric, headline(metrics).metric]))
 
 
 def _row(metric: str, variable: str, values: xr.DataArray, degenerate: int, seed: int) -> Row:
-    """Samples first, each the mean over its times; whole simulations are drawn for the interval."""
+    """Average every sample over its times, then over samples; the interval resamples whole simulations."""
     samples = values.mean("time") if "time" in values.dims else values
     kept = np.isfinite(samples.values)
     samples, clusters = samples.values[kept], values["simulation"].values[kept]
@@ -108,20 +106,11 @@ def _row(metric: str, variable: str, values: xr.DataArray, degenerate: int, seed
     return Row(metric, variable, "", mean, median, low, high, largest, len(samples), units, degenerate)
 
 
-def _crmse(variable: str, errors: xr.DataArray, seed: int) -> Row:
-    """cRMSE is a root of a mean square, so the interval is found on the squares."""
-    squares = _row("crmse", variable, errors**2, 0, seed)
-    roots: dict[str, Any] = {
-        name: float(np.sqrt(getattr(squares, name))) for name in ("mean", "median", "low", "high", "largest")
-    }
-    return replace(squares, **roots)
-
-
 def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
     """Write `metrics.nc`, `metrics.csv`, `summary.csv` and `compat.csv`.
 
     `metrics.csv` has a row per sample, time and variable; the bands are in `metrics.nc` alone, except those of `frmse`.
-    Every row of every table says which steps were given and scored, and on which split, where `metrics.attrs` knows it.
+    Every row of every table states the split and the steps given and scored, as far as `metrics.attrs` has them.
 
     Returns:
         The rows of the summary.
@@ -133,7 +122,9 @@ def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
     files = EvaluationFolder(folder)
     save_dataset(metrics, files.metrics)
     stated = {name: metrics.attrs.get(name, "not stated") for name in STATED}
-    flat = _flat(metrics)
+    flat = metrics[[*METRICS, *GRID_METRICS]]
+    for band in _bands(metrics):
+        flat[f"frmse_{band}"] = metrics["frmse"].sel(band=band, drop=True)
     columns = ("sample", "simulation", "step", "time", "variable", *map(str, flat.data_vars))
     frame = flat.to_dataframe().reset_index()
     frame = frame[frame["squared_target"].notna()].assign(**stated)
@@ -167,23 +158,15 @@ def save_uncertainty(scores: xr.Dataset, folder: Path, *, seed: int = 0) -> list
     return rows
 
 
-def _flat(metrics: xr.Dataset) -> xr.Dataset:
-    """What fits a table with a row per sample, time and variable; a column per band."""
-    flat = metrics[[*METRICS, *GRID_METRICS]]
-    for band in _bands(metrics):
-        flat[f"frmse_{band}"] = metrics["frmse"].sel(band=band, drop=True)
-    return flat
-
-
 def _bands(metrics: xr.Dataset) -> list[str]:
-    """The bands that the grid has."""
+    """Name the bands of the wave number that the grid has."""
     return (
         [str(band) for band in metrics["frmse"].dropna("band", how="all")["band"].values] if "frmse" in metrics else []
     )
 
 
 def write_table(path: Path, rows: Sequence[Any], stated: Mapping[str, Any] | None = None) -> None:
-    """Write dataclass rows as CSV, each with what is stated about all of them.
+    """Write dataclass rows as CSV, each followed by the columns of `stated`, which are the same for all.
 
     Raises:
         ResourceError: It cannot be written; an earlier file is intact.
@@ -194,13 +177,18 @@ def write_table(path: Path, rows: Sequence[Any], stated: Mapping[str, Any] | Non
 
 
 def save_dataset(dataset: xr.Dataset, path: Path) -> None:
-    """Write a NetCDF file; it is laid out in memory first, since HDF5 ends the process when a disk fills."""
+    """Write a NetCDF file, built in memory first, since HDF5 crashes the process when a disk is full."""
     content = dataset.to_netcdf(engine="h5netcdf")
     with replacing(path) as part:
         part.write_bytes(content)
 
 
 def write_csv(path: Path, header: Sequence[Hashable], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a header and rows as CSV.
+
+    Raises:
+        ResourceError: It cannot be written; an earlier file is intact.
+    """
     with replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

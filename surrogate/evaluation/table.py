@@ -1,4 +1,4 @@
-"""From numbers per scored pair of sample and time to a labelled data set, and several such data sets to one."""
+"""Labelled data sets of numbers per scored pair of sample and time, and merging them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Axis = Sequence[Any] | np.ndarray | xr.DataArray
 
 @dataclass(frozen=True)
 class Labels:
-    """What the positions of an evaluation mean.
+    """Labels of the positions of an evaluation: variables, units, times, simulations.
 
     Arguments:
         variables: Names of the M target variables.
@@ -30,8 +30,8 @@ class Labels:
         times: Physical time of every step of the data; the index of the step without it; a `DataArray` keeps its units.
         simulations: Identity of every position along the sample axis of the data, the same for samples of one
             simulation; without it, the position.
-        given: Positions in the window of the steps that the predictor sees; written down, not used.
-        scored: Positions of the steps that it is scored on; written down, not used.
+        given: Positions in the window of the steps that are input to the predictor; recorded, not used.
+        scored: Positions of the steps that it is scored on; recorded, not used.
     """
 
     variables: Sequence[str]
@@ -42,7 +42,7 @@ class Labels:
     scored: Sequence[int] = ()
 
     def put_on(self, result: xr.Dataset) -> xr.Dataset:
-        """The data set with time, simulation and units as coordinates, and the steps among its attributes.
+        """Add time, simulation and units as coordinates, and the steps as attributes.
 
         Raises:
             DataError: A position has no label.
@@ -57,7 +57,7 @@ class Labels:
 
 
 def collect(parts: Sequence[Columns]) -> Columns:
-    """Rows of several batches below one another.
+    """Concatenate the rows of several batches.
 
     Raises:
         DataError: There are none.
@@ -68,7 +68,7 @@ def collect(parts: Sequence[Columns]) -> Columns:
 
 
 def grid(columns: Columns, dims: Mapping[str, Sequence[str]], coords: Mapping[str, Any]) -> xr.Dataset:
-    """Rows to dimensions (sample, time, ...), NaN where a pair of sample and time was not scored.
+    """Arrange rows on dimensions (sample, time, ...), NaN where a pair of sample and time was not scored.
 
     Arguments:
         columns: `sample` and `step` with shape (rows,), and numbers with shape (rows, ...).
@@ -76,7 +76,7 @@ def grid(columns: Columns, dims: Mapping[str, Sequence[str]], coords: Mapping[st
         coords: Coordinates of those axes.
 
     Raises:
-        DataError: A pair comes twice.
+        DataError: A pair appears twice.
     """
     samples, row_sample = np.unique(columns["sample"], return_inverse=True)
     steps, row_step = np.unique(columns["step"], return_inverse=True)
@@ -85,7 +85,7 @@ def grid(columns: Columns, dims: Mapping[str, Sequence[str]], coords: Mapping[st
     if scored.max() > 1:
         sample, step = (int(index[0]) for index in np.nonzero(scored > 1))
         raise DataError(
-            f"evaluation: sample {samples[sample]} at step {steps[step]} comes {scored[sample, step]} times; "
+            f"evaluation: sample {samples[sample]} at step {steps[step]} appears {scored[sample, step]} times; "
             "give a stream of one epoch"
         )
     fields = {}
@@ -99,7 +99,7 @@ def grid(columns: Columns, dims: Mapping[str, Sequence[str]], coords: Mapping[st
 
 
 def gather(result: xr.Dataset) -> tuple[Columns, dict[str, tuple[str, ...]]]:
-    """The rows that `grid` made a data set of, and the names of the axes that follow them."""
+    """Undo `grid`: return the rows, and the names of the axes that follow them."""
     names = [str(name) for name, values in result.data_vars.items() if set(PAIR) <= set(values.dims)]
     ordered = {name: result[name].transpose(*PAIR, ...) for name in names}
     present = np.zeros((result.sizes["sample"], result.sizes["time"]), dtype=bool)
@@ -112,7 +112,7 @@ def gather(result: xr.Dataset) -> tuple[Columns, dict[str, tuple[str, ...]]]:
 
 
 def join_tables(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One data set from disjoint parts, bit for bit the one that all samples together give.
+    """Merge data sets of disjoint parts into one, bit for bit that of all samples together.
 
     Raises:
         DataError: There are none, a pair of sample and time is in two of them, or they were scored in different ways.
@@ -120,7 +120,13 @@ def join_tables(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     if not parts:
         raise DataError("evaluation: there is nothing to merge; give at least one evaluation")
     first = parts[0]
-    _refuse_unlike(parts)
+    for key in ("split", "steps_given", "steps_scored", "points"):
+        values = sorted({str(part.attrs.get(key)) for part in parts})
+        if len(values) > 1:
+            raise DataError(f"evaluation: the parts differ in {key} ({', '.join(values)}); they cannot be merged")
+    names = {tuple(map(str, part["variable"].values)) for part in parts}
+    if len(names) > 1:
+        raise DataError(f"evaluation: the parts have different variables {sorted(names)}; they cannot be merged")
     rows, dims = zip(*(gather(part) for part in parts), strict=True)
     kept = {str(n): c for n, c in first.coords.items() if n not in ("time", "step") and not set(c.dims) & set(PAIR)}
     result = grid(collect(rows), dims[0], kept)
@@ -133,27 +139,17 @@ def join_tables(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     return result.assign_attrs({**first.attrs, **result.attrs})
 
 
-def _refuse_unlike(parts: Sequence[xr.Dataset]) -> None:
-    for key in ("split", "steps_given", "steps_scored", "points"):
-        found = sorted({str(part.attrs.get(key)) for part in parts})
-        if len(found) > 1:
-            raise DataError(f"evaluation: the parts differ in {key} ({', '.join(found)}); merge like with like")
-    names = {tuple(map(str, part["variable"].values)) for part in parts}
-    if len(names) > 1:
-        raise DataError(f"evaluation: the parts have different variables {sorted(names)}; merge like with like")
-
-
 def _look_up(parts: Sequence[xr.Dataset], name: str, axis: str, result: xr.Dataset) -> np.ndarray:
-    """A coordinate along samples or steps, from whichever part has it."""
+    """Collect a coordinate along samples or steps from the parts that have it."""
     key = "sample" if axis == "sample" else "step"
-    found: dict[int, Any] = {}
+    labels: dict[int, Any] = {}
     for part in parts:
         for position, value in zip(part[key].values.tolist(), part[name].values.tolist(), strict=True):
-            if found.setdefault(position, value) != value:
+            if labels.setdefault(position, value) != value:
                 raise DataError(
-                    f"evaluation: {name} of {key} {position} differs between the parts; merge like with like"
+                    f"evaluation: {name} of {key} {position} differs between the parts; they cannot be merged"
                 )
-    return np.array([found[position] for position in result[key].values.tolist()])
+    return np.array([labels[position] for position in result[key].values.tolist()])
 
 
 def _pick(labels: Axis | None, positions: np.ndarray) -> np.ndarray:
@@ -169,7 +165,7 @@ def _pick(labels: Axis | None, positions: np.ndarray) -> np.ndarray:
 
 
 def _steps(offsets: Sequence[int], present: int) -> str:
-    """Steps counted from the last one given, as in the names of a stream's channels; many at one distance cut short."""
+    """Name steps by their distance from the last one given, as `t+1, t+2`; a long regular list is abbreviated."""
     names = [f"t{offset - present:+d}" for offset in offsets]
     if len(names) > MANY and len({b - a for a, b in itertools.pairwise(offsets)}) == 1:
         names[2:-1] = ["…"]

@@ -1,4 +1,4 @@
-r"""How good predicted standard deviations are, if the error is taken as Gaussian: calibration, sharpness, scores.
+r"""Calibration, sharpness and scores of predicted standard deviations, with the error taken as Gaussian.
 
 With z = (q - p) / s for a target q, a prediction p and its standard deviation s. A point with s = 0 claims to be exact:
 it is covered if it is, its CRPS is |q - p|, its PIT is 0, 1/2 or 1, and it has no likelihood.
@@ -53,7 +53,7 @@ AXES = {"coverage": ("variable", "level"), "pit": ("variable", "pit_bin")}
 
 
 def crps(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    r"""Continuous ranked probability score of a Gaussian, s (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)).
+    r"""Return the continuous ranked probability score of a Gaussian, s (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)).
 
     Source: Gneiting and Raftery, Strictly proper scoring rules, 2007, equation 21.
     """
@@ -64,19 +64,19 @@ def crps(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
 
 
 def negative_log_likelihood(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """log(2 pi s^2) / 2 + z^2 / 2; NaN where s is zero."""
+    """Return log(2 pi s^2) / 2 + z^2 / 2; NaN where s is zero."""
     safe = np.where(std > 0, std, np.nan)
     return 0.5 * np.log(2 * np.pi * safe**2) + 0.5 * ((target - mean) / safe) ** 2
 
 
 def pit(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Probability integral transform Phi(z): uniform on [0, 1] where the standard deviations are right."""
+    """Return the probability integral transform Phi(z): uniform on [0, 1] where the standard deviations are right."""
     exact = np.where(target > mean, 1.0, np.where(target < mean, 0.0, 0.5))
     return np.where(std > 0, ndtr(_standardized(target, mean, std)), exact)
 
 
 def coverage(target: np.ndarray, mean: np.ndarray, std: np.ndarray, level: float) -> np.ndarray:
-    """Whether a target lies in the central interval p +- s Phi^-1((1 + level) / 2)."""
+    """Return true where a target is within the central interval p +- s Phi^-1((1 + level) / 2)."""
     return np.abs(target - mean) <= ndtri((1 + level) / 2) * std
 
 
@@ -98,13 +98,13 @@ def evaluate_uncertainty(
         labels: `units`, `times`, `simulations`, `given` and `scored`, as `Labels` explains them.
 
     Returns:
-        Dimensions (sample, time, variable): `crps`, `nll`, `sharpness`, `spread`, `rmse` and `degenerate_std`, beside
+        Dimensions (sample, time, variable): `crps`, `nll`, `sharpness`, `spread`, `rmse` and `degenerate_std`;
         `coverage` with a dimension `level` and `pit` with `pit_bin`. The attribute `degenerate_points` counts points
         without a likelihood.
 
     Raises:
         NumericalError: A prediction is not finite, or a standard deviation is not finite or negative.
-        DataError: Shapes do not fit, a target is not finite, a sample comes twice, or there are none.
+        DataError: Shapes do not fit, a target is not finite, a sample appears twice, or there are none.
     """
     scores = UncertaintyScores(variables, levels)
     for batch in batches:
@@ -115,7 +115,7 @@ def evaluate_uncertainty(
 
 
 class UncertaintyScores:
-    """Scores of predicted standard deviations, batch by batch.
+    """Scores of predicted standard deviations, added batch by batch.
 
     Arguments:
         variables: Names of the M target variables.
@@ -144,7 +144,7 @@ class UncertaintyScores:
         self._size = points(batch.targets)
 
     def dataset(self, labels: Labels) -> xr.Dataset:
-        """All scores, as `evaluate_uncertainty` returns them."""
+        """Return all scores, as `evaluate_uncertainty` does."""
         edges = np.linspace(0, 1, PIT_BINS + 1)
         coords = {
             "variable": list(self.variables),
@@ -159,7 +159,7 @@ class UncertaintyScores:
 
 
 def merge_uncertainty(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One evaluation from those of disjoint chunks or ranks, bit for bit the one that all samples together give.
+    """Merge evaluations of disjoint chunks or ranks into one, bit for bit that of all samples together.
 
     Raises:
         DataError: There are none, a pair of sample and time is in two of them, or they were scored in different ways.
@@ -168,7 +168,7 @@ def merge_uncertainty(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def calibration(scores: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
-    """What a reliability diagram shows: coverage against level, with 90 % intervals over simulations.
+    """Compute a reliability diagram: coverage against level, with 90 % intervals over simulations.
 
     Arguments:
         scores: The result of `evaluate_uncertainty`.
@@ -196,7 +196,7 @@ def _standardized(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.n
 
 
 def _checked(prediction: Tensor, std: Tensor, batch: Batch, variables: Sequence[str]) -> Tensor:
-    """Standard deviations in float64 on the host."""
+    """Check standard deviations and return them in float64 on the host."""
     if std.shape != prediction.shape:
         raise DataError(
             f"uncertainty: standard deviations of shape {tuple(std.shape)}, predictions {tuple(prediction.shape)}"
@@ -213,7 +213,7 @@ def _checked(prediction: Tensor, std: Tensor, batch: Batch, variables: Sequence[
 
 
 def _score(mean: np.ndarray, std: np.ndarray, batch: Batch, levels: Sequence[float]) -> Columns:
-    """Every score with shape (B, M, ...), each mean over points taken by numpy, row by row."""
+    """Compute every score with shape (B, M, ...), each mean over points by numpy, row by row."""
     target = _rows(batch.targets.detach().cpu().double().numpy())
     places = np.minimum((pit(target, mean, std) * PIT_BINS).astype(np.int64), PIT_BINS - 1)
     exact = (std == 0).sum(-1)

@@ -1,4 +1,4 @@
-"""Everything that the evaluation folder of a run holds."""
+"""Write the evaluation folder of a run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["labels_of", "with_parameters", "write_evaluation", "write_rollout"]
 
 
 def labels_of(stream: Stream, dataset: xr.Dataset, *, by: str | None = None) -> Labels:
-    """What the positions of a stream over a data set mean.
+    """Return the labels of a stream over a data set.
 
     Arguments:
         stream: The stream.
-        dataset: What it reads.
+        dataset: The data set of the stream.
         by: Coordinate that names the simulation of a sample; without it, its origin.
     """
     simulation = by or "origin"
@@ -49,43 +49,45 @@ def labels_of(stream: Stream, dataset: xr.Dataset, *, by: str | None = None) -> 
 
 
 def with_parameters(metrics: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
-    """The metrics with every number that a simulation has, as a coordinate `parameter_NAME` along the samples."""
-    found = {}
+    """Add every number of a simulation as a coordinate `parameter_NAME` along the samples."""
+    parameters = {}
     for name, values in dataset.variables.items():
         if values.dims == ("sample",) and values.dtype.kind in "fiu" and name not in ("sample", "simulation"):
             units = str(values.attrs.get("units", ""))
             picked = np.asarray(values.values, dtype=np.float64)[metrics["sample"].values]
-            found[f"parameter_{name}"] = ("sample", picked, {"long_name": str(name), "units": units})
-    return metrics.assign_coords(found)
+            parameters[f"parameter_{name}"] = ("sample", picked, {"long_name": str(name), "units": units})
+    return metrics.assign_coords(parameters)
 
 
 class _Pass:
-    """One pass over a stream: every statistic that needs all samples, from one prediction of each."""
+    """One pass over a stream: all statistics of all samples, from one prediction of each."""
 
     def __init__(self, surrogate: Surrogate, labels: Labels) -> None:
         self.surrogate, self.labels = surrogate, labels
         self.device = next(surrogate.parameters()).device
         self.maps = ErrorMaps()
         self.scores = None if surrogate.posterior is None else UncertaintyScores(labels.variables)
-        has_codes = surrogate.settings.family == "autoencoder" and surrogate.members == 1  # several have no one space
+        has_codes = surrogate.settings.family == "autoencoder" and surrogate.members == 1  # members share no space
         layer = bottleneck(surrogate.network) if has_codes else None
         self.codes = None if layer is None else Codes(layer)
         self._std = torch.empty(0)
 
     def predict(self, inputs: Tensor) -> Tensor:
+        """Predict a batch, with standard deviations where the surrogate has them."""
         if self.scores is None:
             return self.surrogate(inputs.to(self.device))
         prediction, self._std = self.surrogate.predict_with_std(inputs.to(self.device))
         return prediction
 
     def also(self, batch: Batch, prediction: Tensor) -> None:
+        """Add a batch to the other statistics."""
         if self.scores is not None:
             self.scores.add(batch, prediction, self._std)
         if self.codes is not None:
             self.codes.add(batch)
 
     def run(self, stream: Stream) -> xr.Dataset:
-        """The metrics; the rest is kept here."""
+        """Run the pass and return the metrics; the other statistics are attributes."""
         try:
             return evaluate(self.predict, stream, maps=self.maps, also=self.also, **vars(self.labels))
         finally:
@@ -96,7 +98,7 @@ class _Pass:
 def write_evaluation(
     surrogate: Surrogate, source: SampleSource, folder: Path, *, labels: Labels, facts: dict[str, Any]
 ) -> xr.Dataset:
-    """Score a surrogate on a stream and write metrics, examples, error maps, and what else the model offers.
+    """Score a surrogate on a stream and write metrics, examples, error maps, and scores of its uncertainty.
 
     The stream is read once; the examples are chosen from the metrics and read alone.
 
@@ -104,28 +106,28 @@ def write_evaluation(
         surrogate: The model, on its device.
         source: The samples.
         folder: Where the files go.
-        labels: What the positions of the stream mean.
-        facts: Written beside the metrics: the split, whether training had ended.
+        labels: Labels of the stream.
+        facts: Attributes of the metrics: the split, whether training had finished.
 
     Returns:
         The metrics.
     """
-    found = _Pass(surrogate, labels)
-    metrics = with_parameters(found.run(source.stream), source.dataset).assign_attrs(facts)
+    scoring = _Pass(surrogate, labels)
+    metrics = with_parameters(scoring.run(source.stream), source.dataset).assign_attrs(facts)
     coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
     picks = select_examples(metrics)
     pairs = zip(picks["sample"].values.tolist(), picks["step"].values.tolist(), strict=True)
     chosen = (source.windows([sample], step)[0] for sample, step in pairs)
-    examples = collect_examples(lambda x: surrogate(x.to(found.device)), chosen, picks, coordinates=coordinates)
+    examples = collect_examples(lambda x: surrogate(x.to(scoring.device)), chosen, picks, coordinates=coordinates)
     files = EvaluationFolder(folder)
     save(metrics, folder)
     save_dataset(examples, files.examples)
-    maps = found.maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates)
+    maps = scoring.maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates)
     save_dataset(maps, files.maps)
-    if found.scores is not None:
-        save_uncertainty(found.scores.dataset(labels).assign_attrs(facts), folder)
-    if found.codes is not None:
-        save_dataset(with_parameters(found.codes.dataset(labels), source.dataset), files.latent)
+    if scoring.scores is not None:
+        save_uncertainty(scoring.scores.dataset(labels).assign_attrs(facts), folder)
+    if scoring.codes is not None:
+        save_dataset(with_parameters(scoring.codes.dataset(labels), source.dataset), files.latent)
     return metrics
 
 
@@ -141,14 +143,14 @@ def write_rollout(
 ) -> xr.Dataset | None:
     """Roll a time stepper out from the first step of every simulation and write its errors at every lead time.
 
-    Files of an earlier roll-out go where there is none any more.
+    Files of an earlier roll-out are removed where there is none now.
 
     Arguments:
         surrogate: The model, on its device and in evaluation mode.
         source: The simulations.
         folder: Where the files go.
-        labels: What the positions of the stream mean.
-        facts: Written beside the scores.
+        labels: Labels of the stream.
+        facts: Attributes of the scores.
         steps: Most network steps; None takes as many as the data have, 0 none.
         threshold: The relative L2 error up to which a roll-out counts as useful.
 

@@ -1,4 +1,4 @@
-"""Figures: `plot_x(data, *, ax=None) -> Axes`, from arrays and xarray objects; no global state, no display needed."""
+"""Figures, `plot_x(data, *, ax=None) -> Axes`, of arrays and xarray objects, without global state or a display."""
 
 from surrogate.plotting.animation import save_animation
 from surrogate.plotting.canvas import (

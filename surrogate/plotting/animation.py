@@ -1,4 +1,4 @@
-"""Roll-outs in motion: truth, prediction and error over lead time as one GIF."""
+"""Animations of roll-outs: truth, prediction and error over lead time as one GIF."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -18,22 +17,22 @@ from surrogate.plotting.fields import plot_comparison
 
 __all__ = ["save_animation"]
 
-FRAMES = 40  # more make a file that no report can hold
+FRAMES = 40  # more make a file too large for a report
 FRAME_DPI = 72
-SHADES, GREYS = 112, 32  # of each colour map, and of letters and lines: 256 colours in all
+SHADES, GREYS = 112, 32  # of each colour map, and of text and lines: 256 colours in all
 
 
 def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15, figure: Figure | None = None) -> None:
     """Write truth, prediction and error over lead time as a GIF that repeats; every frame has the same scales.
 
-    Predictions further from the truth's range than its width have the last colour of the scale.
+    Predictions further from the truth's range than its width are drawn in the end colour of the scale.
 
     Arguments:
         fields: `truth` and `prediction` with dimensions (lead, *space), as for `plot_comparison` at one lead time;
             more than 40 steps are thinned evenly, first and last kept.
         path: The GIF file.
-        seconds: How long a frame stays.
-        figure: Where to draw the frames, empty; one of its own unless given.
+        seconds: Duration of a frame.
+        figure: Empty figure for the frames; a new one unless given.
 
     Raises:
         ResourceError: It cannot be written.
@@ -52,7 +51,7 @@ def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15, fig
 
 
 def _frames(fields: xr.Dataset, figure: Figure | None) -> list[np.ndarray]:
-    """Pixels of every frame; the artists are made once and given new values."""
+    """Draw the pixels of every frame; the artists are made once and updated."""
     if figure is None:
         figure, axes = new_figure(1, 3, width=10.5, height=3.4)
         figure.set_dpi(FRAME_DPI)
@@ -61,44 +60,39 @@ def _frames(fields: xr.Dataset, figure: Figure | None) -> list[np.ndarray]:
     canvas = FigureCanvasAgg(figure)
     panels = plot_comparison(fields.isel(lead=0), ax=axes[0])
     error = fields["prediction"] - fields["truth"]
-    _share_scales(panels, fields, float(abs(error).max()) or 1.0)
+    limits, largest = _limits(fields), float(abs(error).max()) or 1.0
+    for panel, (bottom, top) in zip(panels, [limits, limits, (-largest, largest)], strict=True):
+        if panel.collections:
+            panel.collections[0].set_clim(bottom, top)
+        else:
+            panel.set_ylim(bottom - 0.05 * (limits[1] - limits[0]), top + 0.05 * (limits[1] - limits[0]))
     title = figure.suptitle(_caption(fields["lead"].isel(lead=0)), fontsize="medium")
     images = []
     for index in range(fields.sizes["lead"]):
         shown = [fields["truth"][index], fields["prediction"][index], error[index]]
         for panel, field in zip(panels, shown, strict=True):
-            _show(panel, field, shown[0])
+            if panel.collections:
+                across = "x" if "x" in field.dims else str(field.dims[-1])
+                panel.collections[0].set_array(field.transpose(..., across).values)
+                continue
+            panel.lines[0].set_ydata(field.values)
+            if panel.get_legend() is not None:  # the panel of the prediction shows the truth too
+                panel.lines[1].set_ydata(shown[0].values)
         title.set_text(_caption(fields["lead"].isel(lead=index)))
         canvas.draw()
         images.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     return images
 
 
-def _share_scales(panels: list[Axes], fields: xr.Dataset, largest: float) -> None:
+def _limits(fields: xr.Dataset) -> tuple[float, float]:
+    """Return the limits of truth and prediction over all frames, cut off where a prediction explodes."""
     both = [fields["truth"], fields["prediction"]]
     low, high = min(float(f.min()) for f in both), max(float(f.max()) for f in both)
     truth = float(fields["truth"].min()), float(fields["truth"].max())
     span = truth[1] - truth[0]
-    if span > 0:  # a prediction that explodes would leave no colours for the truth
+    if span > 0:
         low, high = max(low, truth[0] - span), min(high, truth[1] + span)
-    if high == low:
-        high = low + 1.0
-    margin = 0.05 * (high - low)
-    for panel, (bottom, top) in zip(panels, [(low, high), (low, high), (-largest, largest)], strict=True):
-        if panel.collections:
-            panel.collections[0].set_clim(bottom, top)
-        else:
-            panel.set_ylim(bottom - margin, top + margin)
-
-
-def _show(panel: Axes, field: xr.DataArray, truth: xr.DataArray) -> None:
-    if panel.collections:
-        across = "x" if "x" in field.dims else str(field.dims[-1])
-        panel.collections[0].set_array(field.transpose(..., across).values)
-        return
-    panel.lines[0].set_ydata(field.values)
-    if panel.get_legend() is not None:  # the prediction has the truth beside it
-        panel.lines[1].set_ydata(truth.values)
+    return low, high if high > low else low + 1.0
 
 
 def _caption(lead: xr.DataArray) -> str:
@@ -107,7 +101,7 @@ def _caption(lead: xr.DataArray) -> str:
 
 
 def _palette() -> Image.Image:
-    """The colours of both colour maps and of letters: the same for every frame, so that a colour means one value."""
+    """Make the palette of both colour maps and of text, the same for every frame, so that a colour means one value."""
     shades = np.linspace(0, 1, SHADES)
     maps = [colormaps[name](shades)[:, :3] for name in (FIELD_COLOURS, ERROR_COLOURS)]
     greys = np.linspace(0, 1, GREYS)[:, None].repeat(3, axis=1)

@@ -1,4 +1,4 @@
-"""What every figure shares: sizes, colours told apart by everyone, labels with units, scales."""
+"""Common parts of all figures: sizes, a colour-blind safe palette, labels with units, scales."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ __all__ = [
     "styles",
 ]
 
-# Okabe and Ito's palette, told apart with every kind of colour vision; yellow last, since it is faint on white.
+# Okabe and Ito's palette, safe for every kind of colour vision; yellow last, since it is faint on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 LINE_STYLES = ("-", "--", "-.", ":")
 FIELD_COLOURS, ERROR_COLOURS, SIZE_COLOURS = "viridis", "RdBu_r", "cividis"
 WIDTH, HEIGHT = 5.4, 3.4  # inches
 DPI = 120
-LABEL = 20  # letters in a line, so that a label is no longer than its axis
+LABEL = 20  # characters in a line, so that a label fits its axis
 DECADES = 30.0  # a range wider than this factor is drawn on a log axis
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Any]:
-    """A figure and its panels, an array with shape (rows, columns); pyplot and a display are not needed.
+    """Make a figure and its panels, an array with shape (rows, columns); pyplot and a display are not needed.
 
     Arguments:
         rows: Panels down.
@@ -61,7 +61,7 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height:
 
 
 def new_panels(count: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels of one size, `height` inches high, two in a row."""
+    """Make a figure of `count` panels of one size, `height` inches high, two in a row."""
     columns = min(count, 2)
     rows = -(-count // columns)
     figure, panels = new_figure(rows, columns, width=5.2 * columns, height=height * rows)
@@ -71,7 +71,7 @@ def new_panels(count: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, replacing an earlier one only when it is complete.
+    """Write a figure as PNG; an earlier file is replaced only when the new one is complete.
 
     Raises:
         ResourceError: It cannot be written.
@@ -81,11 +81,12 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def alone() -> Axes:
+    """Make the single panel of a new figure."""
     return new_figure()[1][0, 0]
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The figure of a panel, also where it lies in a subfigure."""
+    """Return the figure of a panel, also of one in a subfigure."""
     figure = ax.get_figure(root=True)
     if figure is None:
         raise ValueError("the axes belong to no figure; make them with new_figure()")
@@ -93,13 +94,13 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def styles(count: int) -> list[dict[str, Any]]:
-    """A colour for each method; line styles change where the colours are used up."""
+    """Choose a colour for each method; the line style changes after each round of colours."""
     cycles = len(PALETTE)
     return [{"color": PALETTE[i % cycles], "linestyle": LINE_STYLES[i // cycles % 4]} for i in range(count)]
 
 
 def scale_axis(ax: Axes, axis: str, values: np.ndarray, *, zero: bool = True) -> None:
-    """A log axis for positive values over more than a decade and a half, else one that starts at zero if asked to."""
+    """Set a log axis for positive values over more than a decade and a half, else one that starts at zero if `zero`."""
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > DECADES * values.min():
         ax.set(**{f"{axis}scale": "log"})
@@ -108,7 +109,7 @@ def scale_axis(ax: Axes, axis: str, values: np.ndarray, *, zero: bool = True) ->
 
 
 def log_axis(ax: Axes, values: np.ndarray) -> None:
-    """A log axis; within one decade its ticks are plain numbers, since every one would read `1.02 x 10^0`."""
+    """Set a log axis; within one decade its ticks are plain numbers, since each would read `1.02 x 10^0`."""
     ax.set_yscale("log")
     values = values[np.isfinite(values) & (values > 0)]
     if len(values) and values.max() < 10 * values.min():
@@ -118,19 +119,19 @@ def log_axis(ax: Axes, values: np.ndarray) -> None:
 
 
 def legend(ax: Axes) -> None:
-    """Above the panel, where it hides no data."""
+    """Put the legend above the panel, where it hides no data."""
     handles, labels = ax.get_legend_handles_labels()
     columns = max(1, min(len(labels), 64 // (6 + max(map(len, labels)))))
     ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize="small")
 
 
 def label_of(data: xr.DataArray) -> str:
-    """Name and unit of values or of a coordinate."""
+    """Return name and unit of values or of a coordinate."""
     name = str(data.attrs.get("long_name", data.name if data.name is not None else "value"))
     text = f"{name} [{data.attrs['units']}]" if data.attrs.get("units") else name
     return plain(textwrap.fill(text, LABEL))
 
 
 def plain(text: str) -> str:
-    """Text without mathematics or hidden labels: `$` and a leading underscore mean something to matplotlib."""
+    """Escape text for matplotlib, to which `$` and a leading underscore have a meaning."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Errors of several methods: over time, over samples, as estimates with intervals."""
+"""Figures of errors of several methods: over time, over samples, as estimates with intervals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = [
 
 
 def plot_error_over_time(errors: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
-    """Median error against time with the band from the 10 to the 90 % quantile over samples.
+    """Plot the median error against time with the band from the 10 to the 90 % quantile over samples.
 
     Arguments:
         errors: Errors with dimensions (sample, time) by method; attributes label the axis.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     _bands(ax, errors, "time")
@@ -35,11 +35,11 @@ def plot_error_over_time(errors: Mapping[str, xr.DataArray], *, ax: Axes | None 
 
 
 def _bands(ax: Axes, errors: Mapping[str, xr.DataArray], along: str) -> None:
-    """A median with its band for every method, and the names of the axes; nothing is drawn where half are infinite."""
+    """Plot a median with its band for every method, and label the axes; nothing is drawn where half are infinite."""
     for (name, error), style in zip(errors.items(), styles(len(errors)), strict=True):
         error = error.transpose(..., along).dropna(along, how="all")
-        found = quantiles(error.values.reshape(-1, error.sizes[along]), [0.1, 0.5, 0.9])
-        low, middle, high = np.where(np.isinf(found), np.nan, found)
+        bands = quantiles(error.values.reshape(-1, error.sizes[along]), [0.1, 0.5, 0.9])
+        low, middle, high = np.where(np.isinf(bands), np.nan, bands)
         marker = "o" if error.sizes[along] < 30 else None
         ax.plot(error[along], middle, label=plain(name), marker=marker, markersize=3.5, **style)
         ax.fill_between(error[along], low, high, color=style["color"], alpha=0.18, linewidth=0)
@@ -50,17 +50,19 @@ def _bands(ax: Axes, errors: Mapping[str, xr.DataArray], along: str) -> None:
 
 
 def plot_error_histogram(errors: Mapping[str, xr.DataArray], *, ax: Axes | None = None, bins: int = 20) -> Axes:
-    """How many samples have which error.
+    """Plot the histogram of the errors of samples.
 
     Arguments:
         errors: One error per sample by method, with shape (B,); NaN is left out.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
         bins: Number of bins, the same for every method.
     """
     ax = ax if ax is not None else alone()
     finite = {name: error.values[np.isfinite(error.values)] for name, error in errors.items()}
     everything = np.concatenate(list(finite.values()))
-    edges = _edges(everything, bins)
+    edges = np.histogram_bin_edges(everything, bins)
+    if len(everything) and everything.min() > 0 and everything.max() > DECADES * everything.min():
+        edges = np.geomspace(everything.min(), everything.max(), bins + 1)
     for (name, values), style in zip(finite.items(), styles(len(finite)), strict=True):
         counts = np.histogram(values, edges)[0]
         ax.stairs(counts, edges, fill=True, color=style["color"], alpha=0.18)
@@ -76,14 +78,14 @@ def plot_error_histogram(errors: Mapping[str, xr.DataArray], *, ax: Axes | None 
 def plot_error_over_lead(
     errors: Mapping[str, xr.DataArray], *, threshold: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Median error of roll-outs against lead time with the band from the 10 to the 90 % quantile over starts.
+    """Plot the median error of roll-outs against lead time with the band from the 10 to the 90 % quantile over starts.
 
     A curve ends where half of the roll-outs have diverged.
 
     Arguments:
         errors: Errors with dimensions (sample, time, lead) by method, infinite where a roll-out has diverged.
-        threshold: Drawn as a line.
-        ax: Where to draw.
+        threshold: Value of a horizontal line.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     _bands(ax, errors, "lead")
@@ -94,12 +96,12 @@ def plot_error_over_lead(
 
 
 def plot_error_against_parameter(errors: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
-    """The error of every simulation against a parameter, with the median of neighbouring ones as a line.
+    """Plot the error of every simulation against a parameter, with the median of neighbouring ones as a line.
 
     Arguments:
         errors: One error per sample by method, with shape (B,) along the parameter: `error.assign_coords(sample=p)`
             with the name and unit of the parameter among the attributes of the coordinate.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     for (name, error), style in zip(errors.items(), styles(len(errors)), strict=True):
@@ -123,12 +125,12 @@ def plot_error_against_parameter(errors: Mapping[str, xr.DataArray], *, ax: Axes
 
 
 def plot_intervals(estimates: Mapping[str, tuple[float, float, float]], *, label: str, ax: Axes | None = None) -> Axes:
-    """Estimate and interval of every method, the first on top.
+    """Plot estimate and interval of every method, the first on top.
 
     Arguments:
         estimates: Value, lower and upper end by method; an end that is NaN is not drawn.
-        label: What the estimate is.
-        ax: Where to draw.
+        label: Name of the estimate.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     for index, (value, low, high) in enumerate(estimates.values()):
@@ -140,9 +142,3 @@ def plot_intervals(estimates: Mapping[str, tuple[float, float, float]], *, label
     ax.set_xlim(0, 1.05 * max(np.nanmax(numbers) for numbers in estimates.values()))
     ax.set_xlabel(plain(label))
     return ax
-
-
-def _edges(values: np.ndarray, bins: int) -> np.ndarray:
-    if len(values) and values.min() > 0 and values.max() > DECADES * values.min():
-        return np.geomspace(values.min(), values.max(), bins + 1)
-    return np.histogram_bin_edges(values, bins)

@@ -1,4 +1,4 @@
-"""Fields side by side: truth, prediction and error."""
+"""Figures of fields: truth, prediction and error."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["plot_cases", "plot_comparison", "plot_error_map"]
 
 
 def plot_comparison(fields: xr.Dataset, *, ax: Sequence[Axes] | None = None) -> list[Axes]:
-    """Truth, prediction and error side by side.
+    """Plot truth, prediction and error side by side.
 
-    Truth and prediction share one scale; that of the error is symmetric about zero. One dimension is drawn as lines,
-    two as images, more as the middle slice of the leading ones.
+    Truth and prediction share one scale; that of the error is symmetric about zero. Fields on one axis are lines, on
+    two images, on more the middle slice of the leading axes.
 
     Arguments:
         fields: `truth` and `prediction` over at least one dimension; the attributes `long_name` and `units` of `truth`
@@ -48,7 +48,7 @@ def plot_comparison(fields: xr.Dataset, *, ax: Sequence[Axes] | None = None) -> 
 
 
 def plot_cases(examples: xr.Dataset, *, ax: np.ndarray | None = None) -> np.ndarray:
-    """Truth, prediction and error of several samples, a row each: the worst, the median, the best.
+    """Plot truth, prediction and error of several samples, a row each: the worst, the median, the best.
 
     Arguments:
         examples: `truth` and `prediction` with dimensions (example, *space), as for `plot_comparison`; the coordinate
@@ -65,14 +65,14 @@ def plot_cases(examples: xr.Dataset, *, ax: np.ndarray | None = None) -> np.ndar
 
 
 def plot_error_map(error: xr.DataArray, *, ax: Axes | None = None) -> Axes:
-    """An error at every grid point, such as the mean over the test set.
+    """Plot an error at every grid point, such as the mean over the test set.
 
-    Values of both signs get a scale that is symmetric about zero, others one that starts at zero. One dimension is
-    drawn as a line, more than two as the middle slice of the leading ones.
+    Values of both signs have a scale that is symmetric about zero, others one that starts at zero. A field on one axis
+    is a line, on more than two the middle slice of the leading axes.
 
     Arguments:
         error: With dimensions (*space); the attributes `long_name` and `units` label it.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     fields, note = _middle_slice(error.to_dataset(name="truth"))
@@ -95,7 +95,7 @@ def plot_error_map(error: xr.DataArray, *, ax: Axes | None = None) -> Axes:
 
 
 def _compare_lines(panels: Sequence[Axes], truth: xr.DataArray, prediction: xr.DataArray, error: xr.DataArray) -> None:
-    names = truth[truth.dims[0]].dtype.kind in "US"  # a line between names would mean nothing
+    names = truth[truth.dims[0]].dtype.kind in "US"  # names have no order to join by a line
     style: dict[str, Any] = {"marker": "o" if names or truth.size < 30 else None, "markersize": 3.5}
     style["linestyle"] = "none" if names else "-"
     for panel, field, colour in zip(panels, (truth, prediction, error), PALETTE, strict=False):
@@ -127,7 +127,7 @@ def _compare_images(panels: Sequence[Axes], truth: xr.DataArray, prediction: xr.
 
 
 def _image(ax: Axes, field: xr.DataArray, **colours: Any) -> ScalarMappable:
-    """Cells centred on the coordinates; `x` runs to the right where there is one, else the last dimension does."""
+    """Draw cells centred on the coordinates; `x` is horizontal if there is one, else the last axis is."""
     across = "x" if "x" in field.dims else str(field.dims[-1])
     field = field.transpose(..., across)
     up = str(field.dims[0])

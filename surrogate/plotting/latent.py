@@ -1,4 +1,4 @@
-"""The latent space of an autoencoder."""
+"""Figure of the latent space of an autoencoder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["plot_latent"]
 
 
 def plot_latent(latent: xr.DataArray, *, colour: xr.DataArray | None = None, ax: Axes | None = None) -> Axes:
-    """Samples along the first two principal components of their latent vectors.
+    """Plot samples along the first two principal components of their latent vectors.
 
     Arguments:
         latent: With dimensions (sample, component); the coordinate `explained` (component,) is the share of the
-            variance. With a single component the second axis is left at zero.
+            variance. With a single component the second coordinate is zero.
         colour: A number per sample, such as the time, with shape (sample,); its attributes label the colour bar.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     latent = latent.transpose("sample", "component")
@@ -35,7 +35,7 @@ def plot_latent(latent: xr.DataArray, *, colour: xr.DataArray | None = None, ax:
 
 
 def _name(latent: xr.DataArray, index: int) -> str:
-    """Number of a component and its share of the variance, where known."""
+    """Name a component, with its share of the variance where it is given."""
     name = f"component {index + 1}"
     if "explained" not in latent.coords or index >= latent.sizes["component"]:
         return name

@@ -1,4 +1,4 @@
-"""Power by wave number: which scales a surrogate gets right."""
+"""Figure of the power by wave number, which shows the scales that a surrogate resolves."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["plot_spectra"]
 
 
 def plot_spectra(spectra: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
-    """Power per wave number against wave number, both logarithmic; the mean, wave number zero, is left out.
+    """Plot power per wave number against wave number, both logarithmic, without the mean, wave number zero.
 
     Arguments:
-        spectra: Power per band with dimension (wave_number,), where a band begins, and the coordinate
-            `wave_number_to`, where it ends, by what it is of: target, prediction, error.
-        ax: Where to draw.
+        spectra: Power per band by name (target, prediction, error), with dimension (wave_number,), the lower edge of a
+            band, and the coordinate `wave_number_to`, its upper edge.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     for (name, power), style in zip(spectra.items(), styles(len(spectra)), strict=True):

@@ -1,4 +1,4 @@
-"""Studies: error against the number of simulations, and against two settings."""
+"""Figures of studies: error against the number of simulations, and against two settings."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from surrogate.plotting.canvas import (
 __all__ = ["TOGETHER", "plot_learning_curve", "plot_learning_curves", "plot_sensitivity"]
 
 TOGETHER = 2  # methods in one panel; more bands hide one another
-TICKED = 8  # places that are all named, and every seed a dot
+TICKED = 8  # places that all have a tick, and a dot for every seed
 WIDE = 4.0  # a factor that is drawn on a log axis
 
 
 def plot_learning_curve(
     errors: Mapping[str, xr.DataArray], *, others: Mapping[str, xr.DataArray] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Error against the number of training simulations (or epochs, or seconds): median over seeds and their range.
+    """Plot error against the number of training simulations (or epochs, or seconds): median over seeds and range.
 
-    At no more than eight places every seed is a dot; a seed that has no number is left out.
+    With at most eight places every seed is a dot; a seed without a number is left out.
 
     Arguments:
-        errors: Errors with dimensions (x, seed) by method, where x is any name; its attributes label the axis. More
-            than two hide one another.
-        others: Methods whose medians alone are drawn, in grey, to compare with; scales are those of all methods.
-        ax: Where to draw.
+        errors: Errors with dimensions (x, seed) by method, where x is any name; its attributes label the axis. Bands
+            of more than two hide one another.
+        others: Methods of which only the medians are drawn, in grey, for comparison; scales are those of all methods.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
-    beside = {name: _along_x(error) for name, error in (others or {}).items()}
+    grey = {name: _along_x(error) for name, error in (others or {}).items()}
     shown = {name: _along_x(error) for name, error in errors.items()}
-    curves = [*shown.values(), *beside.values()]
+    curves = [*shown.values(), *grey.values()]
     sizes = {float(x) for curve in curves for x in curve[curve.dims[0]].values}
     for (name, curve), style in zip(shown.items(), styles(len(shown)), strict=True):
         x, values = curve[curve.dims[0]].values.astype(float), curve.values
@@ -57,9 +57,20 @@ def plot_learning_curve(
         ax.fill_between(x, np.nanmin(values, 1), np.nanmax(values, 1), color=style["color"], alpha=0.15, linewidth=0)
         if len(x) <= TICKED:
             ax.plot(np.repeat(x, values.shape[1]), values.ravel(), "o", color=style["color"], markersize=3, alpha=0.6)
-    for curve, label in zip(beside.values(), ["other methods", *[None] * len(beside)], strict=False):
+    for curve, label in zip(grey.values(), ["other methods", *[None] * len(grey)], strict=False):
         ax.plot(curve[curve.dims[0]], np.nanmedian(curve, axis=1), color="0.65", linewidth=1, zorder=1.5, label=label)
-    _scale(ax, sizes, np.concatenate([curve.values.ravel() for curve in curves]))
+    errors = np.concatenate([curve.values.ravel() for curve in curves])
+    errors = errors[np.isfinite(errors)]
+    if _wide(errors):
+        ax.set_yscale("log")
+        _name(ax.yaxis, LogLocator(subs=(1, 2, 5)))
+    else:
+        scale_axis(ax, "y", errors)
+    if _wide(np.array(list(sizes))):
+        ax.set_xscale("log")
+        _name(ax.xaxis, LogLocator(subs=(1, 2, 5)))
+    if len(sizes) <= TICKED:
+        _name(ax.xaxis, FixedLocator(sorted(sizes)))
     ax.set_xlabel(label_of(curves[0][curves[0].dims[0]]))
     ax.set_ylabel(label_of(curves[0]))
     legend(ax)
@@ -67,7 +78,7 @@ def plot_learning_curve(
 
 
 def plot_learning_curves(errors: Mapping[str, xr.DataArray]) -> list[Axes]:
-    """Learning curves of many methods: two in a panel, in their order, beside the medians of all others in grey.
+    """Plot learning curves of many methods: two in a panel, in their order, with the medians of all others in grey.
 
     Arguments:
         errors: As for `plot_learning_curve`.
@@ -88,31 +99,17 @@ def plot_learning_curves(errors: Mapping[str, xr.DataArray]) -> list[Axes]:
 
 
 def _along_x(error: xr.DataArray) -> xr.DataArray:
-    """With dimensions (x, seed), without places that have no number."""
+    """Arrange an error as (x, seed), without places that have no number."""
     return error.transpose(..., "seed").dropna(next(str(dim) for dim in error.dims if dim != "seed"), how="all")
 
 
-def _scale(ax: Axes, sizes: set[float], errors: np.ndarray) -> None:
-    """Log axes where positive numbers span a factor of four or more; few sizes are all named."""
-    errors = errors[np.isfinite(errors)]
-    if _wide(errors):
-        ax.set_yscale("log")
-        _name(ax.yaxis, LogLocator(subs=(1, 2, 5)))
-    else:
-        scale_axis(ax, "y", errors)
-    if _wide(np.array(list(sizes))):
-        ax.set_xscale("log")
-        _name(ax.xaxis, LogLocator(subs=(1, 2, 5)))
-    if len(sizes) <= TICKED:
-        _name(ax.xaxis, FixedLocator(sorted(sizes)))
-
-
 def _wide(values: np.ndarray) -> bool:
+    """Return true for positive numbers that span a factor of four or more, which need a log axis."""
     return bool(len(values) and values.min() > 0 and values.max() >= WIDE * values.min())
 
 
 def _name(axis: Axis, locator: Locator) -> None:
-    """Plain numbers at these places and no ticks between them."""
+    """Label these places with plain numbers, without minor ticks."""
     axis.set_major_locator(locator)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
@@ -121,12 +118,12 @@ def _name(axis: Axis, locator: Locator) -> None:
 def plot_sensitivity(
     errors: xr.DataArray, *, limits: tuple[float, float] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Error over a grid of two settings, a number in every cell; cells without one are crossed out.
+    """Plot error over a grid of two settings, a number in every cell; cells without one are crossed out.
 
     Arguments:
         errors: With two dimensions, down and across, at least one number finite; attributes label values and axes.
-        limits: Ends of the colour scale, so that several panels share it; without it those of the values.
-        ax: Where to draw.
+        limits: Ends of the colour scale, for several panels with one scale; those of the values unless given.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     down, across = map(str, errors.dims)

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: losses, and how slimTrain regularises."""
+"""Figures of a training run: losses, and the regularisation of slimTrain."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["plot_damping", "plot_effective_dof", "plot_running_sum", "plot_train
 
 
 def plot_training(curves: Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
-    """Training and validation loss per epoch.
+    """Plot training and validation loss per epoch.
 
     Arguments:
         curves: `train_loss` and `validation_loss` with dimension (epoch,) by method.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     for index, (name, curve) in enumerate(curves.items()):
@@ -42,18 +42,18 @@ def plot_training(curves: Mapping[str, xr.Dataset], *, ax: Axes | None = None) -
 
 
 def plot_damping(curves: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
-    """The damping that slimTrain chose at every step; it may be negative, so the axis is linear about zero.
+    """Plot the damping that slimTrain chose at every step; it may be negative, so the axis is linear about zero.
 
     Arguments:
         curves: Damping with dimension (step,) by method.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     _plot_steps(curves, ax)
     sizes = np.abs(np.concatenate([curve.values for curve in curves.values()]))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     low, high = np.floor(np.log10(np.quantile(sizes, [0.1, 1]))) if len(sizes) else (-1.0, 0.0)
-    exponents = np.unique(np.round(np.linspace(high, low + (high - low) / 4, 3)))  # far enough from the zero between
+    exponents = np.unique(np.round(np.linspace(high, low + (high - low) / 4, 3)))  # far enough from the tick at zero
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     ax.set_yscale("symlog", linthresh=10**low)
     ax.set_yticks([*-(10**exponents), 0, *10**exponents])
@@ -62,11 +62,11 @@ def plot_damping(curves: Mapping[str, xr.DataArray], *, ax: Axes | None = None) 
 
 
 def plot_running_sum(curves: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
-    """The running sum Λ of the damping.
+    """Plot the running sum Λ of the damping.
 
     Arguments:
         curves: Running sum with dimension (step,) by method.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     _plot_steps(curves, ax)
@@ -76,11 +76,11 @@ def plot_running_sum(curves: Mapping[str, xr.DataArray], *, ax: Axes | None = No
 
 
 def plot_effective_dof(curves: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
-    """Effective degrees of freedom of the head per output, the trace of G (H + Λ I)^-1, at every step.
+    """Plot the effective degrees of freedom of the head per output, trace of G (H + Λ I)^-1, at every step.
 
     Arguments:
         curves: Degrees of freedom with dimension (step,) by method.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     _plot_steps(curves, ax)

@@ -1,4 +1,4 @@
-"""Whether predicted standard deviations are right."""
+"""Figures of the calibration of predicted standard deviations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["plot_pit", "plot_reliability"]
 
 
 def plot_reliability(curves: Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
-    """Share of points inside the central interval of each level against the level; on the diagonal both agree.
+    """Plot the share of points inside the central interval of each level against the level.
 
-    Below it the standard deviations are too small, above it too large.
+    Below the diagonal the standard deviations are too small, above it too large.
 
     Arguments:
         curves: `coverage`, `low` and `high` with dimension (level,) by variable or method; NaN ends are not drawn.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=0, label="calibrated")
@@ -35,11 +35,11 @@ def plot_reliability(curves: Mapping[str, xr.Dataset], *, ax: Axes | None = None
 
 
 def plot_pit(shares: Mapping[str, xr.DataArray], *, ax: Axes | None = None) -> Axes:
-    """Histogram of the probability integral transform; flat where the predicted distributions are right.
+    """Plot the histogram of the probability integral transform; flat where the predicted distributions are right.
 
     Arguments:
         shares: Share of points with dimension (pit_bin,) by variable or method.
-        ax: Where to draw.
+        ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     for (name, share), style in zip(shares.items(), styles(len(shares)), strict=True):

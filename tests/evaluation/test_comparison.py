@@ -25,13 +25,13 @@ def test_a_small_but_steady_difference_is_told_apart_only_by_pairing() -> None:
 def test_noise_is_not_told_apart() -> None:
     generator = np.random.default_rng(4)
     result = compare_cases({"a": generator.random(12), "b": generator.random(12)})
-    assert [item.verdict for item in result.values()] == ["not told apart"]
+    assert [item.verdict for item in result.values()] == ["no significant difference"]
 
 
 def test_equal_cases_and_single_samples_are_not_told_apart() -> None:
     values = np.arange(5.0)
-    assert compare_cases({"a": values, "b": values})["b"].verdict == "not told apart"
-    assert compare_cases({"a": np.array([1.0]), "b": np.array([2.0])})["b"].verdict == "not told apart"
+    assert compare_cases({"a": values, "b": values})["b"].verdict == "no significant difference"
+    assert compare_cases({"a": np.array([1.0]), "b": np.array([2.0])})["b"].verdict == "no significant difference"
 
 
 def test_more_cases_ask_for_more_evidence() -> None:
@@ -62,7 +62,7 @@ def test_a_reference_is_compared_with_both_ways() -> None:
 def test_three_simulations_are_too_few_whatever_they_say() -> None:
     item = compare_cases({"a": np.array([1.0, 1.1, 1.2]), "b": np.array([2.0, 2.2, 2.3])})["b"]
     assert item.low > 0
-    assert (item.verdict, item.p_value) == ("not told apart", 0.25)
+    assert (item.verdict, item.p_value) == ("no significant difference", 0.25)
 
 
 def test_times_of_one_simulation_are_no_evidence_of_their_own() -> None:
@@ -72,7 +72,7 @@ def test_times_of_one_simulation_are_no_evidence_of_their_own() -> None:
     errors = {"a": base, "b": base + shifts[labels]}
     assert compare_cases(errors, reference="a")["b"].verdict == "worse"
     item = compare_cases(errors, reference="a", clusters=labels)["b"]
-    assert (item.verdict, item.samples, item.simulations) == ("not told apart", 400, 8)
+    assert (item.verdict, item.samples, item.simulations) == ("no significant difference", 400, 8)
 
 
 @pytest.mark.parametrize(("cases", "skewed"), [(2, False), (2, True), (3, False)])
@@ -82,7 +82,7 @@ def test_cases_that_do_not_differ_are_told_apart_no_more_often_than_stated(cases
     for run in range(300):
         noise = generator.lognormal(size=(cases, 15)) if skewed else generator.normal(size=(cases, 15))
         errors = {str(i): row for i, row in enumerate(noise + generator.lognormal(size=15))}
-        wrong += any(item.verdict != "not told apart" for item in compare_cases(errors, seed=run).values())
+        wrong += any(item.verdict != "no significant difference" for item in compare_cases(errors, seed=run).values())
     assert wrong <= 30 + 2 * 5.2  # 10 % of 300 runs, and two standard deviations
 
 

@@ -96,7 +96,7 @@ def test_evaluations_of_parts_merge_to_the_bits_of_the_whole(parts: int) -> None
 def test_parts_that_overlap_or_were_scored_otherwise_do_not_merge() -> None:
     batches = list(stream(*data()))
     first = evaluate(persistence, batches[:2], variables=VARIABLES, scored=(1,))
-    with pytest.raises(DataError, match="sample 0 at step 0 comes 2 times"):
+    with pytest.raises(DataError, match="sample 0 at step 0 appears 2 times"):
         merge([first, first])
     other = evaluate(persistence, batches[2:], variables=VARIABLES, scored=(2,))
     with pytest.raises(DataError, match=r"differ in steps_scored \(t\+1, t\+2\)"):
@@ -183,7 +183,7 @@ def test_bad_streams_are_refused() -> None:
     inputs, targets = data()
     with pytest.raises(DataError, match="no samples"):
         evaluate(persistence, [], variables=VARIABLES)
-    with pytest.raises(DataError, match="sample 0 at step 0 comes 2 times"):
+    with pytest.raises(DataError, match="sample 0 at step 0 appears 2 times"):
         evaluate(persistence, [*stream(inputs, targets), *stream(inputs, targets)], variables=VARIABLES)
     with pytest.raises(DataError, match=r"gave shape \(4, 1, 4, 6\), expected \(4, 2, 4, 6\)"):
         evaluate(lambda x: x[:, :1], stream(inputs, targets), variables=VARIABLES)
@@ -287,7 +287,7 @@ def test_examples_never_show_a_target_that_is_zero_unless_all_are() -> None:
 def test_examples_of_another_stream_are_refused() -> None:
     inputs, targets = data()
     picks = select_examples(score())
-    with pytest.raises(DataError, match="does not come"):
+    with pytest.raises(DataError, match="is not in the stream"):
         collect_examples(persistence, [], picks)
     with pytest.raises(DataError, match=r"coordinates \{'x': 3\} do not fit fields of shape \(4, 6\)"):
         collect_examples(persistence, stream(inputs, targets), picks, coordinates={"x": np.arange(3)})

@@ -1,4 +1,4 @@
-"""Roll-outs: a surrogate fed its own predictions, scored against lead time."""
+"""Scores of roll-outs, in which a surrogate is fed its own predictions, against lead time."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ DIVERGED = ("relative_l2", "nrmse", "rmse", "vrmse", "max_error", "squared_error
 
 @dataclass(frozen=True)
 class Trajectories:
-    """`B` starts with the truth that follows each.
+    """Starts of `B` roll-outs and the true steps that follow.
 
     Arguments:
-        inputs: What the surrogate starts from, with shape (B, C, *S).
+        inputs: Inputs of the first step, with shape (B, C, *S).
         truth: The steps after it, with shape (B, L, M, *S).
         sample: Position of each simulation in the data, with shape (B,).
         time: Position of the first step given, with shape (B,).
@@ -53,7 +53,7 @@ class Trajectories:
 
 
 def trajectories(batches: Iterable[Batch], names: Sequence[str]) -> Iterator[Trajectories]:
-    """Starts of roll-outs from a stream whose targets are the L steps that follow.
+    """Yield starts of roll-outs from a stream whose targets are the L steps that follow.
 
     Arguments:
         batches: Batches of a window with `steps_out` L.
@@ -70,22 +70,23 @@ def trajectories(batches: Iterable[Batch], names: Sequence[str]) -> Iterator[Tra
 
 
 def channels_of(names: Sequence[str]) -> tuple[list[str], list[int], np.ndarray]:
-    """Variables, time offsets, and the position of each channel with shape (offsets, variables).
+    """Return variables, time offsets, and the position of each channel with shape (offsets, variables).
 
     Raises:
         DataError: A variable lacks a step, or a name has none.
     """
-    found = {}
+    positions = {}
     for position, name in enumerate(names):
         parts = MOVING.fullmatch(name)
         if parts is None:
             raise DataError(f"roll-out: target '{name}' has no time step; choose a variable with a time axis")
-        found[parts[1], int(parts[2])] = position
-    variables, offsets = list(dict.fromkeys(name for name, _ in found)), sorted({offset for _, offset in found})
-    missing = [f"{name}[t{t:+d}]" for t in offsets for name in variables if (name, t) not in found]
+        positions[parts[1], int(parts[2])] = position
+    variables = list(dict.fromkeys(name for name, _ in positions))
+    offsets = sorted({offset for _, offset in positions})
+    missing = [f"{name}[t{t:+d}]" for t in offsets for name in variables if (name, t) not in positions]
     if missing:
         raise DataError(f"roll-out: there is no truth for {', '.join(missing)}; all variables need the same steps")
-    return variables, offsets, np.array([[found[name, offset] for name in variables] for offset in offsets])
+    return variables, offsets, np.array([[positions[name, offset] for name in variables] for offset in offsets])
 
 
 def evaluate_rollout(
@@ -100,7 +101,7 @@ def evaluate_rollout(
 
     Arguments:
         rollout: Inputs (B, C, *S) and a number L of steps to predictions (B, L, M, *S), in physical units.
-        starts: Where the roll-outs start and what follows, in any order and grouping, all of one length L.
+        starts: Starts of the roll-outs with their truth, in any order and grouping, all of one length L.
         variables: Names of the M variables.
         step: Physical time between two steps, in the unit of `times`.
         labels: `units`, `times`, `simulations`, `given` and `scored`, as `Labels` explains them.
@@ -111,27 +112,40 @@ def evaluate_rollout(
         are infinite, its conserved error is NaN, and `diverged` counts the roll-outs.
 
     Raises:
-        DataError: Shapes do not fit, the truth is not finite, a start comes twice, or there are none.
+        DataError: Shapes do not fit, the truth is not finite, a start appears twice, or there are none.
     """
     parts: list[Columns] = []
     size = 0
     for start in starts:
-        prediction = _predict(rollout, start, variables)
-        columns, _ = score_steps(prediction, start.truth, torch.zeros(len(prediction), dtype=torch.bool))
+        truth = start.truth
+        with torch.no_grad():
+            prediction = rollout(start.inputs, truth.shape[1]).detach().to("cpu", torch.float64)
+        if prediction.shape != truth.shape or truth.shape[2] != len(variables):
+            raise DataError(
+                f"roll-out: the predictor gave shape {tuple(prediction.shape)}, expected {tuple(truth.shape)} "
+                f"with {len(variables)} variables ({', '.join(variables)}); does it belong to these data?"
+            )
+        if not bool(torch.isfinite(truth).all()):
+            row, lead = torch.nonzero(~torch.isfinite(truth))[0, :2].tolist()
+            raise DataError(
+                f"roll-out: the truth is not finite for sample {int(start.sample[row])}, {lead + 1} steps after step "
+                f"{int(start.time[row])}; clean the data, or drop this sample"
+            )
+        columns, _ = score_steps(prediction, truth, torch.zeros(len(prediction), dtype=torch.bool))
         parts.append(columns | {"sample": start.sample.cpu().numpy(), "step": start.time.cpu().numpy()})
-        size = points(start.truth[:, 0])
+        size = points(truth[:, 0])
     columns = collect(parts)
     leads = step * np.arange(1, columns["rmse"].shape[1] + 1)
     return rollout_table(columns, leads, Labels(variables, **labels)).assign_attrs(points=size)
 
 
 def rollout_table(columns: Columns, leads: np.ndarray, labels: Labels) -> xr.Dataset:
-    """Scores of `score_steps` over all leads, as `evaluate_rollout` returns them.
+    """Build the data set of `evaluate_rollout` from the scores of `score_steps` over all leads.
 
     Arguments:
-        columns: Numbers with shape (rows, L, M), beside `sample` and `step` with shape (rows,).
+        columns: Numbers with shape (rows, L, M); `sample` and `step` with shape (rows,).
         leads: The L lead times, in the unit of `labels.times`.
-        labels: What the positions mean.
+        labels: Names of variables, times and simulations.
     """
     names = [name for name in columns if name not in ("sample", "step")]
     units = getattr(labels.times, "attrs", {}).get("units", "")
@@ -144,15 +158,17 @@ def rollout_table(columns: Columns, leads: np.ndarray, labels: Labels) -> xr.Dat
 
 
 def growth_factors(metrics: xr.Dataset, *, metric: str = "relative_l2") -> xr.DataArray:
-    """By how much the error is multiplied from one lead time to the next: median over starts, with dimensions
-    (lead, variable); NaN at the first, and where no error is positive and finite."""
+    """Return the factor of the error from one lead time to the next, median over starts, as (lead, variable).
+
+    NaN at the first lead time, and where no error is positive and finite.
+    """
     errors = _usable(metrics[metric])
     factors = errors / errors.shift(lead=1)
     return factors.median(("sample", "time")).assign_attrs(long_name="factor of the error per step")
 
 
 def error_growth(metrics: xr.Dataset, *, metric: str = "relative_l2") -> xr.DataArray:
-    r"""Exponential rate of the error of every roll-out, the least-squares slope of log error against lead time.
+    r"""Return the exponential growth rate of every roll-out, the least-squares slope of log error against lead time.
 
     Returns:
         Dimensions (sample, time, variable), per unit of time; NaN for fewer than two errors that are positive and
@@ -168,17 +184,17 @@ def error_growth(metrics: xr.Dataset, *, metric: str = "relative_l2") -> xr.Data
 
 
 def time_to_threshold(metrics: xr.Dataset, threshold: float, *, metric: str = "relative_l2") -> xr.Dataset:
-    """The first lead time at which the error is larger than a threshold.
+    """Return the first lead time at which the error exceeds a threshold.
 
     Arguments:
         metrics: The result of `evaluate_rollout`.
         threshold: In the unit of the metric.
-        metric: Which error.
+        metric: Name of the error.
 
     Returns:
         With dimensions (sample, time, variable): `lead_time`, and `censored`, true where the threshold was not passed
-        within the roll-out, whose last lead time then stands for "later than". A start that was not scored, or whose
-        error never exists, is NaN and not censored. `median` (variable,) is infinite where more than half are censored.
+        within the roll-out, whose last lead time is then a lower bound. A start that was not scored, or whose error
+        never exists, is NaN and not censored. `median` (variable,) is infinite where more than half are censored.
     """
     errors = metrics[metric]
     exists, passed = errors.notnull().any("lead"), errors > threshold
@@ -196,28 +212,10 @@ def _usable(errors: xr.DataArray) -> xr.DataArray:
     return errors.where((errors > 0) & np.isfinite(errors))
 
 
-def _predict(rollout: Rollout, start: Trajectories, variables: Sequence[str]) -> Tensor:
-    truth = start.truth
-    with torch.no_grad():
-        prediction = rollout(start.inputs, truth.shape[1]).detach().to("cpu", torch.float64)
-    if prediction.shape != truth.shape or truth.shape[2] != len(variables):
-        raise DataError(
-            f"roll-out: the predictor gave shape {tuple(prediction.shape)}, expected {tuple(truth.shape)} "
-            f"with {len(variables)} variables ({', '.join(variables)}); does it belong to these data?"
-        )
-    if not bool(torch.isfinite(truth).all()):
-        row, lead = torch.nonzero(~torch.isfinite(truth))[0, :2].tolist()
-        raise DataError(
-            f"roll-out: the truth is not finite for sample {int(start.sample[row])}, {lead + 1} steps after step "
-            f"{int(start.time[row])}; clean the data, or drop this sample"
-        )
-    return prediction
-
-
 def score_steps(
     prediction: Tensor, truth: Tensor, lost: Tensor, metrics: Sequence[str] = tuple(METRICS)
 ) -> tuple[Columns, Tensor]:
-    """Metrics of some successive steps with shape (B, k, M), and which roll-outs have diverged by their end.
+    """Score some successive steps, with shape (B, k, M), and flag the roll-outs that have diverged by their end.
 
     Arguments:
         prediction: With shape (B, k, M, *S).
@@ -227,7 +225,7 @@ def score_steps(
     """
     prediction, truth = prediction.to("cpu", torch.float64), truth.to("cpu", torch.float64)
     now = ~torch.isfinite(prediction).flatten(2).all(-1)  # (B, k)
-    gone = lost[:, None] | (now.cumsum(1) > 0)  # whatever follows a value that is not finite means nothing
+    gone = lost[:, None] | (now.cumsum(1) > 0)  # steps after a value that is not finite do not count
     clean = torch.where(gone.reshape(*gone.shape, *[1] * (truth.ndim - 2)), truth, prediction)
     over = gone[..., None].numpy()
     columns: Columns = {}

@@ -1,4 +1,4 @@
-"""Roll-outs over whole simulations: scores at every lead time beside persistence, and one roll-out to look at."""
+"""Roll-outs over whole simulations: scores at every lead time, the persistence baseline, and one example roll-out."""
 
 from __future__ import annotations
 
@@ -28,35 +28,36 @@ def evaluate_simulations(stepping: Stepping, labels: Labels, *, piece_bytes: int
 
     Arguments:
         stepping: The plan.
-        labels: What the positions of its source mean.
-        piece_bytes: How much of a roll-out is in memory at a time; the result does not depend on it.
+        labels: Labels of its source.
+        piece_bytes: Bytes of a roll-out in memory at a time; the result does not depend on it.
 
     Returns:
-        As `evaluate_rollout`, and `persistence_` errors of the last state given, kept as it is; the attributes `steps`
-        and `left_out` count network steps, and simulations too short for one.
+        As `evaluate_rollout`, and the errors of the persistence baseline, which keeps the last state given, named
+        `persistence_...`; the attributes `steps` and `left_out` count network steps, and simulations too short for one.
 
     Raises:
         DataError: A value of the truth is not finite.
     """
-    found = [_scored(stepping, group, piece_bytes) for group in stepping.groups(piece_bytes)]
+    groups = [_scored(stepping, group, piece_bytes) for group in stepping.groups(piece_bytes)]
     variables, offsets = stepping.variables, stepping.offsets
-    given = labels.given
-    present = max(given, default=0)
+    present = max(labels.given, default=0)
+    channel_units = labels.units if labels.units is not None else [""] * len(labels.variables)
+    units = {name.partition("[t")[0]: unit for name, unit in zip(labels.variables, channel_units, strict=True)}
     named = replace(
         labels,
         variables=variables,
-        units=_units(labels, variables),
+        units=[units.get(name, "") for name in variables],
         scored=[present + offset for offset in offsets],
     )
     leads = lead_times(labels, present, offsets)
-    size = found[0][1]
-    return rollout_table(collect([columns for columns, _ in found]), leads, named).assign_attrs(
+    size = groups[0][1]
+    return rollout_table(collect([columns for columns, _ in groups]), leads, named).assign_attrs(
         points=size, steps=stepping.steps, left_out=stepping.left_out, start="first step of a simulation"
     )
 
 
 def lead_times(labels: Labels, present: int, offsets: Sequence[int]) -> np.ndarray:
-    """Time from the last step given, which is at `present`, to each scored one; in steps without physical times."""
+    """Return the time from the last step given, at `present`, to each scored one; in steps without physical times."""
     steps = np.array(offsets, dtype=np.float64)
     if labels.times is None:
         return steps
@@ -65,15 +66,17 @@ def lead_times(labels: Labels, present: int, offsets: Sequence[int]) -> np.ndarr
 
 
 def _scored(stepping: Stepping, group: Sequence[int], piece_bytes: int) -> tuple[Columns, int]:
-    """Scores of a group over all leads, and the points of a field."""
+    """Score a group over all leads; return the columns and the points of a field."""
     parts: list[Columns] = []
     lost = still = torch.zeros(len(group), dtype=torch.bool)
     size = 0
     for piece in stepping.pieces(group, piece_bytes):
         columns, lost = score_steps(piece.prediction, piece.truth, lost)
-        start = torch.where(torch.isfinite(piece.start), piece.start, 0.0)  # one variable less must not lose the rest
+        start = torch.where(
+            torch.isfinite(piece.start), piece.start, 0.0
+        )  # a missing variable must not lose the others
         kept, _ = score_steps(start[:, None].expand_as(piece.truth), piece.truth, still, COMPARED)
-        needed = torch.isfinite(piece.start)[:, None] | piece.truth.isnan()  # where a target is masked nothing is
+        needed = torch.isfinite(piece.start)[:, None] | piece.truth.isnan()  # a masked target needs no start
         known = needed.reshape(*piece.truth.shape[:3], -1).all(-1).numpy()
         columns |= {BASELINE + name: np.where(known, errors, np.nan) for name, errors in kept.items()}
         parts.append(columns)
@@ -82,15 +85,8 @@ def _scored(stepping: Stepping, group: Sequence[int], piece_bytes: int) -> tuple
     return joined | {"sample": np.array(group), "step": np.zeros(len(group), dtype=np.int64)}, size
 
 
-def _units(labels: Labels, variables: Sequence[str]) -> list[str]:
-    """Units of the variables, from those of their channels such as `u[t+1]`."""
-    units = labels.units if labels.units is not None else [""] * len(labels.variables)
-    channels = {name.partition("[t")[0]: unit for name, unit in zip(labels.variables, units, strict=True)}
-    return [channels.get(name, "") for name in variables]
-
-
 def typical(scores: xr.Dataset) -> int:
-    """Position of the simulation with the median error, mean over leads and variables; a diverged one comes last."""
+    """Return the position of the simulation with the median error, mean over leads and variables."""
     errors = scores["relative_l2"].isel(time=0).mean(("lead", "variable"))
     if not errors.notnull().any():
         errors = scores["rmse"].isel(time=0).mean(("lead", "variable"))
@@ -99,13 +95,13 @@ def typical(scores: xr.Dataset) -> int:
 
 
 def rolled_out(stepping: Stepping, sample: int, scores: xr.Dataset, coordinates: dict[str, xr.DataArray]) -> xr.Dataset:
-    """Truth and prediction of one roll-out, at most 40 lead times and four variables of it.
+    """Return truth and prediction of one roll-out, at most 40 lead times and four variables.
 
     Of fields on more than two axes the middle slice of the leading ones is kept.
 
     Arguments:
         stepping: The plan.
-        sample: Which simulation.
+        sample: Position of the simulation.
         scores: The result of `evaluate_simulations`.
         coordinates: Coordinates of the spatial axes by name, in their order.
 

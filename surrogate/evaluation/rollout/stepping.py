@@ -1,7 +1,7 @@
-"""Rolling a surrogate out over the simulations of a data set: simulations in groups, time in pieces.
+"""Roll a surrogate out over the simulations of a data set: simulations in groups, time in pieces.
 
-Memory is bounded by the pieces, not by the number of simulations or steps: what goes from one piece to the next is the
-state of a group. Every roll-out starts at the first step of its simulation.
+Memory is bounded by the pieces, not by the number of simulations or steps: only the state of a group is passed from one
+piece to the next. Every roll-out starts at the first step of its simulation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROUP = 64  # simulations that are stepped together
 
 @dataclass(frozen=True)
 class Piece:
-    """Some successive steps of the roll-outs of `B` simulations.
+    """Successive steps of the roll-outs of `B` simulations.
 
     Arguments:
         prediction: With shape (B, k, M, *S).
@@ -48,12 +48,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Stepping:
-    """A plan of roll-outs.
+    """Plan of roll-outs.
 
     Arguments:
         surrogate: The time stepper.
-        source: What it is rolled out over.
-        feedback: How predictions become inputs.
+        source: The simulations.
+        feedback: Map from predictions to the next inputs.
         variables: Names of the M variables.
         steps: Network steps.
         samples: Positions of the simulations that are long enough.
@@ -70,17 +70,17 @@ class Stepping:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Every scored step, in steps of the file from the last one given."""
+        """All scored steps, in steps of the file from the last one given."""
         _, within, _ = channels_of(self.surrogate.signature.targets)
         return tuple(self.feedback.advance * step + offset for step in range(self.steps) for offset in within)
 
     def groups(self, piece_bytes: int = PIECE_BYTES) -> list[tuple[int, ...]]:
-        """Simulations that are rolled out together."""
+        """Return the groups of simulations that are rolled out together."""
         size = min(GROUP, max(1, piece_bytes // self.source.bytes_of()))
         return [self.samples[first : first + size] for first in range(0, len(self.samples), size)]
 
     def pieces(self, samples: Sequence[int], piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
-        """The roll-outs of a group, one piece of time after the other."""
+        """Yield the roll-outs of a group, one piece of time after the other."""
         length = max(1, piece_bytes // (len(samples) * self.source.bytes_of()))
         state: Tensor | None = None
         start: Tensor | None = None
@@ -98,15 +98,15 @@ class Stepping:
 
     @torch.no_grad()
     def _advance(self, state: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Predictions (B, k, M, *S) of some network steps on the host, and the inputs of the next one."""
+        """Take network steps: return predictions (B, k, M, *S) on the host, and the inputs of the next step."""
         device = next(self.surrogate.parameters()).device
         state = state.to(device)
-        found = []
+        steps_made = []
         for _ in range(steps):
             prediction = self.surrogate(state)
-            found.append(_steps_of(prediction, self.surrogate.signature.targets)[0].cpu())
+            steps_made.append(_steps_of(prediction, self.surrogate.signature.targets)[0].cpu())
             state = self.feedback(state, prediction)
-        return torch.cat(found, dim=1), state
+        return torch.cat(steps_made, dim=1), state
 
     def _start(self, inputs: Tensor) -> Tensor:
         names = self.surrogate.signature.inputs
@@ -116,12 +116,12 @@ class Stepping:
 
 
 def plan_stepping(surrogate: Surrogate, source: SampleSource, *, steps: int | None = None) -> Stepping | None:
-    """How a surrogate is rolled out over simulations; None where it is no time stepper, or none is long enough.
+    """Plan the roll-outs of a surrogate over simulations; None if it is no time stepper or none is long enough.
 
     Arguments:
-        surrogate: As it is, in evaluation mode.
+        surrogate: The model, in evaluation mode.
         source: The simulations.
-        steps: Most network steps; None takes as many as the shortest simulation has that has any.
+        steps: Most network steps; None takes as many as the shortest simulation that has any.
     """
     signature = surrogate.signature
     moving = [variable_and_step(name)[1] is not None for name in signature.targets]
@@ -149,7 +149,7 @@ def plan_stepping(surrogate: Surrogate, source: SampleSource, *, steps: int | No
 
 
 def _steps_of(channels: Tensor, names: Sequence[str]) -> tuple[Tensor, list[int]]:
-    """Channels (B, k M, *S) by step: (B, k, M, *S), and the offsets of the k steps."""
+    """Arrange channels (B, k M, *S) by step, (B, k, M, *S); return them and the offsets of the k steps."""
     variables, offsets, places = channels_of(names)
     flat = torch.from_numpy(places.ravel()).to(channels.device)
     return channels[:, flat].unflatten(1, (len(offsets), len(variables))), offsets

@@ -1,9 +1,9 @@
-"""Tables of roll-outs: errors at every lead time beside persistence, times to a threshold, and the files that hold
-them."""
+"""Tables of roll-outs: errors at every lead time, the persistence baseline, times to a threshold; and their files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,16 @@ __all__ = ["Growth", "LeadRow", "growth_table", "lead_table", "save_rollout"]
 
 @dataclass(frozen=True)
 class LeadRow:
-    """The relative L2 error of one variable at one lead time, over all roll-outs.
+    """Relative L2 error of one variable at one lead time, over all roll-outs.
 
     Arguments:
         variable: Name of the variable.
         lead: Lead time, in the unit of the times of the data; in steps without them.
         median: Median over roll-outs; infinite where half of them have diverged.
-        low: Lower end of the range that holds the middle 80 %.
-        high: Upper end.
-        persistence: Median error of the last state given, kept as it is.
-        factor: By how much the error is multiplied from the lead time before, median over roll-outs.
+        low: 10 % quantile over roll-outs.
+        high: 90 % quantile.
+        persistence: Median error of the persistence baseline, which keeps the last state given.
+        factor: Factor of the error from the previous lead time, median over roll-outs.
         rollouts: Number of roll-outs that count.
         diverged: Number of them that have diverged by then.
         degenerate: Number of roll-outs left out because the target is zero.
@@ -49,7 +49,7 @@ class LeadRow:
 
 @dataclass(frozen=True)
 class Growth:
-    """How fast the error of one variable grows.
+    """Growth of the error of one variable.
 
     Arguments:
         variable: Name of the variable.
@@ -57,7 +57,7 @@ class Growth:
         threshold: A relative L2 error.
         time: Median lead time at which the error is larger than the threshold; infinite where more than half stay
             below it.
-        persistence: The same of the last state given, kept as it is.
+        persistence: The same of the persistence baseline.
         passed: Number of roll-outs that passed the threshold.
         censored: Number of roll-outs that stayed below it to their end.
         degenerate: Number of roll-outs without any relative error, since the target is always zero.
@@ -74,35 +74,33 @@ class Growth:
 
 
 def lead_table(scores: xr.Dataset) -> list[LeadRow]:
-    """One row per variable and lead time of the result of `evaluate_simulations`."""
+    """Make a row per variable and lead time from the result of `evaluate_simulations`."""
     factors = growth_factors(scores)
-    return [
-        _lead_row(scores.sel(variable=variable).isel(lead=index), float(factors.sel(variable=variable)[index]))
-        for variable in scores["variable"].values
-        for index in range(scores.sizes["lead"])
-    ]
-
-
-def _lead_row(scores: xr.Dataset, factor: float) -> LeadRow:
-    errors = scores["relative_l2"].values.ravel()
-    low, median, high = map(float, quantiles(errors, [0.1, 0.5, 0.9]))
-    kept = scores[BASELINE + "relative_l2"].values.ravel()
-    return LeadRow(
-        variable=str(scores["variable"].item()),
-        lead=float(scores["lead"]),
-        median=median,
-        low=low,
-        high=high,
-        persistence=float(quantiles(kept, [0.5])[0]),
-        factor=factor,
-        rollouts=int((~np.isnan(errors)).sum()),
-        diverged=int(np.isinf(scores["rmse"].values).sum()),
-        degenerate=int((scores["squared_target"] == 0).sum()),
-    )
+    rows = []
+    for variable, index in product(scores["variable"].values, range(scores.sizes["lead"])):
+        here = scores.sel(variable=variable).isel(lead=index)
+        errors = here["relative_l2"].values.ravel()
+        low, median, high = map(float, quantiles(errors, [0.1, 0.5, 0.9]))
+        kept = here[BASELINE + "relative_l2"].values.ravel()
+        rows.append(
+            LeadRow(
+                variable=str(variable),
+                lead=float(here["lead"]),
+                median=median,
+                low=low,
+                high=high,
+                persistence=float(quantiles(kept, [0.5])[0]),
+                factor=float(factors.sel(variable=variable)[index]),
+                rollouts=int((~np.isnan(errors)).sum()),
+                diverged=int(np.isinf(here["rmse"].values).sum()),
+                degenerate=int((here["squared_target"] == 0).sum()),
+            )
+        )
+    return rows
 
 
 def growth_table(scores: xr.Dataset, threshold: float) -> list[Growth]:
-    """One row per variable of the result of `evaluate_simulations`.
+    """Make a row per variable from the result of `evaluate_simulations`.
 
     Arguments:
         scores: The scores.
@@ -131,8 +129,9 @@ def growth_table(scores: xr.Dataset, threshold: float) -> list[Growth]:
 
 
 def save_rollout(scores: xr.Dataset, folder: Path, *, threshold: float) -> None:
-    """Write `rollout.nc`, `rollout.csv` (a row per simulation, lead time and variable), `rollout_summary.csv` and
-    `rollout_growth.csv`.
+    """Write `rollout.nc`, `rollout.csv`, `rollout_summary.csv` and `rollout_growth.csv`.
+
+    `rollout.csv` has a row per simulation, lead time and variable.
 
     Raises:
         ResourceError: The folder cannot be written; earlier files are intact.
