@@ -1,4 +1,4 @@
-"""One static HTML file for one run, several, or a study: what was found, in words, tables and figures."""
+"""Reports: one static HTML file for one run, several, or a study, with findings in words, tables and figures."""
 
 from surrogate.report.page import write_report
 from surrogate.report.study import write_study_report

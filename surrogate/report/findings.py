@@ -1,4 +1,4 @@
-"""The findings of a report: sentences, every number of them from a file."""
+"""Findings of a report in sentences, with all numbers taken from files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from surrogate.report.tables import MISSING, known_by, number, ranked, stated
 
 __all__ = ["compare", "findings"]
 
-FEW = 10  # simulations; a bootstrap of fewer says little
+FEW = 10  # simulations; a bootstrap of fewer is rough
 
 
 def compare(cases: Sequence[Case]) -> dict[str, Comparison] | None:
-    """Every case against the best one, paired by test sample; None where the cases had different test samples."""
+    """Compare every case with the best one, paired by test sample; None where the test samples differ."""
     first = cases[0]
     for case in cases[1:]:
         same = case.facts.get("data_fingerprint") == first.facts.get("data_fingerprint")
@@ -32,12 +32,12 @@ def _index(case: Case) -> Any:
 
 
 def findings(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[str]:
-    """The summary in plain words, a paragraph each."""
+    """Return the paragraphs of the summary."""
     best, error = ranked(cases)[0], known_by(cases)
     paragraphs = [_how_good(best, error, alone=len(cases) == 1)]
     if len(cases) > 1 and comparison is None:
         paragraphs.append(
-            "The cases were not evaluated on the same test samples of the same data, so they are not told apart here."
+            "The cases were not evaluated on the same test samples of the same data, so they are not compared."
         )
     if comparison:
         paragraphs.append(" ".join(_verdict(name, item, best.name, error) for name, item in comparison.items()))
@@ -55,17 +55,13 @@ def _how_good(case: Case, error: Headline, *, alone: bool) -> str:
         if math.isfinite(low)
         else "no interval from one sample"
     )
+    count = len(case.variables)
+    averaged = f", then averaged over {count} variables, each in its own unit" if count > 1 else ""
     return (
         f"{subject} a {error.words} of {number(mean)} on average over "
         f"{_samples(samples, units)} of the split “{stated(case, 'split')}” ({spread}; median "
-        f"{number(median)}). {error.taken}{_over_variables(case)}. Steps given: {stated(case, 'steps_given')}; "
+        f"{number(median)}). {error.taken}{averaged}. Steps given: {stated(case, 'steps_given')}; "
         f"steps scored: {stated(case, 'steps_scored')}."
-    )
-
-
-def _over_variables(case: Case) -> str:
-    return (
-        f", then averaged over {len(case.variables)} variables, each in its own unit" if len(case.variables) > 1 else ""
     )
 
 
@@ -77,13 +73,12 @@ def _verdict(name: str, item: Comparison, best: str, error: Headline) -> str:
     )
     if item.verdict == "worse":
         return f"{best} is better than {name}: {paired}."
-    if item.low > 0:
-        return f"{best} and {name} are not told apart: {paired}, which is too few simulations, or too mixed, to say."
-    return f"{best} and {name} are not told apart: {paired}, which does not exclude zero."
+    reason = "which are too few simulations, or too mixed" if item.low > 0 else "which does not exclude zero"
+    return f"There is no significant difference between {best} and {name}: {paired}, {reason}."
 
 
 def _samples(samples: int, simulations: int) -> str:
-    """Samples, and of how many simulations where several belong to one."""
+    """Count samples, and their simulations where several samples belong to one."""
     return f"{samples} samples" + (f" of {simulations} simulations" if simulations != samples else "")
 
 
@@ -101,25 +96,20 @@ def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
             "another seed may change it."
         )
     for case in cases:
-        cautions += _unfinished(case) + _uncertain(case)
-        cautions += _left_out(case) if error is RELATIVE else []
+        cautions += _unfinished(case)
+        if case.uncertainty_rows:
+            cautions.append(_coverage(case))
+        zero, constant = (int(case.metrics.attrs.get(f"{kind}_targets", 0)) for kind in ("zero", "constant"))
+        if error is RELATIVE and (zero or constant):
+            cautions.append(
+                f"{case.name}: {zero} targets are zero everywhere and have no relative error, {constant} are constant "
+                "in space and have no VRMSE; they are left out of these averages."
+            )
     return cautions
 
 
-def _left_out(case: Case) -> list[str]:
-    zero, constant = (int(case.metrics.attrs.get(f"{kind}_targets", 0)) for kind in ("zero", "constant"))
-    if not zero and not constant:
-        return []
-    return [
-        f"{case.name}: {zero} targets are zero everywhere and have no relative error, {constant} are constant "
-        "in space and have no VRMSE; they are left out of these averages."
-    ]
-
-
-def _uncertain(case: Case) -> list[str]:
-    """Whether the predicted standard deviations can be trusted."""
-    if not case.uncertainty_rows:
-        return []
+def _coverage(case: Case) -> str:
+    """State the coverage of the 90 % intervals of the predicted standard deviations."""
     texts = []
     for name in case.variables:
         row = case.uncertainty_rows["coverage_0.9", name]
@@ -127,11 +117,11 @@ def _uncertain(case: Case) -> list[str]:
         texts.append(f"{mean} % of the values of {name} ({low} to {high})")
     exact = 0 if case.uncertainty is None else int(case.uncertainty.attrs.get("degenerate_points", 0))
     lost = f" {exact} values have a standard deviation of zero and no likelihood." if exact else ""
-    return [f"{case.name}: the 90 % intervals of its predicted standard deviations hold {', '.join(texts)}.{lost}"]
+    return f"{case.name}: the 90 % intervals of its predicted standard deviations contain {', '.join(texts)}.{lost}"
 
 
 def _unfinished(case: Case) -> list[str]:
-    """A run that was stopped is not what its configuration says."""
+    """Warn of a run that was stopped, or evaluated before it had finished."""
     if case.facts.get("train_seconds") is None:
         planned = f" of {case.planned_epochs}" if case.planned_epochs else ""
         return [
@@ -139,5 +129,5 @@ def _unfinished(case: Case) -> list[str]:
             "are those of the best checkpoint so far; go on with --resume, then evaluate again."
         ]
     if not case.metrics.attrs.get("training_finished", 1):
-        return [f"{case.name}: evaluated before its training had ended; run `surrogate evaluate` again."]
+        return [f"{case.name}: evaluated before its training had finished; run `surrogate evaluate` again."]
     return []

@@ -1,4 +1,4 @@
-"""What every page is made of: embedded pictures and a rendered template, written whole or not at all."""
+"""Pages of reports: embedded pictures and a rendered template, written atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE_BYTES = 6_500_000  # of pictures, which base64 makes a third longer: the p
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on the page: embedded, or only named once the page is full."""
+    """Picture on the page: embedded, or only linked once the page is full."""
 
     caption: str
     file: str
@@ -29,7 +29,7 @@ class Shown:
 
 
 class Embedder:
-    """Turns pictures into text until the page is full."""
+    """Encode pictures as text until the page is full."""
 
     def __init__(self, output: Path) -> None:
         self.output = output

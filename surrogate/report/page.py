@@ -1,19 +1,18 @@
-"""Putting the page together: one HTML file that needs no network and runs no script."""
+"""The report of one or several runs: one HTML file without network access or scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from surrogate.errors import ConfigError
-from surrogate.evaluation import Comparison
 from surrogate.experiment.folders import ReportFolder
 from surrogate.report.case_figures import draw_case
 from surrogate.report.figures import draw_comparison
 from surrogate.report.findings import compare, findings
 from surrogate.report.html import Embedder, Shown, write_page
-from surrogate.report.runs import Case, read_case
+from surrogate.report.runs import read_case
 from surrogate.report.tables import (
     Table,
     case_table,
@@ -29,7 +28,7 @@ __all__ = ["write_report"]
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says about one case."""
+    """Section of the page about one case."""
 
     name: str
     pictures: Sequence[Shown]
@@ -39,13 +38,13 @@ class Section:
 
 
 def write_report(output: Path, runs: dict[str, Path], *, title: str, command: str) -> Path:
-    """Write `report.html` and its figures, from the files of the run folders alone.
+    """Write `report.html` and its figures from the files of the run folders.
 
     Arguments:
         output: Folder of the report; figures also go to `output/figures/` as PNG files.
         runs: Run folder by name of the case.
         title: Heading of the page.
-        command: The command line that repeats everything.
+        command: The command line that reproduces the report.
 
     Returns:
         The HTML file.
@@ -60,6 +59,13 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
     cases = [read_case(name, Path(folder)) for name, folder in runs.items()]
     comparison = compare(cases)
     embed, files = Embedder(output), ReportFolder(output)
+    tables = [
+        case_table(cases, comparison),
+        variable_table(cases),
+        rollout_table(cases),
+        scale_table(cases),
+        uncertainty_table(cases),
+    ]
     overview = [embed(picture) for picture in draw_comparison(cases, files.figures)]
     sections = [
         Section(
@@ -77,18 +83,7 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
         title=title,
         command=command,
         findings=findings(cases, comparison),
-        tables=_tables(cases, comparison),
+        tables=[table for table in tables if table is not None],
         overview=overview,
         sections=sections,
     )
-
-
-def _tables(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> list[Table]:
-    tables = [
-        case_table(cases, comparison),
-        variable_table(cases),
-        rollout_table(cases),
-        scale_table(cases),
-        uncertainty_table(cases),
-    ]
-    return [table for table in tables if table is not None]

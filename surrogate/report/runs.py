@@ -1,4 +1,4 @@
-"""What a report knows about a run: the files of its folder and nothing else."""
+"""Read the files of a run folder for a report."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ STEP_KEYS = ("loss", "damping", "running_sum", "effective_dof")
 
 @dataclass(frozen=True)
 class Case:
-    """A trained and evaluated run.
+    """Trained and evaluated run.
 
     Arguments:
         name: Name in tables and legends.
         folder: The run folder.
         facts: Content of `run.json`.
         config: Text of the resolved configuration.
-        planned_epochs: Epochs that the configuration asks for; None where it says nothing.
+        planned_epochs: Epochs of the configuration; None where it gives none.
         rows: `summary.csv`, by metric and variable.
         metrics: `metrics.nc`.
-        examples: `examples.nc`, where it was written; the next four likewise.
+        examples: `examples.nc`, None where it was not written; the next three likewise.
         maps: `maps.nc`, errors at every grid point.
         latent: `latent.nc`, principal components of the latent space.
         uncertainty: `uncertainty.nc`, scores of predicted standard deviations.
@@ -44,7 +44,7 @@ class Case:
         rollout_growth: `rollout_growth.csv`, a row per variable.
         rollout_example: `rollout_example.nc`, the fields of one roll-out.
         epochs: The log by epoch.
-        steps: The log by step; NaN where the optimizer had nothing to tell.
+        steps: The log by step; NaN where the optimizer logged nothing.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Case:
     steps: xr.Dataset
 
     def number(self, metric: str, column: str, variable: str = "all") -> float:
-        """An entry of `summary.csv`."""
+        """Return an entry of `summary.csv`."""
         return float(self.rows[metric, variable][column])
 
     @property
@@ -103,12 +103,14 @@ def read_case(name: str, folder: Path) -> Case:
         if not file.is_file():
             raise ConfigError(f"{file} is missing; run `surrogate evaluate {folder}` first")
     records = _read_log(run.log_file)
+    training = read_yaml(run.config).tree.get("training")
+    epochs = training.get("epochs") if isinstance(training, dict) else None
     return Case(
         name=name,
         folder=folder,
         facts=_read_json(run.facts),
         config=(run.config).read_text(encoding="utf-8"),
-        planned_epochs=_planned(run.config),
+        planned_epochs=epochs if isinstance(epochs, int) else None,
         rows=_read_summary(evaluation.summary),
         metrics=_read_netcdf(evaluation.metrics),
         examples=_read_if_there(evaluation.examples),
@@ -125,12 +127,6 @@ def read_case(name: str, folder: Path) -> Case:
     )
 
 
-def _planned(path: Path) -> int | None:
-    training = read_yaml(path).tree.get("training")
-    epochs = training.get("epochs") if isinstance(training, dict) else None
-    return epochs if isinstance(epochs, int) else None
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -142,7 +138,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    """Records of the log; a last line without its end belongs to a run that was killed, and is left out."""
+    """Read the records of the log, without a last line that a killed run left incomplete."""
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
         if not line.endswith("\n"):
@@ -160,7 +156,7 @@ def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 
 def _read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
-    """Rows of a table that has these columns; none where there is no file."""
+    """Read the rows of a table, which must have these columns; none where there is no file."""
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -185,14 +181,14 @@ def _read_netcdf(path: Path) -> xr.Dataset:
 
 
 def _table(records: Sequence[dict[str, Any]], event: str, keys: Sequence[str]) -> xr.Dataset:
-    """Records of one event along their own number; a value that is absent or null becomes NaN."""
+    """Arrange the records of one event along their number; a value that is absent or null becomes NaN."""
     chosen = [record for record in records if record.get("event") == event]
-    columns = {key: np.array([_number(record.get(key)) for record in chosen]) for key in keys}
+    columns = {key: np.full(len(chosen), np.nan) for key in keys}
+    for index, record in enumerate(chosen):
+        for key in keys:
+            if isinstance(record.get(key), int | float):
+                columns[key][index] = record[key]
     return xr.Dataset(
         {key: (event, column) for key, column in columns.items()},
         coords={event: np.array([record.get(event, 0) for record in chosen], dtype=np.int64)},
     )
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")

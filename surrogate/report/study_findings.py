@@ -1,4 +1,4 @@
-"""What a study found: verdicts at every place, in sentences and tables."""
+"""Findings of a study: verdicts at every place, in sentences and tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.evaluation import NORMALIZED, RELATIVE, Comparison, compare_cases
+from surrogate.evaluation.comparison import WORSE
 from surrogate.report.tables import MISSING, Table, number
 from surrogate.studies import StudyPlan
 from surrogate.studies.settings import EPOCHS, TRAIN_SIZE
@@ -21,7 +22,7 @@ NEAR = 1.5  # times the lowest error of a method: settings that are nearly as go
 
 
 class Place:
-    """One place of a grid, all methods and seeds.
+    """One place of a grid, with all methods and seeds.
 
     Arguments:
         values: Value of every axis.
@@ -34,16 +35,20 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The place in words."""
-        return ", ".join(_stated(key, value) for key, value in self.values.items()) or "the configuration"
+        """Name of the place in a sentence, such as `18 training simulations`."""
+        words = [
+            f"{shown(value)} {short(key)}" if key in (TRAIN_SIZE, EPOCHS) else f"{short(key)} {shown(value)}"
+            for key, value in self.values.items()
+        ]
+        return ", ".join(words) or "the configuration"
 
     def errors(self, method: str) -> np.ndarray:
-        """Error of every seed that has one."""
+        """Return the errors of all seeds that have one."""
         values = self.data["error"].sel({"method": method}).values.ravel()
         return values[np.isfinite(values)]
 
     def comparisons(self) -> tuple[str, dict[str, Comparison]] | None:
-        """The best method and every other against it, over the seeds that all of them finished."""
+        """Return the best method and all others compared with it, over the seeds that all of them finished."""
         errors = self.data["sample_error"].transpose("method", "seed", "sample")
         seeds = np.isfinite(errors.values).any(2).all(0)
         if errors.sizes["method"] < 2 or not seeds.any():
@@ -56,13 +61,8 @@ class Place:
         return (best, compared) if best is not None and compared else None
 
 
-def _stated(key: str, value: Any) -> str:
-    counted_first = key in (TRAIN_SIZE, EPOCHS)
-    return f"{shown(value)} {short(key)}" if counted_first else f"{short(key)} {shown(value)}"
-
-
 def places_of(laid: xr.Dataset, axes: Sequence[str]) -> Iterator[Place]:
-    """Every place of a grid."""
+    """Yield every place of a grid."""
     sizes = [range(laid.sizes[axis]) for axis in axes]
     total = int(np.prod([len(size) for size in sizes])) if sizes else 1
     for index in product(*sizes):
@@ -72,39 +72,28 @@ def places_of(laid: xr.Dataset, axes: Sequence[str]) -> Iterator[Place]:
 
 
 def short(key: str) -> str:
-    """The last part of a dotted key, in words."""
+    """Return the last part of a dotted key, in words."""
     return {TRAIN_SIZE: "training simulations"}.get(key, key.rpartition(".")[2].replace("_", " "))
 
 
 def metric_name(metric: str) -> str:
-    """A metric in words."""
+    """Return the name of a metric in a sentence."""
     names = {each.metric: each.words for each in (RELATIVE, NORMALIZED)} | {"max_error": "largest error"}
     return names.get(metric, metric.replace("_", " "))
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
+    """Return `1 seed`, `2 seeds`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def shown(value: Any) -> str:
-    """A value of an axis."""
+    """Format a value of an axis."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def study_findings(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
-    """The summary in plain words."""
-    paragraphs = [_what(plan)]
-    for axes, laid in zip(plan.study.grids, grids, strict=True):
-        places = list(places_of(laid, list(axes)))
-        if len(plan.methods) > 1:
-            paragraphs += _verdicts(places)
-        if plan.study.kind == "sensitivity":
-            paragraphs += [text for name in plan.methods if (text := _own_sensitivity(plan, name, laid, list(axes)))]
-    return [*paragraphs, *_cautions(plan, grids)]
-
-
-def _what(plan: StudyPlan) -> str:
+    """Return the paragraphs of the summary."""
     study = plan.study
     kinds = {
         "learning_curve": "How does the error fall with the number of training simulations?",
@@ -114,44 +103,47 @@ def _what(plan: StudyPlan) -> str:
     }
     trials = study.trials_of(plan.methods[0])
     tuned = f"{trials} trials for each method" if trials > 1 else "no tuning"
-    metric = metric_name(study.metric)
-    return (
+    paragraphs = [
         f"{kinds[study.kind]} {counted(len(plan.methods), 'method')} ({', '.join(plan.methods)}), "
-        f"{counted(len(study.seeds), 'seed')}, "
-        f"{len(plan.cases)} training runs, {tuned}. The error is the {metric} on the test simulations."
-    )
+        f"{counted(len(study.seeds), 'seed')}, {len(plan.cases)} training runs, {tuned}. "
+        f"The error is the {metric_name(study.metric)} on the test simulations."
+    ]
+    for axes, laid in zip(study.grids, grids, strict=True):
+        if len(plan.methods) > 1:
+            paragraphs += _verdicts(list(places_of(laid, list(axes))))
+        if study.kind == "sensitivity":
+            paragraphs += [text for name in plan.methods if (text := _sensitivity(plan, name, laid, list(axes)))]
+    return [*paragraphs, *_cautions(plan, grids)]
 
 
 def _verdicts(places: Sequence[Place]) -> list[str]:
+    """Return a paragraph with a verdict at every place; none without a comparison."""
     sentences, undecided = [], []
     for place in places:
-        found = place.comparisons()
-        if found is None:
+        comparisons = place.comparisons()
+        if comparisons is None:
             continue
-        best, compared = found
-        worse = [name for name, item in compared.items() if item.verdict == "worse"]
-        same = [name for name, item in compared.items() if item.verdict != "worse"]
+        best, compared = comparisons
+        worse = [name for name, item in compared.items() if item.verdict == WORSE]
+        same = [name for name, item in compared.items() if item.verdict != WORSE]
         if worse:
-            beside = f" ({', '.join(same)} not told apart from it)" if same else ""
+            others = f" ({', '.join(same)}: no significant difference from it)" if same else ""
             gains = ", ".join(f"{name} by {100 * compared[name].relative:.0f} %" for name in worse)
-            sentences.append(f"At {place.name}, {best} is better than {gains}{beside}.")
+            sentences.append(f"At {place.name}, {best} is better than {gains}{others}.")
         else:
             undecided.append(place.name)
     if undecided:
-        sentences.append(f"At {'; '.join(undecided)} the methods are not told apart.")
+        sentences.append(f"At {'; '.join(undecided)} there is no significant difference between the methods.")
     return [" ".join(sentences)] if sentences else []
 
 
-def _own_sensitivity(plan: StudyPlan, method: str, laid: xr.Dataset, axes: Sequence[str]) -> str:
-    """The range of errors over the settings that a method has; along others it is the same."""
+def _sensitivity(plan: StudyPlan, method: str, laid: xr.Dataset, axes: Sequence[str]) -> str:
+    """State the range of errors over the settings that a method has; empty where it has none."""
     its = [point.values for point in plan.points if point.method == method]
     own = [axis for axis in axes if any(values.get(axis) is not None for values in its)]
+    if not own:
+        return ""
     places = list(places_of(laid.isel(dict.fromkeys((axis for axis in axes if axis not in own), 0)), own))
-    return _sensitivity(method, places, own) if own else ""
-
-
-def _sensitivity(method: str, places: Sequence[Place], axes: Sequence[str]) -> str:
-    """How wide the range of good settings is."""
     medians = {place.name: float(np.median(place.errors(method))) for place in places if place.errors(method).size}
     lost = len(places) - len(medians)
     if len(medians) < 2:
@@ -160,7 +152,7 @@ def _sensitivity(method: str, places: Sequence[Place], axes: Sequence[str]) -> s
     near = sum(value <= NEAR * medians[best] for value in medians.values())
     failed = f"; at {lost} no seed finished" if lost else ""
     return (
-        f"Over {' x '.join(short(axis) for axis in axes)}, the median error of {method} runs from "
+        f"Over {' x '.join(short(axis) for axis in own)}, the median error of {method} runs from "
         f"{number(medians[best])} ({best}) to {number(medians[worst])} ({worst}), a factor of "
         f"{number(medians[worst] / medians[best])}; {near} of {len(places)} settings are within {NEAR:g} times its "
         f"lowest{failed}."
@@ -168,6 +160,7 @@ def _sensitivity(method: str, places: Sequence[Place], axes: Sequence[str]) -> s
 
 
 def _cautions(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
+    """Warn of few seeds, few test samples and failed runs."""
     cautions = []
     if len(plan.study.seeds) < 3:
         cautions.append(f"With {counted(len(plan.study.seeds), 'seed')}, the spread over seeds is hardly known.")
@@ -181,11 +174,22 @@ def _cautions(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
 
 
 def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[Table]:
-    """One table per grid: a row per place, a column per method."""
+    """Make one table per grid, a row per place and a column per method, and tables of validation losses."""
     tables = []
+    several = len(plan.methods) > 1
     for axes, laid in zip(plan.study.grids, grids, strict=True):
-        header = [*(short(axis) for axis in axes), *plan.methods, *(["told apart"] if len(plan.methods) > 1 else [])]
-        rows = [_place_row(place, plan.methods) for place in places_of(laid, list(axes))]
+        rows = []
+        for place in places_of(laid, list(axes)):
+            row = [*map(shown, place.values.values()), *(spread(place.errors(method)) for method in plan.methods)]
+            comparisons = place.comparisons() if several else None
+            if comparisons is not None:
+                best, compared = comparisons
+                verdicts = [f"{name} {item.verdict} (p {item.p_value:.2g})" for name, item in compared.items()]
+                row.append(f"best {best}; " + "; ".join(verdicts))
+            elif several:
+                row.append(MISSING)
+            rows.append(row)
+        header = [*(short(axis) for axis in axes), *plan.methods, *(["verdict"] if several else [])]
         caption = f"The {metric_name(plan.study.metric)} on the test simulations: median over seeds (lowest, highest)."
         tables.append(Table(caption, header, rows))
     if plan.study.epochs:
@@ -193,27 +197,15 @@ def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[Table]:
     return tables
 
 
-def _place_row(place: Place, methods: Sequence[str]) -> list[str]:
-    row = [shown(value) for value in place.values.values()]
-    row += [spread(place.errors(method)) for method in methods]
-    if len(methods) == 1:
-        return row
-    found = place.comparisons()
-    if found is None:
-        return [*row, MISSING]
-    verdicts = [f"{name} {item.verdict} (p {item.p_value:.2g})" for name, item in found[1].items()]
-    return [*row, f"best {found[0]}; " + "; ".join(verdicts)]
-
-
 def spread(values: np.ndarray) -> str:
-    """Median and range of the seeds."""
+    """Format median and range over seeds."""
     if not values.size:
         return MISSING
     return f"{number(float(np.median(values)))} ({number(float(values.min()))}, {number(float(values.max()))})"
 
 
 def _epoch_table(plan: StudyPlan, laid: xr.Dataset) -> Table:
-    """Validation loss after chosen epochs."""
+    """Make the table of validation losses after chosen epochs."""
     epochs = [epoch for epoch in plan.study.epochs if epoch in laid["epoch"].values]
     others = [dim for dim in laid["curve_loss"].dims if dim not in ("method", "epoch")]
     rows = []
@@ -226,7 +218,7 @@ def _epoch_table(plan: StudyPlan, laid: xr.Dataset) -> Table:
 
 
 def failure_table(plan: StudyPlan, table: xr.Dataset) -> Table | None:
-    """Runs without a result, and why."""
+    """List the runs without a result, with the reason."""
     bad = table.isel(point=np.flatnonzero(table["status"].values != "done"))
     if not bad.sizes["point"]:
         return None

@@ -1,4 +1,4 @@
-"""The tables of a report, every number of them from a file."""
+"""Tables of a report, with all numbers taken from files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 MISSING = "–"
 BAND_NAMES = {"low": "[0, 4)", "middle": "[4, 12)", "high": "[12, …)"}
-VARIABLE_COLUMNS = {  # where the numbers of a column are in `summary.csv`
+VARIABLE_COLUMNS = {  # metric and column of `summary.csv`
     "relative L2": ("relative_l2", "mean"),
     "nRMSE": ("nrmse", "mean"),
     "nRMSE, 90 % interval": ("nrmse", "interval"),
@@ -48,12 +48,12 @@ SHOWN_LEVELS = ("0.5", "0.9", "0.99")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page.
+    """Table of the page.
 
     Arguments:
-        caption: What stands in it.
+        caption: Its caption.
         header: Names of the columns.
-        rows: Texts; the first is the row's name.
+        rows: Texts; the first names the row.
     """
 
     caption: str
@@ -62,30 +62,30 @@ class Table:
 
 
 def number(value: Any) -> str:
-    """A number with four digits, as text."""
+    """Format a number with four digits."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def known_by(cases: Sequence[Case]) -> Headline:
-    """The error that a report is about."""
+    """Return the headline error of the cases."""
     return headline(*(case.metrics for case in cases))
 
 
 def ranked(cases: Sequence[Case]) -> list[Case]:
-    """Cases by mean error, the lowest first; a case without a number comes last."""
+    """Sort cases by mean error, the lowest first, a case without a number last."""
     means = {case.name: case.number(known_by(cases).metric, "mean") for case in cases}
     return sorted(cases, key=lambda case: (math.isnan(means[case.name]), means[case.name]))
 
 
 def stated(case: Case, key: str) -> str:
-    """What an evaluation says of itself, such as its split."""
+    """Return an attribute of an evaluation, such as its split."""
     return str(case.metrics.attrs.get(key, "not stated"))
 
 
 def case_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> Table:
-    """One row per case, the lowest error first."""
+    """Make a row per case, the lowest error first."""
     error = known_by(cases)
     single = cases[0].variables[0] if all(case.variables == cases[0].variables[:1] for case in cases) else None
     header = ["case", "against the best"] if len(cases) > 1 else ["case"]
@@ -101,26 +101,19 @@ def case_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | Non
     for case in ranked(cases):
         row = [case.name]
         row += [verdicts.get(case.name, "best" if case.name == best else "not compared")] if len(cases) > 1 else []
-        row += _estimate(case, error)
+        mean, low, high, median = (case.number(error.metric, key) for key in ("mean", "low", "high", "median"))
+        row += [number(mean), f"{number(low)} … {number(high)}", number(median)]
         row += [_entry(case, second, "mean", single), _entry(case, "max_error", "largest", single)] if single else []
-        row += [number(case.facts.get("parameters")), number(case.epochs.sizes["epoch"]), _validation(case)]
+        losses = case.epochs["validation_loss"].dropna("epoch")
+        validation = case.facts.get("validation_loss", float(losses.min()) if losses.size else None)
+        row += [number(case.facts.get("parameters")), number(case.epochs.sizes["epoch"]), number(validation)]
         row += [number(case.facts.get("train_seconds"))]
         rows.append(row)
     return Table(f"Cases ({_steps(cases[0])}).", header, rows)
 
 
-def _estimate(case: Case, error: Headline) -> list[str]:
-    mean, low, high, median = (case.number(error.metric, key) for key in ("mean", "low", "high", "median"))
-    return [number(mean), f"{number(low)} … {number(high)}", number(median)]
-
-
 def _entry(case: Case, metric: str, column: str, variable: str) -> str:
     return number(case.number(metric, column, variable))
-
-
-def _validation(case: Case) -> str:
-    losses = case.epochs["validation_loss"].dropna("epoch")
-    return number(case.facts.get("validation_loss", float(losses.min()) if losses.size else None))
 
 
 def _with_unit(name: str, unit: str) -> str:
@@ -128,25 +121,24 @@ def _with_unit(name: str, unit: str) -> str:
 
 
 def variable_table(cases: Sequence[Case]) -> Table:
-    """One row per case and variable."""
+    """Make a row per case and variable."""
     columns = VARIABLE_COLUMNS if known_by(cases) is RELATIVE else NUMBER_COLUMNS
     rows = []
     for case in ranked(cases):
         for name in case.variables:
-            entries = [_cell(case, *where, name) for where in columns.values()]
+            entries = [
+                f"{_entry(case, metric, 'low', name)} … {_entry(case, metric, 'high', name)}"
+                if column == "interval"
+                else _entry(case, metric, column, name)
+                for metric, column in columns.values()
+            ]
             rows.append([case.name, name, *entries, case.units[name] or MISSING])
     caption = "Every variable: averages over time, then over samples; the largest error is over everything"
     return Table(f"{caption} ({_steps(cases[0])}).", ["case", "variable", *columns, "unit"], rows)
 
 
-def _cell(case: Case, metric: str, column: str, variable: str) -> str:
-    if column == "interval":
-        return f"{_entry(case, metric, 'low', variable)} … {_entry(case, metric, 'high', variable)}"
-    return _entry(case, metric, column, variable)
-
-
 def scale_table(cases: Sequence[Case]) -> Table | None:
-    """Where and at which scales cases err, one row per case and variable; None without space."""
+    """List errors on the boundary and by scale, a row per case and variable; None without space."""
     bands = [band for band in ("low", "middle", "high") if (f"frmse_{band}", cases[0].variables[0]) in cases[0].rows]
     if not bands:
         return None
@@ -161,7 +153,7 @@ def scale_table(cases: Sequence[Case]) -> Table | None:
 
 
 def uncertainty_table(cases: Sequence[Case]) -> Table | None:
-    """How good predicted standard deviations are, one row per case and variable; None where there are none."""
+    """List scores of predicted standard deviations, a row per case and variable; None where there are none."""
     header = ["case", "variable", "CRPS", "negative log likelihood", "mean standard deviation", "RMSE"]
     header += [f"inside {100 * float(level):g} %" for level in SHOWN_LEVELS]
     rows = []
@@ -173,7 +165,7 @@ def uncertainty_table(cases: Sequence[Case]) -> Table | None:
 
 
 def rollout_table(cases: Sequence[Case]) -> Table | None:
-    """How errors of roll-outs grow, one row per case and variable; None where there are none."""
+    """List the growth of errors of roll-outs, a row per case and variable; None where there are none."""
     rolled = [case for case in ranked(cases) if case.rollout is not None]
     if not rolled:
         return None
@@ -186,8 +178,8 @@ def rollout_table(cases: Sequence[Case]) -> Table | None:
     caption = (
         f"Roll-outs from the first step of each simulation (split {stated(rolled[0], 'split')}, steps given {given}, "
         f"scored {scored}): median "
-        f"relative L2 error after the first step, halfway and at the end, beside that of the last state given, kept as "
-        f"it is (persistence); times in {unit}"
+        f"relative L2 error after the first step, halfway and at the end, and of the persistence baseline, which keeps "
+        f"the last state given; times in {unit}"
     )
     return Table(f"{caption}.", header, rows)
 
@@ -222,7 +214,7 @@ def _steps(case: Case) -> str:
 
 
 def facts_table(case: Case) -> Table:
-    """What is needed to repeat a case."""
+    """List the facts that are needed to repeat a case."""
     facts = case.facts
     versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
     splits = ", ".join(f"{name} {count}" for name, count in facts.get("splits", {}).items())

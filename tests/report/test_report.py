@@ -170,7 +170,7 @@ def test_an_evaluation_older_than_the_end_of_training_is_told(tmp_path: Path) ->
     folder = make_run(tmp_path / "run", noise=0.03)
     path = folder / "evaluation" / "metrics.nc"
     save_dataset(xr.load_dataset(path, engine="h5netcdf").assign_attrs(training_finished=0), path)
-    assert "main: evaluated before its training had ended" in words({"main": folder})
+    assert "main: evaluated before its training had finished" in words({"main": folder})
 
 
 def test_cases_with_other_test_samples_are_not_compared(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_what_a_run_offers_beyond_metrics_is_shown(tmp_path: Path) -> None:
     with open(folder / "evaluation" / "uncertainty.csv", newline="", encoding="utf-8") as file:
         rows = {(row["metric"], row["band"]): row for row in csv.DictReader(file)}
     inside = 100 * float(rows["coverage", "0.9"]["mean"])
-    assert f"predicted standard deviations hold {inside:.4g} % of the values of u" in content.text
+    assert f"predicted standard deviations contain {inside:.4g} % of the values of u" in content.text
     for score in ("crps", "nll", "sharpness", "rmse"):
         assert f"{float(rows[score, '']['mean']):.4g}" in content.text
     assert {row["steps_scored"] for row in rows.values()} == {"t+1"}
