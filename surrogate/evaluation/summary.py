@@ -82,8 +82,9 @@ def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
         for band in _bands(metrics):
             rows.append(replace(_row("frmse", variable, chosen["frmse"].sel(band=band), 0, seed), band=band))
         squares = _row("crmse", variable, chosen["conserved_error"] ** 2, 0, seed)  # the root of a mean square
-        numbers = {name: getattr(squares, name) for name in ("mean", "median", "low", "high", "largest")}
-        rows.append(replace(squares, **{name: float(np.sqrt(value)) for name, value in numbers.items()}))
+        names = ("mean", "median", "low", "high", "largest")
+        roots: dict[str, Any] = {name: float(np.sqrt(getattr(squares, name))) for name in names}
+        rows.append(replace(squares, **roots))
     return rows
 
 

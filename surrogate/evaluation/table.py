@@ -121,12 +121,12 @@ def join_tables(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         raise DataError("evaluation: there is nothing to merge; give at least one evaluation")
     first = parts[0]
     for key in ("split", "steps_given", "steps_scored", "points"):
-        values = sorted({str(part.attrs.get(key)) for part in parts})
-        if len(values) > 1:
-            raise DataError(f"evaluation: the parts differ in {key} ({', '.join(values)}); they cannot be merged")
-    names = {tuple(map(str, part["variable"].values)) for part in parts}
-    if len(names) > 1:
-        raise DataError(f"evaluation: the parts have different variables {sorted(names)}; they cannot be merged")
+        stated = sorted({str(part.attrs.get(key)) for part in parts})
+        if len(stated) > 1:
+            raise DataError(f"evaluation: the parts differ in {key} ({', '.join(stated)}); they cannot be merged")
+    variables = {tuple(map(str, part["variable"].values)) for part in parts}
+    if len(variables) > 1:
+        raise DataError(f"evaluation: the parts have different variables {sorted(variables)}; they cannot be merged")
     rows, dims = zip(*(gather(part) for part in parts), strict=True)
     kept = {str(n): c for n, c in first.coords.items() if n not in ("time", "step") and not set(c.dims) & set(PAIR)}
     result = grid(collect(rows), dims[0], kept)
@@ -134,8 +134,8 @@ def join_tables(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         if name not in result.coords or name == "time":
             axis = str(first[name].dims[0])
             result = result.assign_coords({name: (axis, _look_up(parts, name, axis, result), first[name].attrs)})
-    for key in result.data_vars:
-        result[key].attrs = first[key].attrs
+    for field in result.data_vars:
+        result[field].attrs = first[field].attrs
     return result.assign_attrs({**first.attrs, **result.attrs})
 
 

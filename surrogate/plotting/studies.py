@@ -59,13 +59,13 @@ def plot_learning_curve(
             ax.plot(np.repeat(x, values.shape[1]), values.ravel(), "o", color=style["color"], markersize=3, alpha=0.6)
     for curve, label in zip(grey.values(), ["other methods", *[None] * len(grey)], strict=False):
         ax.plot(curve[curve.dims[0]], np.nanmedian(curve, axis=1), color="0.65", linewidth=1, zorder=1.5, label=label)
-    errors = np.concatenate([curve.values.ravel() for curve in curves])
-    errors = errors[np.isfinite(errors)]
-    if _wide(errors):
+    numbers = np.concatenate([curve.values.ravel() for curve in curves])
+    numbers = numbers[np.isfinite(numbers)]
+    if _wide(numbers):
         ax.set_yscale("log")
         _name(ax.yaxis, LogLocator(subs=(1, 2, 5)))
     else:
-        scale_axis(ax, "y", errors)
+        scale_axis(ax, "y", numbers)
     if _wide(np.array(list(sizes))):
         ax.set_xscale("log")
         _name(ax.xaxis, LogLocator(subs=(1, 2, 5)))
