@@ -97,6 +97,11 @@ class SlimTrainSettings(OptimizerBase):
         noise_variance: Variance of the noise in the normalised targets.
         tau: Safety factor of `sdp`.
         lower_bound: Smallest value of the running sum.
+        memory_rows: Rows in memory for each feature of the head, instead of `memory_depth`; the first batch sets the
+            depth, at most 200. About 30 where a batch has fewer rows than the head has features.
+        head_warmup: Share of all steps over which the head gains speed; zero is the paper's method.
+        proximal: Relative damping c of a proximal step instead of the paper's; then rule and search have no effect.
+        ridge: Relative ridge of a proximal step, as a multiple of the mean eigenvalue of a batch.
     """
 
     name: Literal["slimtrain"] = "slimtrain"
@@ -110,10 +115,18 @@ class SlimTrainSettings(OptimizerBase):
     noise_variance: float | None = Field(None, gt=0)
     tau: float = Field(2.0, gt=0)
     lower_bound: float = Field(1e-7, gt=0)
+    memory_rows: float | None = Field(None, gt=0)
+    head_warmup: float = Field(0.0, ge=0, le=1)
+    proximal: float | None = Field(None, ge=0)
+    ridge: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _noise(self) -> Self:
         rule_of(self.rule, noise_variance=self.noise_variance)
+        if self.proximal is not None and (self.rule, self.search) != ("sgcv", "half-sum"):
+            raise ValueError("rule and search have no effect with proximal; leave them out")
+        if self.ridge and self.proximal is None:
+            raise ValueError("ridge has no effect without proximal; give proximal: 1e-3, or leave it out")
         return self
 
 

@@ -12,10 +12,25 @@ from torch.optim import Optimizer
 
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.models.heads import Head
-from surrogate.slimtik import Memory, NormalEquations, Rule, Search, Solution, rule_of, search_of, step
+from surrogate.slimtik import (
+    Memory,
+    NormalEquations,
+    ProximalSolution,
+    Rule,
+    Search,
+    Solution,
+    depth_for_rows,
+    proximal_step,
+    rule_of,
+    search_of,
+    step,
+    warmup_speed,
+)
 from surrogate.slimtik.ranks import broadcast, is_distributed, summed
 
 __all__ = ["SlimTrain"]
+
+FIRST_DAMPING = 1e3  # relative, of proximal steps at the start of a warm-up
 
 ELEMENTWISE = (
     "exp_avg",
@@ -36,6 +51,10 @@ OWN = (  # attributes that torch's Optimizer does not have
     "search",
     "lower_bound",
     "process_group",
+    "memory_rows",
+    "proximal",
+    "ridge",
+    "warmup",
     "memory",
     "running_sum",
     "steps",
@@ -68,10 +87,15 @@ class SlimTrain(Optimizer):
         base: Optimizer of the features' parameters alone.
         head: Head of the network.
         memory_depth: Number r of earlier batches whose Gram matrices are kept.
+        memory_rows: Rows in memory for each feature of the head, (r + 1) n / K; the first batch then sets the depth.
         regularization: Start of the running sum of dampings, above zero; the damping itself when it is constant.
         rule: How a damping is judged: a rule, or the name of one without arguments.
         search: Among which dampings: a search, or the name of one.
         lower_bound: The running sum never falls below it.
+        proximal: Relative damping c of a `proximal_step`, which replaces the paper's; rule and search are then unused.
+        ridge: Relative ridge a of a proximal step.
+        warmup: Number of solves over which the head gains speed: the share of the paper's step that is taken rises from
+            0.01 to 1, the relative damping of a proximal step falls from 1000 to c.
         process_group: Ranks that share a batch, where torch.distributed is initialised; the default group unless given.
 
     Raises:
@@ -90,6 +114,10 @@ class SlimTrain(Optimizer):
         rule: Rule | str = "sgcv",
         search: Search | str = "half-sum",
         lower_bound: float = 1e-7,
+        memory_rows: float | None = None,
+        proximal: float | None = None,
+        ridge: float = 0.0,
+        warmup: int = 0,
         process_group: distributed.ProcessGroup | None = None,
     ) -> None:
         own = {id(parameter) for parameter in head.parameters()}
@@ -103,6 +131,12 @@ class SlimTrain(Optimizer):
                 f"regularization={regularization} and lower_bound={lower_bound}: "
                 "the first must be above zero, the second zero or more"
             )
+        if ridge < 0 or (proximal is not None and not proximal >= 0):
+            raise ConfigError(f"proximal={proximal} and ridge={ridge}: both must be zero or more")
+        if proximal is None and ridge:
+            raise ConfigError(f"ridge={ridge} has no effect without proximal; leave it out")
+        warmup_speed(0, warmup)
+        depth_for_rows(1, 1, 1.0 if memory_rows is None else memory_rows)
         super().__init__(base.param_groups, base.defaults)
         self.base = base
         self.head = head.requires_grad_(False)
@@ -112,11 +146,12 @@ class SlimTrain(Optimizer):
         )
         self.lower_bound = lower_bound
         self.process_group = process_group
+        self.memory_rows, self.proximal, self.ridge, self.warmup = memory_rows, proximal, ridge, warmup
         self.memory = Memory(memory_depth)
         self.running_sum: Tensor | float = regularization
         self.steps = 0
         self._pending: NormalEquations | None = None
-        self._solution: Solution | None = None
+        self._solution: Solution | ProximalSolution | None = None
         self._share()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,18 +192,12 @@ class SlimTrain(Optimizer):
         where = f"slimTrain step {self.steps + 1}"
         if batch.samples == 0:
             raise NumericalError(f"{where}: the batch is empty, features {tuple(z.shape)}; drop empty batches")
-        memory = self.memory.pushed(batch.packed_G)
+        memory = self.memory
+        if self.memory_rows is not None and not self.steps:
+            memory = Memory(depth_for_rows(self.head.shape[0], batch.rows, self.memory_rows))
+        memory = memory.pushed(batch.packed_G)
         try:
-            solution = step(
-                self.head.matrix(),
-                batch,
-                memory.total,
-                self.running_sum,
-                rule=self.rule,
-                search=self.search,
-                lower_bound=self.lower_bound,
-                blocks=self.head.blocks,
-            )
+            solution = self._solved(batch, memory)
         except NumericalError as error:
             if torch.isfinite(batch.packed.sum() + batch.cross.sum() + batch.energy):
                 raise NumericalError(f"{where}: {error}") from error
@@ -183,12 +212,26 @@ class SlimTrain(Optimizer):
         self.memory, self.running_sum, self._solution = memory, solution.running_sum, solution
         self.steps += 1
 
+    def _solved(self, batch: NormalEquations, memory: Memory) -> Solution | ProximalSolution:
+        """Return the step of the batch, at the speed of the warm-up."""
+        W, H = self.head.matrix(), memory.total
+        options: dict[str, Any] = {"lower_bound": self.lower_bound, "blocks": self.head.blocks}
+        if self.proximal is not None:
+            c = self.proximal
+            if self.steps < self.warmup:
+                c = max(c, 1e-3) / warmup_speed(self.steps, self.warmup, max(c, 1e-3) / FIRST_DAMPING)
+            options |= {"relative_ridge": self.ridge, "running_sum": self.running_sum}
+            return proximal_step(W, batch, H, c, **options)
+        solution = step(W, batch, H, self.running_sum, rule=self.rule, search=self.search, **options)
+        speed = warmup_speed(self.steps, self.warmup)
+        return solution if speed == 1 else replace(solution, weights=torch.lerp(W.double(), solution.weights, speed))
+
     def _normal_equations(self, z: Tensor, targets: Tensor) -> NormalEquations:
         head = self.head
         sums = head.normal_equations(z, targets) if z.numel() else NormalEquations.zeros(*head.shape, z.device)
         return sums.arranged(self.head.blocks)
 
-    def _agreed(self, solution: Solution) -> Solution:
+    def _agreed(self, solution: Solution | ProximalSolution) -> Solution | ProximalSolution:
         """Return the solution of the first rank: factorisations on different devices may differ in the last bit."""
         numbers = torch.cat([solution.weights.flatten(), torch.stack([solution.damping, solution.running_sum])])
         broadcast(numbers, self.process_group)
@@ -244,6 +287,8 @@ class SlimTrain(Optimizer):
 
     def _restored(self, slimtik: dict[str, Any]) -> Memory:
         K, depth = self.head.shape[0], self.memory.depth
+        if self.memory_rows is not None:
+            depth = int(slimtik["memory_depth"])
         if int(slimtik["memory_depth"]) != depth:
             raise ConfigError(
                 f"the state has memory_depth={slimtik['memory_depth']}, the optimizer {depth}; use the same"

@@ -7,9 +7,10 @@ updates the weights. Normal equations of all data give the exact solution (`tikh
 
 from surrogate.slimtik.blocks import Blocks
 from surrogate.slimtik.curve import Curve
-from surrogate.slimtik.memory import Memory
+from surrogate.slimtik.memory import Memory, depth_for_rows
 from surrogate.slimtik.normal_equations import NormalEquations
 from surrogate.slimtik.posterior import Posterior, predictive_leverage, predictive_std
+from surrogate.slimtik.proximal import ProximalSolution, proximal_step, warmup_speed
 from surrogate.slimtik.selection import (
     RULES,
     SEARCHES,
@@ -41,13 +42,16 @@ __all__ = [
     "Memory",
     "NormalEquations",
     "Posterior",
+    "ProximalSolution",
     "Rule",
     "Search",
     "Solution",
     "Spectrum",
     "TikhonovFit",
+    "depth_for_rows",
     "predictive_leverage",
     "predictive_std",
+    "proximal_step",
     "rule_of",
     "sdp",
     "search_of",
@@ -55,4 +59,5 @@ __all__ = [
     "step",
     "supre",
     "tikhonov",
+    "warmup_speed",
 ]

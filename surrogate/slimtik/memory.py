@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -11,7 +12,25 @@ from torch import Tensor
 from surrogate.errors import ConfigError
 from surrogate.slimtik.blocks import Blocks
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "depth_for_rows"]
+
+DEEPEST = 200
+
+
+def depth_for_rows(features: int, rows: int, multiple: float) -> int:
+    """Return the least memory depth r with (r + 1) rows >= multiple * features, at most 200.
+
+    Arguments:
+        features: Number of features K.
+        rows: Rows n of the design of one batch.
+        multiple: Rows in memory for each feature.
+
+    Raises:
+        ConfigError: The multiple is not above zero.
+    """
+    if not multiple > 0:
+        raise ConfigError(f"memory_rows is {multiple}; it must be above zero")
+    return min(max(ceil(multiple * features / rows) - 1, 0), DEEPEST)
 
 
 @dataclass(frozen=True)

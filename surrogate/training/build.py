@@ -112,6 +112,7 @@ def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: Run
     per_step = len(train) if full else training.accumulate
     epochs = training.epochs if method.epochs is None else method.epochs
     total = training.steps or (epochs or 0) * math.ceil(len(train) / per_step)
+    method.begin(total)
     scheduler = scheduler_of(method.optimizer, training, total)
     return Trainer(**vars(setup), method=method, scheduler=scheduler, train=train, per_step=per_step, total=total)
 

@@ -40,6 +40,9 @@ class Method(ABC):
     def prepare(self, network: Separable, batches: Iterable[Batch]) -> None:  # noqa: B027 (most need nothing)
         """Take what the method needs from one pass over the training data, before the first step."""
 
+    def begin(self, steps: int) -> None:  # noqa: B027 (most need nothing)
+        """Set what depends on the number of steps of the whole run."""
+
     @abstractmethod
     def backward(self, network: Separable, batches: Sequence[Batch]) -> Tensor:
         """Return the mean loss over the samples, with shape (), and leave its gradient on the parameters.

@@ -34,8 +34,16 @@ class SlimTrainMethod(Method):
             rule=rule_of(settings.rule, noise_variance=settings.noise_variance, tau=settings.tau),
             search=settings.search,
             lower_bound=settings.lower_bound,
+            memory_rows=settings.memory_rows,
+            proximal=settings.proximal,
+            ridge=settings.ridge,
         )
         super().__init__(optimizer, objective)
+        self._warmup = settings.head_warmup
+
+    def begin(self, steps: int) -> None:
+        """Let the head reach full speed after its share of the steps."""
+        self.optimizer.warmup = round(self._warmup * steps)
 
     def backward(self, network: Separable, batches: Sequence[Batch]) -> Tensor:
         """Solve for the head, return the mean loss with it, and leave its gradient on the features' parameters."""
