@@ -66,7 +66,7 @@ class _Pass:
         self.surrogate, self.labels = surrogate, labels
         self.device = next(surrogate.parameters()).device
         self.maps = ErrorMaps()
-        self.scores = None if surrogate.posterior is None else UncertaintyScores(labels.variables)
+        self.scores = UncertaintyScores(labels.variables) if surrogate.has_std else None
         has_codes = surrogate.settings.family == "autoencoder" and surrogate.members == 1  # members share no space
         layer = bottleneck(surrogate.network) if has_codes else None
         self.codes = None if layer is None else Codes(layer)

@@ -14,6 +14,7 @@ __all__ = [
     "AdamSettings",
     "AdamWSettings",
     "ExtremeLearningSettings",
+    "FitSettings",
     "FullBatchSettings",
     "GNvproSettings",
     "LBFGSSettings",
@@ -190,6 +191,17 @@ class ExtremeLearningSettings(OptimizerBase):
     regularization: float | None = Field(None, ge=0)
 
 
+class FitSettings(OptimizerBase):
+    """One fit to all training data, for families that no step trains, such as `pod_gp`; one epoch."""
+
+    unused: ClassVar[tuple[str, ...]] = (
+        *Minibatch,
+        *Schedule,
+        *("loss", "rollout", "refit", "average", "members", "uncertainty", "compile"),
+    )
+    name: Literal["fit"] = "fit"
+
+
 OptimizerSettings = Annotated[
     AdamSettings
     | AdamWSettings
@@ -198,6 +210,7 @@ OptimizerSettings = Annotated[
     | SlimTrainSettings
     | LBFGSSettings
     | GNvproSettings
-    | ExtremeLearningSettings,
+    | ExtremeLearningSettings
+    | FitSettings,
     Field(discriminator="name"),
 ]

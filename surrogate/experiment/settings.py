@@ -13,7 +13,7 @@ from surrogate.data import DataSettings
 from surrogate.errors import ConfigError, did_you_mean
 from surrogate.experiment.evaluation_settings import EvaluationSettings
 from surrogate.experiment.optimizers import OptimizerSettings
-from surrogate.models.registry import settings_union
+from surrogate.models.registry import is_fitted, settings_union
 from surrogate.models.surrogate import MOST_MEMBERS
 
 __all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
@@ -136,6 +136,29 @@ class Experiment(Settings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fit(cls, values: Any) -> Any:
+        """Fill in the optimizer of families that only a fit trains."""
+        model = values.get("model") if isinstance(values, dict) and "optimizer" not in values else None
+        wanting = isinstance(model, dict) and is_fitted(str(model.get("family")))
+        return {**values, "optimizer": {"name": "fit"}} if wanting else values
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
+        family, name = self.model.family, self.optimizer.name
+        if self.model.fitted and name != "fit":
+            raise ValueError(
+                f"model.family: {family} is fitted to the data in one pass, optimizer {name} cannot train it; "
+                "use optimizer: {name: fit}"
+            )
+        if name == "fit" and not self.model.fitted:
+            raise ValueError(
+                f"optimizer fit is for families that are fitted in one pass, {family} is trained by steps; choose "
+                "slimtrain or adam, or elm for random features with an exact fit of the last layer"
+            )
+        return self
+
     @model_validator(mode="after")
     def _no_idle_options(self) -> Self:
         plain = TrainingSettings()
@@ -148,7 +171,7 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _whole_targets(self) -> Self:
         wanting = "training.uncertainty" if self.training.uncertainty else ""
-        wanting = "optimizer elm" if self.optimizer.name == "elm" else wanting
+        wanting = f"optimizer {self.optimizer.name}" if self.optimizer.name in ("elm", "fit") else wanting
         if wanting and self.data.nonfinite == "mask":
             raise ValueError(f"{wanting} takes every target for measured; choose data.nonfinite: drop, or leave it out")
         return self

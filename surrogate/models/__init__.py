@@ -3,12 +3,17 @@
 from surrogate.models.ensemble import ensemble
 from surrogate.models.families.antisymmetric import AntisymmetricSettings, antisymmetric
 from surrogate.models.families.autoencoder import AutoencoderSettings, autoencoder
+from surrogate.models.families.baselines import MeanSettings, NearestSettings, PersistenceSettings
 from surrogate.models.families.convnet import ConvNetSettings, convnet
 from surrogate.models.families.deeponet import DeepONetSettings, deeponet
 from surrogate.models.families.fno import FnoSettings, fno
 from surrogate.models.families.hamiltonian import HamiltonianSettings, hamiltonian
+from surrogate.models.families.kernel_ridge import KernelRidgeSettings
+from surrogate.models.families.linear import LinearSettings
 from surrogate.models.families.mlp import MlpSettings, mlp
 from surrogate.models.families.pod import PodSettings, pod
+from surrogate.models.families.pod_gp import PodGpSettings
+from surrogate.models.families.pod_rbf import PodRbfSettings
 from surrogate.models.families.resnet import ResNetSettings, resnet
 from surrogate.models.families.unet import UNetSettings, unet
 from surrogate.models.heads import Head, head_of
@@ -36,8 +41,15 @@ __all__ = [
     "FnoSettings",
     "HamiltonianSettings",
     "Head",
+    "KernelRidgeSettings",
+    "LinearSettings",
+    "MeanSettings",
     "MlpSettings",
     "ModelSettings",
+    "NearestSettings",
+    "PersistenceSettings",
+    "PodGpSettings",
+    "PodRbfSettings",
     "PodSettings",
     "ResNetSettings",
     "Separable",

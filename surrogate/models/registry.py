@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from math import prod
-from typing import Annotated, Any, TypeVar, Union, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
 
 from pydantic import Field, model_validator
 
@@ -17,13 +17,25 @@ from surrogate.config import Settings
 from surrogate.errors import ConfigError
 from surrogate.models.separable import Separable
 
-__all__ = ["Batches", "ModelSettings", "Shapes", "build", "families", "prepare", "register", "settings_union"]
+__all__ = [
+    "Batches",
+    "ModelSettings",
+    "Shapes",
+    "build",
+    "families",
+    "is_fitted",
+    "prepare",
+    "register",
+    "settings_union",
+]
 
 
 class ModelSettings(Settings):
     """Base of the settings of a family; a subclass declares `family: Literal["its name"]`."""
 
     family: str
+    fitted: ClassVar[bool] = False  # in one pass over the training data; no optimizer changes such a network
+    physical: ClassVar[bool] = False  # works on values as they are, without normalisation
 
 
 class Shapes(Settings):
@@ -34,12 +46,15 @@ class Shapes(Settings):
         outputs: Number of output channels M.
         grid: Points along each axis of the targets; empty when they are plain vectors.
         input_grid: Points along each axis of the inputs, empty for plain parameters; that of the targets unless given.
+        latest: For each output channel the input channel with the same quantity at the latest time, for time steppers;
+            empty where an output has none.
     """
 
     inputs: int
     outputs: int
     grid: tuple[int, ...]
     input_grid: tuple[int, ...] = ()
+    latest: tuple[int, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -93,7 +108,7 @@ class Shapes(Settings):
 M = TypeVar("M", bound=ModelSettings)
 Builder = Callable[[M, Shapes], Separable]
 Batches = Callable[[], Iterable[Batch]]  # starts a pass over the training data in normalised units
-Prepare = Callable[[M, Separable, Batches], None]
+Prepare = Callable[[M, Any, Batches], None]  # the network is what the builder of the same family returns
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,12 @@ def families() -> list[str]:
     """List the names of all families: of this package, of installed packages and of the running script."""
     load_installed()
     return sorted(_FAMILIES)
+
+
+def is_fitted(family: str) -> bool:
+    """Return True if the family exists and is fitted in one pass instead of trained by steps."""
+    load_installed()
+    return family in _FAMILIES and _FAMILIES[family].settings.fitted
 
 
 def settings_union() -> Any:

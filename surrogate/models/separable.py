@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,7 +26,12 @@ class Separable(nn.Module):
     Arguments:
         features: The nonlinear features phi, any module.
         head: The head, see `head_of`.
+
+    Attributes:
+        has_std: The network itself gives standard deviations, as Gaussian processes do.
     """
+
+    has_std = False
 
     def __init__(self, features: nn.Module, head: Head) -> None:
         super().__init__()
@@ -34,6 +40,14 @@ class Separable(nn.Module):
 
     def forward(self, *inputs: Any) -> Tensor:
         return self.head(self.features(*inputs))
+
+    def std(self, inputs: Tensor) -> Tensor:
+        """Return the standard deviation of every output, with the shape of the outputs."""
+        raise NotImplementedError(f"{type(self).__name__} has no standard deviations")
+
+    def data_shapes(self, given: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of parameters that depend on the training data, consistent with those given."""
+        return {}
 
 
 def separate(model: nn.Module, *, head: str | None = None, example: Any = None) -> Separable:

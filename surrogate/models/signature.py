@@ -67,7 +67,18 @@ class Signature(Settings):
     def shapes(self) -> Shapes:
         """Return channels and grids for the builder of the network."""
         grid, input_grid = tuple(self.grid.values()), tuple(self.input_grid.values())
-        return Shapes(inputs=len(self.inputs), outputs=len(self.targets), grid=grid, input_grid=input_grid)
+        channels = {"inputs": len(self.inputs), "outputs": len(self.targets), "latest": self._latest()}
+        return Shapes(grid=grid, input_grid=input_grid, **channels)
+
+    def _latest(self) -> tuple[int, ...]:
+        """Return for each target the input with the same quantity at the latest time; empty where one has none."""
+        last: dict[str, tuple[int, int]] = {}
+        for index, channel in enumerate(self.inputs):
+            name, step = variable_and_step(channel)
+            if step is not None:
+                last[name] = max((step, index), last.get(name, (step, index)))
+        names = [variable_and_step(channel)[0] for channel in self.targets]
+        return tuple(last[name][1] for name in names) if all(name in last for name in names) else ()
 
     def component_of(self, channel: str) -> tuple[str, str | None]:
         """Return the variable of a channel and its component; None where the variable has no channel axis."""

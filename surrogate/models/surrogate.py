@@ -87,6 +87,11 @@ class Surrogate(nn.Module):
         """Predict targets with shape (B, M, *S) from inputs with shape (B, C, *input_grid)."""
         return self.targets.inverse(self.network(self.normalized_inputs(inputs)))
 
+    @property
+    def has_std(self) -> bool:
+        """Return True if `predict_with_std` is available."""
+        return self.posterior is not None or self.network.has_std
+
     @torch.no_grad()
     def predict_with_std(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the prediction and its standard deviation, both with shape (B, M, *S) and in physical units.
@@ -94,6 +99,10 @@ class Surrogate(nn.Module):
         Raises:
             ConfigError: The surrogate was trained without `training.uncertainty`.
         """
+        if self.network.has_std:
+            normalized = self.normalized_inputs(inputs)
+            std = self.network.std(normalized)
+            return self.targets.inverse(self.network(normalized)), self.targets.deviation(std)
         if self.posterior is None:
             raise ConfigError("this surrogate has no uncertainty; train it with training.uncertainty: true")
         z = self.network.features(self.normalized_inputs(inputs))
@@ -194,6 +203,9 @@ class _Description(Settings):
         with torch.device("meta"):
             sketch = self._build(shapes)
         expected = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
+        prefix = "network."
+        given = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+        expected |= {prefix + name: shape for name, shape in sketch.network.data_shapes(given).items()}
         different = sorted(name for name in expected | shapes if expected.get(name) != shapes.get(name))
         if different:
             name = different[0]

@@ -86,7 +86,7 @@ def predict_into(
     progress: Progress | None = None,
 ) -> None:
     """Write the predictions of a source to a file; see `predict`."""
-    with_std = surrogate.posterior is not None and not rollout_steps
+    with_std = surrogate.has_std and not rollout_steps
     output = Output(surrogate.signature, source, rollout_steps, with_std)
     attributes: dict[str, Any] = {"title": "Predictions of a surrogate model", "source": f"surrogate {__version__}"}
     template = output.template(attributes | (about or {}))

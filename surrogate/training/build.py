@@ -128,7 +128,7 @@ def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, 
 def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
     """Normalisation by the training data, of which every rank reads its share."""
     names, kind = (unshuffled.input_names, unshuffled.target_names), experiment.data.normalize
-    if kind == "none":
+    if kind == "none" or experiment.model.physical:
         return Normalizer.identity(len(names[0])), Normalizer.identity(len(names[1]))
     folder = statistics_folder(Path(experiment.data.path))
     return cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)

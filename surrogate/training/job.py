@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,9 +77,11 @@ class Job:
         self.note(experiment, run, parameters=size)
         if not (self.resume and trainer.resume()):
             ranks.alone(lambda: trainer.log.path.unlink(missing_ok=True))
+            began = time.monotonic()
             prepare_network(trainer, evaluation_stream(experiment, self.datasets["train"]))
             if training.refit in ("start", "both"):
                 refit_start(trainer)
+            trainer.state.seconds = time.monotonic() - began
         reporter = self.reporter(title, trainer.total, done=trainer.state.step)
         state = trainer.fit(reporter)
         loss = state.best
@@ -88,5 +91,6 @@ class Job:
             if refitted is not None:
                 ranks.alone(lambda: trainer.checkpoints.save_final(trainer.surrogate))
                 loss = refitted
+        size = sum(parameter.numel() for parameter in trainer.surrogate.network.parameters())  # a fit decides it
         done = {"train_seconds": state.seconds, "steps": state.step, "validation_loss": loss}
         self.note(experiment, run, parameters=size, **done)

@@ -92,6 +92,8 @@ class Objective:
 
     def of_batch(self, network: Separable, batch: Batch) -> Tensor:
         """The loss of the network on a batch."""
+        if self.precision == "float32":
+            return self.value(network(batch.inputs), batch.targets)
         return self.value(network.head(self.features(network, batch.inputs)), batch.targets)
 
 

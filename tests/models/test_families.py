@@ -32,6 +32,7 @@ from surrogate.models import (
     prepare,
     register,
 )
+from surrogate.models.registry import is_fitted
 from surrogate.normalize import Normalizer
 from surrogate.optim.refit import refit
 from surrogate.optim.slimtrain import SlimTrain
@@ -100,7 +101,7 @@ ALL = pytest.mark.parametrize("case", list(cases(2, 3)), ids=str)
 
 
 def test_every_family_is_tested() -> None:
-    assert {settings.family for settings in FIELDS + PARAMETERS} == set(families())
+    assert {settings.family for settings in FIELDS + PARAMETERS} == {name for name in families() if not is_fitted(name)}
 
 
 @ALL

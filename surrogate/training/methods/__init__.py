@@ -9,6 +9,7 @@ from surrogate.experiment.optimizers import (
     AdamSettings,
     AdamWSettings,
     ExtremeLearningSettings,
+    FitSettings,
     GNvproSettings,
     LBFGSSettings,
     MuonSettings,
@@ -18,7 +19,7 @@ from surrogate.experiment.optimizers import (
 )
 from surrogate.models.separable import Separable
 from surrogate.training.methods.first_order import AdamMethod, AdamWMethod, MuonMethod, SgdMethod
-from surrogate.training.methods.full_batch import ExtremeLearningMethod, GNvproMethod, LBFGSMethod
+from surrogate.training.methods.full_batch import ExtremeLearningMethod, FitMethod, GNvproMethod, LBFGSMethod
 from surrogate.training.methods.method import Method
 from surrogate.training.methods.slimtrain import SlimTrainMethod
 from surrogate.training.objective import Objective
@@ -34,6 +35,7 @@ METHODS: dict[type[OptimizerBase], Callable[[Any, Separable, Objective], Method]
     LBFGSSettings: LBFGSMethod,
     GNvproSettings: GNvproMethod,
     ExtremeLearningSettings: ExtremeLearningMethod,
+    FitSettings: FitMethod,
 }
 
 

@@ -1,4 +1,4 @@
-"""Methods that minimise over all training data at once: L-BFGS, GNvpro, extreme learning machine."""
+"""Methods that use all training data at once: L-BFGS, GNvpro, extreme learning machine, one fit."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
-from surrogate.experiment.optimizers import ExtremeLearningSettings, GNvproSettings, LBFGSSettings
+from surrogate.experiment.optimizers import ExtremeLearningSettings, GNvproSettings, LBFGSSettings, OptimizerBase
 from surrogate.models.separable import Separable
 from surrogate.optim.gnvpro import GNvpro
 from surrogate.optim.refit import refit
 from surrogate.training.methods.method import GradientMethod, Method
 from surrogate.training.objective import Objective, samples_of
 
-__all__ = ["ExtremeLearningMethod", "GNvproMethod", "LBFGSMethod"]
+__all__ = ["ExtremeLearningMethod", "FitMethod", "GNvproMethod", "LBFGSMethod"]
 
 
 class LBFGSMethod(GradientMethod):
@@ -75,24 +75,32 @@ class GNvproMethod(Method):
         return [(batch.inputs, self.objective.whole(network, batch).targets) for batch in batches]
 
 
-class ExtremeLearningMethod(Method):
-    """Extreme learning machine: the features stay as they are, the head is solved for once before the first step."""
+class FitMethod(Method):
+    """Families that are fitted before the first step, when the network is prepared: one epoch evaluates the loss."""
 
     epochs = 1
 
-    def __init__(self, settings: ExtremeLearningSettings, network: Separable, objective: Objective) -> None:
+    def __init__(self, settings: OptimizerBase, network: Separable, objective: Objective) -> None:
         network.requires_grad_(False)
         idle = torch.optim.SGD([nn.Parameter(torch.zeros(0))], lr=0.0)  # nothing descends; the schedule needs a group
         super().__init__(idle, objective)
-        self._regularization = settings.regularization
-
-    def prepare(self, network: Separable, batches: Iterable[Batch]) -> None:
-        """Solve for the head over all training data."""
-        refit(network, batches, regularization=self._regularization)
 
     @torch.no_grad()
     def backward(self, network: Separable, batches: Sequence[Batch]) -> Tensor:
         """Return the mean loss in evaluation mode; there is no gradient."""
         network.eval()
         losses = [self.objective.of_batch(network, batch) * len(batch) for batch in filter(len, batches)]
-        return sum(losses, torch.zeros((), device=network.head.weight.device)) / max(samples_of(batches), 1)
+        device = next(network.parameters()).device
+        return sum(losses, torch.zeros((), device=device)) / max(samples_of(batches), 1)
+
+
+class ExtremeLearningMethod(FitMethod):
+    """Extreme learning machine: the features stay as they are, the head is solved for once before the first step."""
+
+    def __init__(self, settings: ExtremeLearningSettings, network: Separable, objective: Objective) -> None:
+        super().__init__(settings, network, objective)
+        self._regularization = settings.regularization
+
+    def prepare(self, network: Separable, batches: Iterable[Batch]) -> None:
+        """Solve for the head over all training data."""
+        refit(network, batches, regularization=self._regularization)
