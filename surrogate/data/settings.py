@@ -13,6 +13,7 @@ __all__ = ["DataSettings", "NamedGroup", "SplitSettings", "Window"]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0, strict=True)]
+Condition = Annotated[str, Field(pattern=r"^\s*(<=|>=|<|>)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")]
 
 
 class Window(Settings):
@@ -66,6 +67,11 @@ class SplitSettings(Settings):
         seed: Seed of the draw.
         train_seed: Another draw of the training simulations from those that are left, with the same validation and
             test simulations; None takes them in the order of `seed`.
+        folds: Cross-validation instead of `test`: a number k of parts of the simulations, or `leave_one_out`. Each
+            simulation is in one part.
+        fold: Number of the part that is the test, from 0.
+        extrapolate: Parameters of simulations and a condition such as `"> 900"` by name: simulations that meet any of
+            them are the test, instead of `test`.
     """
 
     by: Literal["simulation", "time"] = "simulation"
@@ -75,6 +81,19 @@ class SplitSettings(Settings):
     gap: int | None = Field(default=None, ge=0)
     seed: int = Field(default=0, ge=0)
     train_seed: int | None = Field(default=None, ge=0)
+    folds: Annotated[int, Field(ge=2)] | Literal["leave_one_out"] | None = None
+    fold: int = Field(default=0, ge=0)
+    extrapolate: dict[str, Condition] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        ways = [name for name in ("folds", "extrapolate") if getattr(self, name)]
+        if ways and (len(ways) > 1 or self.test != type(self).model_fields["test"].default):
+            others = " and ".join([*ways, *(["test"] if len(ways) == 1 else [])])
+            raise ValueError(f"{others} both choose the test simulations; give one of them")
+        if self.fold and (self.folds is None or (isinstance(self.folds, int) and self.fold >= self.folds)):
+            raise ValueError(f"fold: {self.fold} needs folds: {self.fold + 1} or more, or leave_one_out")
+        return self
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import re
 import warnings
 
 import numpy as np
@@ -14,6 +16,7 @@ from surrogate.errors import DataError, did_you_mean
 __all__ = ["split", "split_ids"]
 
 PARTS = ("train", "validation", "test")
+COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 STEPS_OF_PART = "time_steps_of_part"
 
 
@@ -120,14 +123,22 @@ def _draw(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -> d
     """Draw the simulations of each part, by number."""
     parts: dict[str, np.ndarray] = {}
     taken = np.zeros(0, np.int64)
-    for name, size in (("test", settings.test), ("validation", settings.validation)):
+    if settings.folds is not None:
+        parts["test"] = _fold(simulations, settings)
+    elif settings.extrapolate:
+        parts["test"] = _outside(ds, simulations, settings)
+    taken = parts.get("test", taken)
+    sizes = [("validation", settings.validation)]
+    if "test" not in parts:
+        sizes.insert(0, ("test", settings.test))
+    for name, size in sizes:
         if isinstance(size, NamedGroup):
             parts[name] = _group(ds, simulations, size.group, name)
             taken = np.union1d(taken, parts[name])
     left = np.setdiff1d(simulations, taken)
     left = np.random.default_rng(settings.seed).permutation(left)
     total = len(left)
-    for name, size in (("test", settings.test), ("validation", settings.validation)):
+    for name, size in sizes:
         if not isinstance(size, NamedGroup):
             count = max(1, round(size * total)) if 0 < size < 1 else int(size)
             parts[name], left = left[:count], left[count:]
@@ -143,6 +154,33 @@ def _draw(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -> d
             )
     _check_count("train", settings.train or 1, len(parts["train"]), total)
     return parts
+
+
+def _fold(simulations: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """Return the simulations of one of k parts of about equal size, drawn by the seed alone."""
+    order = np.random.default_rng(settings.seed).permutation(np.unique(simulations))
+    folds = len(order) if settings.folds == "leave_one_out" else int(settings.folds or 0)
+    if folds > len(order) or settings.fold >= folds:
+        raise DataError(
+            f"data.split.folds: {max(folds, settings.fold + 1)} folds of {len(order)} simulations; choose at most as "
+            "many folds as there are simulations, and a fold below their number"
+        )
+    return np.array_split(order, folds)[settings.fold]
+
+
+def _outside(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """Return the simulations that meet any of the conditions."""
+    chosen = np.zeros(len(simulations), bool)
+    for name, condition in settings.extrapolate.items():
+        values = _labels(ds, name, "data.split.extrapolate")
+        sign, number = re.findall(r"[<>]=?|[^<>=\s]+", condition)
+        chosen |= COMPARISONS[sign](values, float(number))
+    if not 0 < chosen.sum() < len(chosen):
+        raise DataError(
+            f"data.split.extrapolate: {chosen.sum()} of {len(chosen)} samples meet {settings.extrapolate}; choose a "
+            "condition that leaves simulations on both sides"
+        )
+    return np.unique(simulations[chosen])
 
 
 def _check_count(name: str, wanted: int, found: int, total: int) -> None:

@@ -123,3 +123,50 @@ def test_draws_of_training_simulations_differ():
         tuple(split_ids(split(make_data(), SplitSettings(train=8, train_seed=draw)))["train"]) for draw in range(5)
     }
     assert len(draws) == 5
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(4, 40), st.one_of(st.integers(2, 4), st.just("leave_one_out")), st.integers(0, 3))
+def test_every_simulation_is_the_test_of_one_fold(count, folds, seed):
+    data = make_data(4 * count).assign_coords(run=("sample", [f"run{index // 4}" for index in range(4 * count)]))
+    number = count if folds == "leave_one_out" else folds
+    tests = []
+    for fold in range(number):
+        parts = split(data, SplitSettings(folds=folds, fold=fold, validation=1, seed=seed), by="run")
+        ids = split_ids(parts, by="run")
+        assert set(ids["train"]).isdisjoint(ids["test"])
+        assert len(ids["train"]) + len(ids["validation"]) + len(ids["test"]) == count
+        tests.append(ids["test"])
+    assert sorted(name for ids in tests for name in ids) == sorted({f"run{index}" for index in range(count)})
+    assert max(map(len, tests)) - min(map(len, tests)) <= 1
+
+
+def test_extrapolation_holds_out_a_range_of_a_parameter():
+    data = make_data().assign_coords(reynolds=("sample", np.linspace(100, 1000, 40)))
+    parts = split(data, SplitSettings(extrapolate={"reynolds": "> 900"}, validation=4))
+    assert float(parts["test"]["reynolds"].min()) > 900
+    assert max(float(parts[name]["reynolds"].max()) for name in ("train", "validation")) <= 900
+    with pytest.raises(DataError, match="no coordinate 'reynold' on the samples"):
+        split(data, SplitSettings(extrapolate={"reynold": "> 900"}))
+    with pytest.raises(DataError, match="leaves simulations on both sides"):
+        split(data, SplitSettings(extrapolate={"reynolds": "> 9000"}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 5, "test": 3}, "folds and test both choose"),
+        ({"folds": 5, "extrapolate": {"a": "> 1"}}, "folds and extrapolate both choose"),
+        ({"folds": 5, "fold": 5}, "fold: 5 needs folds: 6 or more"),
+        ({"fold": 1}, "fold: 1 needs folds"),
+        ({"extrapolate": {"a": "about 3"}}, "pattern"),
+    ],
+)
+def test_splits_that_contradict_themselves_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SplitSettings.model_validate(options)
+
+
+def test_more_folds_than_simulations_are_refused():
+    with pytest.raises(DataError, match="41 folds of 40 simulations"):
+        split(make_data(), SplitSettings(folds=41))
