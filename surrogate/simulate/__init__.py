@@ -25,27 +25,42 @@ from surrogate.simulate.initial import smooth_field, white_noise
 from surrogate.simulate.recipe import Range, Recipe, Size, find_recipe, load_recipe
 from surrogate.simulate.registry import EQUATIONS, register
 from surrogate.simulate.sampling import Sampling
-from surrogate.simulate.steppers.etdrk4 import ETDRK4
-from surrogate.simulate.steppers.rkc import RKC2, power_radius
+from surrogate.simulate.steppers.basis import Symbols
+from surrogate.simulate.steppers.derivatives import (
+    Dirichlet,
+    Neumann,
+    finite_difference,
+    laplacian,
+    spectral_derivative,
+)
+from surrogate.simulate.steppers.dopri import DOPRI5
+from surrogate.simulate.steppers.etdrk4 import ETDRK4, AdaptiveETDRK4, Linear
+from surrogate.simulate.steppers.rkc import RKC2
 from surrogate.simulate.steppers.ssprk import SSPRK3
 from surrogate.simulate.steppers.stencils import Laplacian
+from surrogate.simulate.steppers.stiffness import jacobian_spectrum, power_radius
 
 __all__ = [
+    "DOPRI5",
     "EQUATIONS",
     "ETDRK4",
     "RKC2",
     "SSPRK3",
+    "AdaptiveETDRK4",
     "Array",
     "ConvectionDiffusion",
     "Coordinate",
     "Description",
+    "Dirichlet",
     "Ensemble",
     "Equation",
     "Evolution",
     "Grid",
     "Laplacian",
+    "Linear",
     "Map",
     "Member",
+    "Neumann",
     "Numerics",
     "Quantity",
     "Range",
@@ -54,11 +69,15 @@ __all__ = [
     "Sampling",
     "Size",
     "Stepper",
+    "Symbols",
     "convection_diffusion",
     "describe_parameters",
     "find_recipe",
+    "finite_difference",
     "fitzhugh_nagumo",
     "gray_scott_stepper",
+    "jacobian_spectrum",
+    "laplacian",
     "load_recipe",
     "own_equation",
     "power_radius",
@@ -68,6 +87,7 @@ __all__ = [
     "settling",
     "simulate_members",
     "smooth_field",
+    "spectral_derivative",
     "viscous_burgers",
     "white_noise",
 ]

@@ -120,9 +120,9 @@ class Numerics:
     refine: int = 1
     tolerance: float | None = None
 
-    def allowed(self, usual: float) -> float:
-        """Return the tolerance of a step; finer steps of a method of order 2 need one smaller by their third power."""
-        return (self.tolerance or usual) / self.refine**3
+    def allowed(self, usual: float, order: int = 2) -> float:
+        """Return the tolerance of a step; steps of order p that are r times finer need one smaller by r^(p + 1)."""
+        return (self.tolerance or usual) / self.refine ** (order + 1)
 
     def columns(self, parameters: Mapping[str, Array], grid: Grid) -> dict[str, Tensor]:
         """Reshape parameters (B,) to tensors (B, 1, 1...) that broadcast over fields; keep vectors (B, n)."""

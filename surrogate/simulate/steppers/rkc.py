@@ -7,13 +7,15 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from surrogate.simulate.equation import Array
+from surrogate.simulate.steppers.limits import MOST_EVALUATIONS, Effort
 from surrogate.simulate.steppers.members import Members, Rate, column
-from surrogate.simulate.steppers.stencils import largest
+from surrogate.simulate.steppers.stencils import error_ratio
 
-__all__ = ["RKC2", "power_radius"]
+__all__ = ["RKC2"]
 
 Radius = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 MAX_STAGES = 150
@@ -42,6 +44,7 @@ class RKC2:
         parameters: Parameters of the members.
         interval: Time between snapshots.
         tolerance: Largest error of a step, relative to the largest value of the channel.
+        refresh: Steps of a member after which its radius is computed again; a rejected step computes it at once.
     """
 
     def __init__(
@@ -52,17 +55,22 @@ class RKC2:
         interval: float,
         *,
         tolerance: float = 1e-4,
+        refresh: int = 1,
     ) -> None:
         self.rate, self.radius = rate, radius
         self.parameters, self.interval, self.tolerance = parameters, interval, tolerance
+        self.refresh = refresh
+        self.failures: dict[int, str] = {}
         self._u: Tensor | None = None
         self._f = torch.empty(0)
-        self._dt: Array = np.empty(0)
+        self._dt, self._radius, self._age = np.empty(0), np.empty(0), np.empty(0)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Advance fields (B, C, *S) by one interval; a member that blows up becomes NaN."""
-        members = Members(self.parameters, len(u))
+        members, effort = Members(self.parameters, len(u)), Effort(len(u), self.failures)
         if u is not self._u:
+            self.failures.clear()
+            self._radius, self._age = np.zeros(len(u)), np.full(len(u), self.refresh)
             self._f = self.rate(u, self.parameters)
             radius = np.nan_to_num(_numbers(self.radius(u, self.parameters)), nan=0.0, posinf=0.0)
             self._dt = 1.0 / np.maximum(radius, 1.0 / self.interval)
@@ -71,16 +79,21 @@ class RKC2:
         while (active := np.flatnonzero(left > 0)).size:
             part, rates = members.take(u, active), members.take(f, active)
             parameters = members.parameters_of(active)
-            radius = _numbers(self.radius(part, parameters))
+            radius = self._radii(part, parameters, active)
             dead = ~np.isfinite(radius) | (self._dt[active] < SMALLEST * self.interval)
             radius = np.where(dead, 1.0, radius)
             longest = 0.65 * (MAX_STAGES**2 - 1) / np.maximum(radius, 1e-300)
             count = np.maximum(np.ceil(left[active] / np.minimum(self._dt[active], longest) - 1e-9), 1.0)
             dt = left[active] / count
             stages = np.maximum(2, 1 + np.sqrt(1.0 + 1.54 * dt * radius)).astype(int)
+            hopeless = left[active] / longest * MAX_STAGES > MOST_EVALUATIONS
+            effort.blow_up(active[dead])
+            dead |= effort.spent(active, np.where(hopeless & ~dead, np.inf, stages))
+            stages[dead] = 2
             part, rates, error = self._grouped(part, rates, parameters, dt, stages)
             self._dt[active] = dt * np.clip(SAFETY * np.maximum(error, 1e-9) ** (-1 / 3), SHRINK, GROW)
             good = error <= 1
+            self._age[active] = np.where(good, self._age[active] + 1, self.refresh)
             left[active[good]] = np.where(count <= 1, 0.0, left[active] - dt)[good]
             if dead.any():
                 part = torch.where(column(dead, part) > 0, torch.full_like(part, torch.nan), part)
@@ -88,6 +101,15 @@ class RKC2:
             u, f = members.put(u, part, active, good), members.put(f, rates, active, good)
         self._u, self._f = u, f
         return u
+
+    def _radii(self, u: Tensor, parameters: Mapping[str, Tensor], active: NDArray[np.intp]) -> Array:
+        """Return the spectral radius of active members, computed again where it is old."""
+        old = self._age[active] >= self.refresh
+        if old.any():
+            members, group = Members(parameters, len(u)), np.flatnonzero(old)
+            self._radius[active[old]] = _numbers(self.radius(members.take(u, group), members.parameters_of(group)))
+            self._age[active[old]] = 0
+        return self._radius[active]
 
     def _grouped(
         self, u: Tensor, f: Tensor, parameters: Mapping[str, Tensor], dt: Array, stages: Array
@@ -120,23 +142,9 @@ class RKC2:
         return now
 
     def _error(self, u: Tensor, new: Tensor, f: Tensor, fresh: Tensor, h: Tensor) -> Array:
-        """Return the estimated error of each member over the allowed one; infinite where it is not finite."""
+        """Return the estimated error of each member over the allowed one."""
         estimate = (u - new).mul_(0.8).add_((f + fresh).mul_(h * 0.4))
-        channels = (len(u) * u.shape[1], -1)
-        size, scale = (largest(part.reshape(channels)).reshape(u.shape[:2]) for part in (estimate, new))
-        floor = scale.amax(dim=1, keepdim=True) * 1e-3
-        ratio = torch.where(size > 0, size / (torch.maximum(scale, floor) * self.tolerance), torch.zeros_like(size))
-        error = _numbers(torch.where(torch.isfinite(size + scale), ratio, torch.inf).amax(dim=1))
-        return np.where(np.isnan(error), np.inf, error)
-
-
-def _chequered(u: Tensor) -> Tensor:
-    """Return a field of alternating 1 and -1 along every axis, close to the one that diffusion damps fastest."""
-    signs = torch.ones_like(u)
-    for axis in range(2, u.ndim):
-        turns = 1.0 - 2.0 * (torch.arange(u.shape[axis], device=u.device) % 2).to(u.dtype)
-        signs = signs * turns.reshape([-1 if other == axis else 1 for other in range(u.ndim)])
-    return signs
+        return error_ratio(estimate, new, self.tolerance)
 
 
 def _numbers(values: Tensor) -> Array:
@@ -160,27 +168,3 @@ def coefficients(stages: int) -> tuple[float, tuple[tuple[float, float, float, f
         mt = 2 * w1 * b[j] / b[j - 1]
         rest.append((2 * w0 * b[j] / b[j - 1], -b[j] / b[j - 2], mt, -(1 - b[j - 1] * T[j - 1]) * mt))
     return w1 * b[1], tuple(rest)
-
-
-def power_radius(rate: Rate, *, iterations: int = 20, safety: float = 1.25) -> Radius:
-    """Return a function that estimates the spectral radius of df/du by power iterations with finite differences.
-
-    Arguments:
-        rate: f(u, parameters).
-        iterations: Evaluations of the rate for an estimate.
-        safety: Factor on the estimate, which approaches the radius from below.
-    """
-
-    def radius(u: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        base = rate(u, parameters)
-        direction = _chequered(u)
-        step = (largest(u) + 1.0) * torch.finfo(u.dtype).eps ** 0.5
-        growth = torch.zeros_like(step)
-        for _ in range(iterations):
-            scale = column(step, u)
-            change = (rate(u + direction * scale, parameters) - base) / scale
-            growth = largest(change)
-            direction = change / column(torch.clamp(growth, min=torch.finfo(u.dtype).tiny), u)
-        return growth * safety
-
-    return radius

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surrogate.simulate.steppers.limits import Effort
 from surrogate.simulate.steppers.members import Members, Rate, column
 
 __all__ = ["SSPRK3"]
 
-MOST_STEPS = 1e7  # in an interval; a state that needs more has blown up
+SMALLEST = 1e-12  # of the interval: a stable step below this is a blow-up
 
 
 class SSPRK3:
@@ -28,6 +29,7 @@ class SSPRK3:
         limit: The longest step of each member that is stable, with shape (B,).
         parameters: Parameters of the members.
         interval: Time between snapshots.
+        refresh: Steps of a member after which its limit is computed again.
     """
 
     def __init__(
@@ -36,18 +38,28 @@ class SSPRK3:
         limit: Callable[[Tensor, Mapping[str, Tensor]], Tensor],
         parameters: Mapping[str, Tensor],
         interval: float,
+        *,
+        refresh: int = 1,
     ) -> None:
         self.rate, self.limit, self.parameters, self.interval = rate, limit, parameters, interval
+        self.refresh = refresh
+        self.failures: dict[int, str] = {}
 
     def __call__(self, u: Tensor) -> Tensor:
         """Advance fields (B, C, *S) by one interval; a member that blows up becomes NaN."""
-        members = Members(self.parameters, len(u))
+        members, effort = Members(self.parameters, len(u)), Effort(len(u), self.failures)
+        taken, limits = 0, np.empty(0)
         left = np.full(len(u), self.interval)
         while (active := np.flatnonzero(left > 0)).size:
             part, parameters = members.take(u, active), members.parameters_of(active)
-            limit = self.limit(part, parameters).to("cpu", torch.float64).numpy()
+            if taken % self.refresh == 0:  # active members have taken equally many steps
+                limits = np.empty(len(u))
+                limits[active] = self.limit(part, parameters).to("cpu", torch.float64).numpy()
+            taken, limit = taken + 1, limits[active]
             steps = np.maximum(np.ceil(left[active] / limit - 1e-9), 1.0)
-            dead = ~np.isfinite(limit) | (self.interval / MOST_STEPS > limit)
+            dead = ~np.isfinite(limit) | (limit < SMALLEST * self.interval)
+            effort.blow_up(active[dead])
+            dead |= effort.spent(active, 3)
             steps[dead] = 1.0
             dt = left[active] / steps
             dt[dead] = np.nan

@@ -7,16 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Laplacian", "divergence", "face_values", "largest", "pad", "wall_flux"]
+__all__ = ["Laplacian", "divergence", "error_ratio", "face_values", "largest", "pad", "wall_flux"]
 
 
 def largest(u: Tensor) -> Tensor:
     """Return the largest absolute value in each member of (B, ...), with shape (B,)."""
     axes = tuple(range(1, u.ndim))
     return torch.maximum(u.amax(dim=axes), u.amin(dim=axes).neg())
+
+
+def error_ratio(estimate: Tensor, new: Tensor, tolerance: float) -> NDArray[np.float64]:
+    """Return the error of each member over the allowed one, with shape (B,); infinite where it is not finite.
+
+    Arguments:
+        estimate: Estimated error of a step, with shape (B, C, *S).
+        new: The state after it.
+        tolerance: Allowed error, relative to the largest value of the channel.
+    """
+    channels = (len(new) * new.shape[1], -1)
+    size, scale = (largest(part.reshape(channels)).reshape(new.shape[:2]) for part in (estimate, new))
+    floor = scale.amax(dim=1, keepdim=True) * 1e-3
+    ratio = torch.where(size > 0, size / (torch.maximum(scale, floor) * tolerance), torch.zeros_like(size))
+    error = torch.where(torch.isfinite(size + scale), ratio, torch.inf).amax(dim=1)
+    numbers = error.to("cpu", torch.float64).numpy()
+    return np.where(np.isnan(numbers), np.inf, numbers)
 
 
 def pad(u: Tensor, axis: int, width: int, boundary: str) -> Tensor:
