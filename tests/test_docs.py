@@ -47,6 +47,21 @@ print(float(network.features[0].scale))
     assert done.stdout.split("\n")[:2] == ["torch.Size([5, 3])", "5.0"]
 
 
+def test_the_blocks_of_your_own_equation_run(tmp_path: Path) -> None:
+    """They register equations and simulate them, one block after another."""
+    page = BLOCK.findall((ROOT / "docs" / "your-own-equation.md").read_text(encoding="utf-8"))
+    script = "".join(text for kind, text in page if kind == "python")
+    script += """
+register(waves)
+recipe = recipe.model_copy(update={"equation": "my_korteweg_de_vries", "lengths": (40.0,), "parameters": {}})
+print(bool(np.isfinite(simulate_members(recipe, "tiny", [0])["u"]).all()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[1:3] == ["True", "True"]
+    assert "'sample': 2, 'time': 11" in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from surrogate.simulate.equation import Evolution
 from surrogate.simulate.measure import FINER, Errors, measure_errors
 from surrogate.simulate.picture import write_picture
 from surrogate.simulate.recipe import Recipe
+from surrogate.simulate.registry import CATALOGUE
 
 __all__ = ["write_card"]
 
@@ -38,6 +39,11 @@ LICENCE = """\
 The recipe is part of `slim-surrogate` (MIT licence). Data made with it are yours to use and share; name the package,
 its version ({version}) and the digest in `manifest.json`, from which anyone can make the same data again.
 """
+
+OWN = (
+    "The equation `{equation}` is not part of `slim-surrogate`, version {version}, which simulated it: register it, or "
+    "install the package that does.\n"
+)
 
 SAMPLED = {
     "random": "Drawn independently for each simulation.",
@@ -102,7 +108,9 @@ class _Card:
         if recipe.about:
             yield f"{recipe.about}\n"
         yield f"![Simulations of the {self.size} size]({PICTURE})\n"
-        yield f"```\nsurrogate simulate {recipe.name} --size tiny --output data/{recipe.name}\n```\n"
+        ours = equation.name in CATALOGUE
+        if ours:
+            yield f"```\nsurrogate simulate {recipe.name} --size tiny --output data/{recipe.name}\n```\n"
         yield "## Problem\n"
         yield "\n".join("    " + line for line in about.formula.splitlines()) + "\n"
         yield self.problem()
@@ -120,9 +128,14 @@ class _Card:
         yield "## Sizes\n"
         yield self.sizes()
         yield "## Making it again\n"
-        yield MAKING.format(name=recipe.name, number=self.ensemble.size.simulations // 2)
-        yield "## Licence and citation\n"
-        yield LICENCE.format(version=__version__)
+        name, number = recipe.name if ours else "recipe.yaml", self.ensemble.size.simulations // 2
+        yield MAKING.format(name=name, number=number)
+        if not ours:
+            yield OWN.format(equation=equation.name, version=__version__)
+        licence = LICENCE.format(version=__version__) if ours else about.licence
+        if licence:
+            yield "## Licence and citation\n"
+            yield f"{licence.rstrip()}\n"
 
     def problem(self) -> str:
         """Tabulate the domain and what the equation says about itself."""

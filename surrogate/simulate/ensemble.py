@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,14 @@ class Results:
         parameters: Their recorded parameters, each with shape (n,), vectors with shape (n, size).
         states: Their data, with shape (n, T, C, *outputs), or (n, C, *outputs) without time.
         finite: False for those that blew up, with shape (n,).
+        reasons: The reason of an integrator for giving a simulation up, by number.
     """
 
     numbers: Sequence[int]
     parameters: dict[str, Array]
     states: Tensor
     finite: Tensor
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> dict[int, dict[str, float]]:
@@ -66,9 +68,10 @@ class Results:
         if len(self.failed) > limit:
             number, parameters = next(iter(self.failed.items()))
             values = describe_parameters(parameters)
+            reason = f": {self.reasons[number]}" if number in self.reasons else ""
             raise NumericalError(
-                f"{len(self.failed)} of {len(self.numbers)} simulations blew up, first number {number} ({values}); "
-                "narrow the ranges of the recipe or refine its grid"
+                f"{len(self.failed)} of {len(self.numbers)} simulations blew up, first number {number} "
+                f"({values}){reason}; narrow the ranges of the recipe or refine its grid"
             )
 
 
@@ -166,17 +169,19 @@ class Ensemble:
         names = self.equation.recorded(self.grid.axes)
         parameters = {name: np.array([member.parameters[name] for member in members]) for name in names}
         states = torch.empty((len(numbers), *self._data_shape))
+        reasons: dict[int, str] = {}
         for start in range(0, len(numbers), batch):
             part = slice(start, start + batch)
             chosen = {name: values[part] for name, values in parameters.items()}
-            self._simulate(chosen, np.stack([member.initial for member in members[part]]), states[part])
+            given_up = self._simulate(chosen, np.stack([member.initial for member in members[part]]), states[part])
+            reasons |= {numbers[start + position]: reason for position, reason in given_up.items()}
             if done is not None:
                 done(min(start + batch, len(numbers)))
         if isinstance(self.equation, Evolution) and not self.equation.from_start:
             states = states[:, 1:]
         flat = states.flatten(1)  # the extremes are finite where all values are, and need no mask
         finite = torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
-        return Results(numbers, parameters, states, finite)
+        return Results(numbers, parameters, states, finite, reasons)
 
     @property
     def _data_shape(self) -> tuple[int, ...]:
@@ -185,15 +190,24 @@ class Ensemble:
         times = (self.size.snapshots,) if isinstance(self.equation, Evolution) else ()
         return (*times, len(self.equation.fields), *outputs)
 
-    def _simulate(self, parameters: Mapping[str, Array], initial: Array, out: Tensor) -> None:
-        """Write the data of a batch into `out`."""
+    def _simulate(self, parameters: Mapping[str, Array], initial: Array, out: Tensor) -> dict[int, str]:
+        """Write the data of a batch into `out`; return why its integrator gave up members, by position."""
         equation = self.equation
         if isinstance(equation, Map):
             out.copy_(torch.from_numpy(equation.solve(parameters, self.grid)))
-            return
+            return {}
         start = torch.from_numpy(initial).to(self.numerics.device, self.numerics.dtype)
         stepper = equation.stepper(parameters, self.grid, float(self.times[1]), self.numerics)
-        rollout(stepper, start, self.size.snapshots, observe=self._observe, out=out)
+        reasons: dict[int, str] = {}
+
+        def step(u: Tensor) -> Tensor:
+            u = stepper(u)
+            for position, reason in getattr(stepper, "failures", {}).items():
+                reasons.setdefault(position, reason)
+            return u
+
+        rollout(step, start, self.size.snapshots, observe=self._observe, out=out)
+        return reasons
 
     def _observe(self, states: Tensor) -> Tensor:
         """Apply the equation's `observe` to states (B, C, *S)."""

@@ -160,6 +160,7 @@ class Description:
         invariants: What is conserved or decays.
         constants: Every coefficient that is not a parameter.
         source: Origin of the problem.
+        licence: Terms under which the data may be used; the card of an equation of the user names no others.
     """
 
     formula: str
@@ -169,6 +170,7 @@ class Description:
     invariants: str = ""
     constants: str = ""
     source: str = ""
+    licence: str = ""
 
 
 def grid_axes(grid: Grid, units: str = "m") -> dict[str, Coordinate]:

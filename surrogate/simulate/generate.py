@@ -131,6 +131,7 @@ class _Outcome:
     task: _Task
     shard: Shard | None
     failed: list[Failure]
+    reason: str = ""  # of the first failure, where the integrator gives one
 
 
 def _make_shard(task: _Task, ensemble: Ensemble | None = None, done: Callable[[int], None] | None = None) -> _Outcome:
@@ -143,7 +144,7 @@ def _make_shard(task: _Task, ensemble: Ensemble | None = None, done: Callable[[i
     results = ensemble.run(task.numbers, batch=job.batch, done=done)
     failed = [Failure(simulation=number, parameters=values) for number, values in results.failed.items()]
     shard = write_shard(job.output / task.file, ensemble.dataset(results)) if results.finite.any() else None
-    return _Outcome(task, shard, failed)
+    return _Outcome(task, shard, failed, next(iter(results.reasons.values()), ""))
 
 
 @dataclass
@@ -156,6 +157,7 @@ class _Run:
     progress: Progress
     shards: dict[int, Shard] = field(default_factory=dict)
     failed: dict[int, list[Failure]] = field(default_factory=dict)
+    reason: str = ""
     done: int = 0
 
     @property
@@ -216,9 +218,11 @@ class _Run:
         total, share = self.ensemble.size.simulations, self.ensemble.recipe.max_failed
         if len(failed) > share * total:
             first = describe_parameters(failed[0].parameters)
+            reason = f"; the reason: {self.reason}" if self.reason else ""
             raise NumericalError(
                 f"{len(failed)} of {total} simulations blew up when {self.done} had run, more than max_failed "
-                f"{share:g} allows; first number {failed[0].simulation} ({first}): narrow the ranges of the recipe"
+                f"{share:g} allows; first number {failed[0].simulation} ({first}){reason}: narrow the ranges of the "
+                "recipe"
             )
 
     def _record(self, outcome: _Outcome) -> None:
@@ -226,6 +230,7 @@ class _Run:
         index = outcome.task.index
         self.done += len(outcome.task.numbers)
         self.failed[index] = outcome.failed
+        self.reason = self.reason or outcome.reason
         self._refuse_many(self.manifest.failed)
         if outcome.shard is not None:
             self.shards[index] = outcome.shard

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from surrogate.config import Settings, load
 from surrogate.errors import ConfigError, did_you_mean
 from surrogate.simulate.equation import Evolution
-from surrogate.simulate.registry import EQUATIONS
+from surrogate.simulate.registry import EQUATIONS, load_installed
 from surrogate.simulate.sampling import Sampling
 
 __all__ = ["Range", "Recipe", "Size", "find_recipe", "load_recipe"]
@@ -124,6 +124,8 @@ class Recipe(Settings):
     @field_validator("equation")
     @classmethod
     def _registered(cls, name: str) -> str:
+        if name not in EQUATIONS:
+            load_installed()
         if name not in EQUATIONS:
             raise ValueError(f"unknown equation; {did_you_mean(name, EQUATIONS)}")
         return name

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import lru_cache
+from importlib.metadata import entry_points
+
 from surrogate.errors import ConfigError
 from surrogate.simulate.equation import Evolution, Map
 from surrogate.simulate.equations.burgers import burgers
@@ -12,7 +16,9 @@ from surrogate.simulate.equations.gray_scott import gray_scott
 from surrogate.simulate.equations.peaks import peaks
 from surrogate.simulate.equations.reaction_diffusion import reaction_diffusion
 
-__all__ = ["EQUATIONS", "register"]
+__all__ = ["CATALOGUE", "EQUATIONS", "load_installed", "register"]
+
+ENTRY_POINTS = "surrogate.equations"  # the group under which an installed package names modules that register equations
 
 EQUATIONS: dict[str, Evolution | Map] = {
     equation.name: equation
@@ -27,6 +33,8 @@ EQUATIONS: dict[str, Evolution | Map] = {
     )
 }
 
+CATALOGUE = frozenset(EQUATIONS)  # those of this package
+
 
 def register(equation: Evolution | Map) -> None:
     """Register an equation, so that recipes can name it.
@@ -37,3 +45,20 @@ def register(equation: Evolution | Map) -> None:
     if EQUATIONS.get(equation.name, equation) is not equation:
         raise ConfigError(f"there is an equation named '{equation.name}' already; choose another name")
     EQUATIONS[equation.name] = equation
+
+
+@lru_cache(maxsize=1)
+def load_installed() -> None:
+    """Import the modules that installed packages name under the entry points `surrogate.equations`, once.
+
+    A module that cannot be imported gives a warning of one line, and the command goes on without its equations.
+    """
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
+            warnings.warn(
+                f"the equations of entry point '{point.name}' ({point.value}) cannot be used: "
+                f"{type(error).__name__}: {reason}; repair or remove that package"
+            )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from surrogate.errors import ConfigError
 from surrogate.simulate import ETDRK4, RKC2, SSPRK3, Grid, Laplacian, Numerics, power_radius
-from surrogate.simulate.steppers.etdrk4 import Cosine, Fourier
+from surrogate.simulate.steppers.basis import Cosine, Fourier
 from surrogate.simulate.steppers.rkc import coefficients
 
 SPEEDS = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64).reshape(3, 1, 1)

@@ -46,11 +46,11 @@ def own_equation(
 
     Steps in time adapt to each simulation by itself. The integrators:
 
-    - "auto": etdrk4 where `linear` is given; else rkc2 or dopri5, by the eigenvalues of df/du at the initial fields.
+    - "auto": etdrk4 where `linear` is given; else dopri5, rkc2 or ssprk3, by the eigenvalues of df/du at the start.
     - "rkc2": stabilised explicit method of order 2 with error control, for eigenvalues near the negative real axis:
       diffusion and mild reaction.
     - "dopri5": explicit method of order 5 with error control, for equations that oscillate or are not stiff.
-    - "ssprk3": explicit method of order 3 without error control, 0.8 of the longest stable step: shocks.
+    - "ssprk3": explicit method of order 3 without error control, 0.8 of the longest stable step: shocks and waves.
     - "etdrk4": exponential method of order 4 with error control, exact in the linear part L: stiff linear parts of any
       kind, on a periodic box or between walls without flux.
 

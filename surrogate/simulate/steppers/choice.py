@@ -21,7 +21,7 @@ __all__ = ["ChosenIntegrator", "Explicit", "choose_integrator"]
 
 Explicit = Literal["auto", "rkc2", "ssprk3", "dopri5"]
 REAL = 0.1  # largest |Im l| over the radius at which rkc2 is stable with long steps
-STIFF = 500.0  # radius times interval from which rkc2 takes fewer evaluations than dopri5
+STIFF = 500.0  # radius times interval from which stability and not accuracy limits the steps of dopri5
 STABLE = {"dopri5": (3.3, 1.0), "ssprk3": (2.5, 1.7)}  # largest dt |l| on the negative real and the imaginary axis
 STAGES = {"dopri5": 6, "ssprk3": 3}
 COURANT = 0.8  # share of the stable step that ssprk3 takes
@@ -33,7 +33,9 @@ def choose_integrator(asked: Explicit, spectrum: Spectrum, member: int, interval
     """Return the integrator of a member, or the reason why there is none.
 
     `rkc2` is stable for eigenvalues near the negative real axis, with a number of evaluations that grows as the square
-    root of their size; for `dopri5` and `ssprk3` it grows as their size, wherever they are.
+    root of their size; for `dopri5` and `ssprk3` it grows as their size, wherever they are. "auto" is `dopri5` where
+    accuracy limits its steps; else `rkc2` near the real axis, and off it `ssprk3`, which damps eigenvalues on the
+    imaginary axis up to 1.7 / dt where dopri5 lets them grow.
 
     Arguments:
         asked: The integrator that was asked for.
@@ -50,11 +52,13 @@ def choose_integrator(asked: Explicit, spectrum: Spectrum, member: int, interval
     real = imaginary <= REAL * radius
     name = asked
     if asked == "auto":
-        name = "rkc2" if real and radius * interval > STIFF else "dopri5"
+        name = "dopri5"
+        if radius * interval > STIFF:
+            name = "rkc2" if real else "ssprk3"
     where = f"the eigenvalues of its right-hand side reach {radius:.2g}, {imaginary:.2g} along the imaginary axis"
     if name == "rkc2":
         if not real and radius * interval > STIFF:
-            return "", f"{where}, and rkc2 is stable near the negative real axis only; choose dopri5, {REMEDY}"
+            return "", f"{where}, and rkc2 is stable near the negative real axis only; choose ssprk3, {REMEDY}"
         needed = interval * radius / (0.65 * MAX_STAGES)
     else:
         needed = STAGES[name] * interval * radius / STABLE[name][0 if real else 1]
@@ -76,7 +80,7 @@ class ChosenIntegrator:
         interval: Time between snapshots.
         numerics: Refinement of the steps, and the tolerance of a recipe.
         tolerance: Largest error of a step where no recipe gives it, relative to the largest value of the channel.
-        integrator: "rkc2", "ssprk3", "dopri5", or "auto" for rkc2 or dopri5.
+        integrator: "rkc2", "ssprk3" or "dopri5", or "auto" for the one that fits.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ SPENT = (
     "it needs more than {most} evaluations of the right-hand side between two snapshots; choose another integrator, a "
     "larger tolerance, a coarser grid or closer snapshots"
 )
-BLEW_UP = "its values grow without bound"
+BLEW_UP = "its values grow without bound, or it needs steps far below the time between two snapshots"
 
 
 class Effort:

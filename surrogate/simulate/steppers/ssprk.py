@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.simulate.steppers.limits import Effort
+from surrogate.simulate.steppers.limits import MOST_EVALUATIONS, Effort
 from surrogate.simulate.steppers.members import Members, Rate, column
 
 __all__ = ["SSPRK3"]
@@ -59,7 +59,8 @@ class SSPRK3:
             steps = np.maximum(np.ceil(left[active] / limit - 1e-9), 1.0)
             dead = ~np.isfinite(limit) | (limit < SMALLEST * self.interval)
             effort.blow_up(active[dead])
-            dead |= effort.spent(active, 3)
+            hopeless = ~dead & (3 * steps > 10 * MOST_EVALUATIONS)  # faster states may decay, but not by that much
+            dead |= effort.spent(active, np.where(hopeless, np.inf, 3.0))
             steps[dead] = 1.0
             dt = left[active] / steps
             dt[dead] = np.nan
