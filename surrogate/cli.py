@@ -335,6 +335,34 @@ def run(
     )
 
 
+@app.command(epilog="Example: surrogate compare mine.yaml --minutes 10")
+def compare(
+    config: Config,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time for all training together.")] = 10.0,
+    output: Output = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of a dask cluster on this machine.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running dask scheduler.")] = None,
+) -> None:
+    """Find out which surrogate is best for your data: simple ones, Gaussian processes, networks, in one table."""
+    from surrogate.workflows import Spread, find_pipeline
+    from surrogate.workflows.compare import compare as compare_surrogates
+
+    compare_surrogates(
+        find_pipeline(config),
+        overrides or [],
+        output,
+        typer.echo,
+        minutes=minutes,
+        command=_command(),
+        resume=resume,
+        overwrite=overwrite,
+        spread=Spread(workers, scheduler),
+    )
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="Example: surrogate launch torchrun --standalone --nproc-per-node 2 -m surrogate train my.yaml",

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from surrogate.batch import Batch
 from surrogate.config import Settings
-from surrogate.errors import ConfigError
+from surrogate.errors import ConfigError, did_you_mean
 from surrogate.models.separable import Separable
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "is_fitted",
     "prepare",
     "register",
+    "settings_of",
     "settings_union",
 ]
 
@@ -167,6 +168,19 @@ def families() -> list[str]:
     """List the names of all families: of this package, of installed packages and of the running script."""
     load_installed()
     return sorted(_FAMILIES)
+
+
+def settings_of(tree: dict[str, Any]) -> ModelSettings:
+    """Validate a `model` section, given as plain values with its `family`.
+
+    Raises:
+        ConfigError: There is no such family.
+    """
+    load_installed()
+    family = str(tree.get("family"))
+    if family not in _FAMILIES:
+        raise ConfigError(f"there is no model family {family}; {did_you_mean(family, _FAMILIES)}")
+    return _FAMILIES[family].settings.model_validate(tree)
 
 
 def is_fitted(family: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import read_experiment
 from surrogate.files import claim_output, locked
 from surrogate.runtime.futures import as_finished
+from surrogate.runtime.signals import StopRequest
 from surrogate.studies import Failure, Result, per_sample, read_failure, read_result, write_json
 from surrogate.training.run import train
 from surrogate.workflows.pipeline import evaluate_run
 
-__all__ = ["Job", "Outcome", "Work", "note_failure", "run_case", "run_jobs"]
+__all__ = ["Job", "Outcome", "Work", "note_failure", "raise_if_stopped", "run_case", "run_jobs"]
 
 
 class Work(Protocol):
@@ -119,6 +121,13 @@ def run_case(job: Job) -> Outcome:
         raise
     except Exception as error:  # whatever it is, the other cases go on
         return note_failure(folder, error)
+
+
+def raise_if_stopped(stop: StopRequest) -> None:
+    """Raise `Interrupted` if a signal has come; cases that are finished are kept."""
+    if stop.signal is not None:
+        name = signal.Signals(stop.signal).name
+        raise Interrupted(f"stopped by {name}; finished cases are kept: continue with --resume")
 
 
 def note_failure(folder: Path, error: BaseException) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -18,7 +17,7 @@ from surrogate.config import Source, apply_overrides, dump, dump_tree, leaves, r
 from surrogate.data import open_data, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
-from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError
+from surrogate.errors import ConfigError, DataError, NumericalError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.settings import Experiment, case_sources, read_experiment
 from surrogate.files import claim_output, locked, replacing
@@ -45,7 +44,7 @@ from surrogate.studies import (
 )
 from surrogate.studies.settings import TRAIN_SIZE
 from surrogate.workflows.active_learning import plan_loops
-from surrogate.workflows.execute import Job, Outcome, Work, run_jobs
+from surrogate.workflows.execute import Job, Outcome, Work, raise_if_stopped, run_jobs
 from surrogate.workflows.pipeline import report_runs, run_cases, simulate, with_own_data
 
 __all__ = ["Spread", "read_part", "report_folders", "run_file"]
@@ -245,16 +244,10 @@ def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: 
     kept = f", {here - todo} of them finished before" if todo < here else ""
     say(f"study {plan.name}: {total} cases, {here} of them here{kept}")
     stop = StopRequest()
-
-    def refuse_when_stopped() -> None:
-        if stop.signal is not None:
-            name = signal.Signals(stop.signal).name
-            raise Interrupted(f"stopped by {name}; finished cases are kept: continue with --resume")
-
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
         executor = stack.enter_context(_executor(spread)) if left else None
-        for number, outcome in enumerate(run_jobs(left, executor, refuse_when_stopped), start=1):
+        for number, outcome in enumerate(run_jobs(left, executor, lambda: raise_if_stopped(stop)), start=1):
             say(f"[{number}/{todo}] {_describe(plan, outcome, output)}")
 
 

@@ -1,0 +1,91 @@
+"""The surrogates that are worth a try for data of given shapes: fitted families first, then networks that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from surrogate.errors import ConfigError
+from surrogate.experiment.settings import Experiment
+from surrogate.models.registry import Shapes, build, settings_of
+
+__all__ = ["Candidate", "candidates_for"]
+
+MOST_AXES = 3  # of space, for convolutions
+MODES = 16
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "slimtrain": {"name": "slimtrain", "learning_rate": 3e-3},
+    "adam": {"name": "adam", "learning_rate": 3e-3},
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A surrogate to compare.
+
+    Arguments:
+        name: Its name in tables and folders.
+        model: Section `model`.
+        optimizer: Section `optimizer`; None for a family that is fitted.
+        training: Options of `training` beside batch size, seed, device and epochs.
+    """
+
+    name: str
+    model: dict[str, Any]
+    optimizer: dict[str, Any] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fitted(self) -> bool:
+        """Return True if it is fitted in one pass: it takes no share of the time for training."""
+        return self.optimizer is None
+
+
+def candidates_for(shapes: Shapes, base: Experiment) -> list[Candidate]:
+    """List the candidates for data of given shapes; the model of the configuration is the last of them."""
+    fitted = [Candidate(str(model["family"]), model) for model in _fitted(shapes)]
+    networks = [
+        Candidate(f"{model['family']}-{name}", model, optimizer, {"schedule": "cosine"} if name != "elm" else {})
+        for model in _networks(shapes)
+        for name, optimizer in OPTIMIZERS.items()
+    ]
+    own = base.model.model_dump(mode="json")
+    given = base.optimizer.model_dump(mode="json")
+    kept = base.training.model_dump(mode="json", exclude_defaults=True)
+    training = {key: value for key, value in kept.items() if key not in ("epochs", "steps", "patience")}
+    yours = Candidate("yours", own, None if base.model.fitted else given, {} if base.model.fitted else training)
+    return [candidate for candidate in [*fitted, *networks, yours] if _fits(candidate, shapes)]
+
+
+def _fitted(shapes: Shapes) -> Iterator[dict[str, Any]]:
+    yield {"family": "mean"}
+    if shapes.latest:
+        yield {"family": "persistence"}
+    yield {"family": "nearest"}
+    yield {"family": "linear"}
+    yield {"family": "kernel_ridge"}
+    fields = shapes.outputs * shapes.points > MODES
+    yield {"family": "pod_rbf", "modes": MODES if fields else None}
+    yield {"family": "pod_gp", "modes": MODES if fields else shapes.outputs * shapes.points}
+
+
+def _networks(shapes: Shapes) -> Iterator[dict[str, Any]]:
+    if shapes.grid and shapes.input_grid == shapes.grid and shapes.dimensions <= MOST_AXES:
+        yield {"family": "convnet", "width": 16, "depth": 4}
+        modes = [min(6, (side - 1) // 2) for side in shapes.grid]
+        if min(modes) >= 1:
+            yield {"family": "fno", "width": 16, "depth": 3, "modes": modes}
+        return
+    yield {"family": "mlp", "width": 64, "depth": 2}
+    if shapes.outputs * shapes.points > MODES:
+        yield {"family": "deeponet"} if 0 < shapes.dimensions <= MOST_AXES else {"family": "resnet"}
+
+
+def _fits(candidate: Candidate, shapes: Shapes) -> bool:
+    """Return True if the family maps data of these shapes."""
+    try:
+        build(settings_of(candidate.model), shapes)
+    except ConfigError:
+        return False
+    return True
