@@ -89,17 +89,8 @@ def simulate(
     folder = output or Path("data") / loaded.name
     remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
     with _executor(workers, scheduler, remedy) as executor, ProgressBar("simulating", "simulations") as progress:
-        generate(
-            loaded,
-            size,
-            folder,
-            batch=batch,
-            resume=resume,
-            overwrite=overwrite,
-            device=device,
-            progress=progress,
-            executor=executor,
-        )
+        options: dict[str, Any] = {"batch": batch, "resume": resume, "overwrite": overwrite, "device": device}
+        generate(loaded, size, folder, progress=progress, executor=executor, **options)
     typer.echo(f"{folder}")
 
 
@@ -323,16 +314,9 @@ def run(
     """Simulate, train, evaluate and report in a row; with a section `study`, a whole study."""
     from surrogate.workflows import Spread, find_pipeline, read_part, run_file
 
-    run_file(
-        find_pipeline(config),
-        overrides or [],
-        output,
-        typer.echo,
-        command=_command(),
-        resume=resume,
-        overwrite=overwrite,
-        spread=Spread(workers, scheduler, read_part(part)),
-    )
+    spread = Spread(workers, scheduler, read_part(part))
+    options: dict[str, Any] = {"command": _command(), "resume": resume, "overwrite": overwrite, "spread": spread}
+    run_file(find_pipeline(config), overrides or [], output, typer.echo, **options)
 
 
 @app.command(epilog="Example: surrogate compare mine.yaml --minutes 10")
@@ -343,24 +327,14 @@ def compare(
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes of a dask cluster on this machine.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a running dask scheduler.")] = None,
+    workers: Workers = 0,
 ) -> None:
-    """Find out which surrogate is best for your data: simple ones, Gaussian processes, networks, in one table."""
-    from surrogate.workflows import Spread, find_pipeline
-    from surrogate.workflows.compare import compare as compare_surrogates
+    """Find out which surrogate is best for your data: baselines, Gaussian processes, networks, in one table."""
+    from surrogate.workflows import Spread, find_pipeline, run_comparison
 
-    compare_surrogates(
-        find_pipeline(config),
-        overrides or [],
-        output,
-        typer.echo,
-        minutes=minutes,
-        command=_command(),
-        resume=resume,
-        overwrite=overwrite,
-        spread=Spread(workers, scheduler),
-    )
+    options: dict[str, Any] = {"command": _command(), "resume": resume, "overwrite": overwrite}
+    options |= {"spread": Spread(workers), "minutes": minutes}
+    run_comparison(find_pipeline(config), overrides or [], output, typer.echo, **options)
 
 
 @app.command(

@@ -1,5 +1,6 @@
 """The commands on a configuration: train, evaluate, report, run a pipeline or a study, submit jobs."""
 
+from surrogate.workflows.compare import compare as run_comparison
 from surrogate.workflows.pipeline import (
     cases_of,
     evaluate_run,
@@ -23,6 +24,7 @@ __all__ = [
     "read_cases",
     "read_part",
     "report_folders",
+    "run_comparison",
     "run_file",
     "run_pipeline",
     "train_case",

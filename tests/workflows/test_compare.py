@@ -10,7 +10,6 @@ import yaml
 
 from surrogate.models import Shapes
 from surrogate.report.leaderboard import Entry, Leaderboard
-from surrogate.workflows import compare as module
 from surrogate.workflows.candidates import Candidate, candidates_for
 from surrogate.workflows.compare import compare
 
@@ -31,8 +30,8 @@ def configuration(folder: Path) -> Path:
 def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [Candidate("mean", {"family": "mean"}), Candidate("linear", {"family": "linear"})]
     own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
-    monkeypatch.setattr(module, "candidates_for", lambda *_: [*few, own])
-    monkeypatch.setattr(module, "MOST", 6)
+    monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_: [*few, own])
+    monkeypatch.setattr("surrogate.workflows.compare.MOST", 6)
     lines: list[str] = []
     options = {"minutes": 2.0, "command": "surrogate compare waves.yaml"}
     report = compare(configuration(tmp_path), [], tmp_path / "run", lines.append, **options)
