@@ -1,4 +1,4 @@
-"""What is in a file, what is wrong with it, and the configuration that trains on it."""
+"""Describe files: datasets, problems, and a configuration that trains on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,22 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from surrogate.data.formats.containers import Hdf5File
+from surrogate.data.formats.containers import Container, Hdf5File, kind_of_file, open_container
+from surrogate.data.formats.detect import UNKNOWN, Detection
 from surrogate.data.formats.lazy import BLOCK_BYTES
 from surrogate.data.formats.patterns import matching_paths
 from surrogate.data.formats.pdebench import known_axes as pdebench_axes
 from surrogate.data.formats.pdebench import seeds
 from surrogate.data.formats.the_well import known_axes as well_axes
-from surrogate.data.formats.variables import attributes, is_variable, named_axes
-from surrogate.data.hdf5.array import open_file
+from surrogate.data.formats.variables import attributes, named_axes
 from surrogate.data.hdf5.autotune import Choice, choose
 from surrogate.data.hdf5.storage import filter_names, h5_array, missing_chunks
 from surrogate.data.layouts import Paths, chosen_layout, find_files, open_snapshots
 from surrogate.data.mapping import Layout, Mapping
-from surrogate.data.suggest import Candidate, propose_axes, suggest_config, suggest_named
+from surrogate.data.presets import recognised
+from surrogate.data.proposal import Proposal, problem_of
+from surrogate.data.suggest import name_folders, propose, propose_axes, suggest_named
+from surrogate.data.survey import Survey, link_notes, survey
 from surrogate.data.values import ValueReport, look
 from surrogate.errors import DataError
 
@@ -117,7 +120,7 @@ def _plain(value: Any) -> Any:
 
 
 def describe(paths: Paths, layout: Layout | None = None) -> Description:
-    """Look into files of any layout.
+    """Describe files of any layout, and propose a configuration for them.
 
     Arguments:
         paths: A file, a folder, a glob or a list of files.
@@ -126,19 +129,34 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
     Raises:
         DataError: A file cannot be opened, or does not fit the layout.
     """
-    files = find_files(paths)
-    shown = str(paths) if isinstance(paths, str | Path) else str(files[0])
+    shown = str(paths) if isinstance(paths, str | Path) else str(next(iter(paths)))
+    files, studied = _files_of(paths, layout)
     mapping = layout if isinstance(layout, Mapping) else None
-    with open_file(files[0]) as handle:
-        chosen = chosen_layout(handle, layout)
-        declared = _declared(handle, mapping)
-        datasets = [item for item in _datasets(handle) if not mapping or item.name in declared]
-        datasets, alike = _representative(datasets, handle if chosen.name == "pdebench" else None)
-        reports = [_report(item, declared.get(item.name) or _prescribed(item, chosen.name)) for item in datasets]
-        root, links = attributes(handle), list(_links(handle))
-    opened, refusal = _opened(files, layout)
-    notes = [note for report in reports for note in _notes(report, _convert_command(shown, chosen.name))]
-    notes += links + alike + ([refusal] if refusal else [])
+    opened, refusal = _opened(studied or paths, files, layout)
+    with open_container(files[0]) as container:
+        found = survey(container)
+        if isinstance(container, Hdf5File):
+            handle = container.handle
+            chosen = chosen_layout(handle, layout)
+            declared = _declared(handle, mapping)
+            datasets, alike = _representative(handle, found, declared, chosen.name)
+            reports = [_report(item, declared.get(item.name) or _prescribed(item, chosen.name)) for item in datasets]
+            links = list(link_notes(handle))
+        else:
+            chosen = Detection("netcdf" if opened else UNKNOWN, f"read as {kind_of_file(files[0])} by its library")
+            reports, links, alike = [], [], []
+        notes = [note for report in reports for note in _notes(report, _convert_command(shown, chosen.name))]
+        notes += links + alike + found.notes
+        broken = {report.path for report in reports if report.problem}
+        found = replace(found, items=[item for item in found.items if item.first not in broken])
+        proposal, problem = _proposal(shown, chosen.name, found, container, files, opened)
+    if problem:
+        notes += [refusal] if refusal and mapping is None else []
+        notes.append(f"no configuration is proposed: {problem}")
+    if mapping is not None and refusal:
+        notes.append(refusal)
+    if proposal is not None and proposal.program:
+        chosen = Detection(chosen.name, f"written by {proposal.program}")
     return Description(
         path=shown,
         files=[str(file) for file in files],
@@ -147,10 +165,54 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
         reason=chosen.reason,
         memory_bytes=sum(variable.nbytes for variable in opened.data_vars.values()) if opened else 0,
         variables=reports,
-        attributes=root,
-        notes=notes,
-        suggested_config=_suggestion(shown, chosen.name, reports, opened),
+        attributes=dict(container.attrs),
+        notes=list(dict.fromkeys(notes)),
+        suggested_config=proposal.text() if proposal else "",
     )
+
+
+def _files_of(paths: Paths, layout: Layout | None) -> tuple[list[Path], Paths | None]:
+    """Find the files, also one level below a folder that holds none itself: a folder for every simulation."""
+    try:
+        return find_files(paths, layout), None
+    except DataError:
+        folder = Path(paths).expanduser() if isinstance(paths, str | Path) else None
+        if folder is None or not folder.is_dir():
+            raise
+        below = [file for child in sorted(folder.iterdir()) if child.is_dir() for file in sorted(child.iterdir())]
+        files = [file.absolute() for file in below if file.is_file() and kind_of_file(file)]
+        if not files:
+            raise
+        return files, [*files]
+
+
+def _proposal(
+    path: str, layout: str, found: Survey, container: Container, files: Sequence[Path], opened: xr.Dataset | None
+) -> tuple[Proposal | None, str | None]:
+    """Propose a `data:` section that opens; None and the reason where there is none."""
+    named = opened is not None and layout in ("pdebench", "the_well", "shards", "netcdf", "idx")
+    problem: str | None = "it holds no field of numbers"
+    candidates: list[Proposal] = []
+    try:
+        if layout in (UNKNOWN, "netcdf"):
+            program = recognised(path, files)
+            candidates += [program] if program else []
+        divisible = opened is not None and (opened.sizes["sample"] > 1 or opened.sizes.get("time", 1) > 2)
+        apart = opened is not None and len(files) > 1 and opened.sizes["sample"] == len(files) and layout == "netcdf"
+        if named and opened is not None and divisible and not apart:
+            candidates.append(suggest_named(path, None if layout in ("netcdf", "shards") else layout, opened))
+        if not candidates and layout not in ("pdebench", "the_well", "idx"):
+            draft = propose(path, found, container, files)
+            candidates += [draft] if draft else []
+    except DataError as error:
+        return None, str(error)
+    for proposal in candidates:
+        if len({file.parent for file in files}) > 1 and "files" not in proposal.options and proposal.variables:
+            name_folders(proposal, Path(path), files)
+        problem = problem_of(proposal) if proposal.axes else problem
+        if problem is None:
+            return proposal, None
+    return None, problem
 
 
 def _prescribed(dataset: h5py.Dataset, layout: str) -> tuple[str, ...] | None:
@@ -160,31 +222,37 @@ def _prescribed(dataset: h5py.Dataset, layout: str) -> tuple[str, ...] | None:
     return well_axes(dataset) if layout == "the_well" else None
 
 
-def _suggestion(path: str, layout: str, reports: Sequence[VariableReport], opened: xr.Dataset | None) -> str:
-    """The `data:` section: the name of the layout where it has one, else a mapping to be checked."""
-    if layout in ("pdebench", "the_well"):
-        return suggest_named(path, layout, opened) if opened else ""
-    usable = [Candidate(r.path, r.shape, r.axes, r.units) for r in reports if not r.problem]
-    return suggest_config(path, usable) if usable else ""
-
-
 def _convert_command(path: str, layout: str) -> str:
-    """What to type to have the files rechunked."""
+    """Write the command that rechunks the files."""
     stem = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(path).stem).strip("-") or "data"
     options = "" if layout in ("shards", "netcdf", "pdebench", "the_well") else " --config CONFIG.yaml"
     return f"surrogate convert {shlex.quote(path)} {stem}-shards --to shards{options}"
 
 
-def _representative(datasets: list[h5py.Dataset], seeded: h5py.File | None) -> tuple[list[h5py.Dataset], list[str]]:
-    """Datasets to report: of numbered groups those of the first, and never more than a page of them."""
-    names = seeds(seeded) if seeded is not None else []
-    if len(names) > 1:
-        others = {f"/{name}" for name in names[1:]}
-        datasets = [item for item in datasets if "/" + item.name.split("/")[1] not in others]
-        return datasets, [f"/{names[0]} stands for {len(names)} groups, up to /{names[-1]}"]
-    if len(datasets) > SHOWN:
-        return datasets[:SHOWN], [f"{len(datasets) - SHOWN} more datasets are not shown"]
-    return datasets, []
+def _representative(
+    handle: h5py.File, found: Survey, declared: dict[str, tuple[str, ...]], layout: str
+) -> tuple[list[h5py.Dataset], list[str]]:
+    """Open the datasets to report: of numbered ones the first, and never more than a page of them."""
+    names = seeds(handle) if layout == "pdebench" else []
+    others = {f"{name}/" for name in names[1:]}
+    items = [item for item in found.items if not item.first.startswith(tuple(others))] if others else found.items
+    alike = [f"/{names[0]} stands for {len(names)} groups, up to /{names[-1]}"] if len(names) > 1 else []
+    if declared:
+        paths = list(declared)
+    else:
+        paths = [item.first for item in items if "cannot be read" not in item.role]
+        alike += [
+            f"{item.path}: {' x '.join(map(str, item.numbers.values()))} datasets of one shape; the first is shown"
+            for item in items
+            if item.numbers and not names
+        ][:SHOWN]
+    alike += [f"{len(paths) - SHOWN} more datasets are not shown"] if len(paths) > SHOWN else []
+    datasets = []
+    for path in paths[:SHOWN]:
+        item = handle.get(path)
+        if isinstance(item, h5py.Dataset):
+            datasets.append(item)
+    return datasets, alike
 
 
 def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str, ...]]:
@@ -196,25 +264,6 @@ def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str,
             for name, _ in matching_paths(Hdf5File(handle), path):
                 found[name] = tuple(map(str, entry.axes))
     return found
-
-
-def _datasets(handle: h5py.File) -> list[h5py.Dataset]:
-    found: list[h5py.Dataset] = []
-    handle.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
-    return [item for item in found if is_variable(item)]
-
-
-def _links(group: h5py.Group) -> Iterator[str]:
-    """A line for every link that is not the object itself."""
-    for name in group:
-        link = group.get(name, getlink=True)
-        path = f"{group.name.rstrip('/')}/{name}"
-        if isinstance(link, h5py.ExternalLink):
-            yield f"{path}: external link to {link.filename}:{link.path}; read only where it stays in the folder"
-        elif isinstance(link, h5py.SoftLink):
-            yield f"{path}: link to {link.path}"
-        elif isinstance(group[name], h5py.Group):
-            yield from _links(group[name])
 
 
 def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableReport:
@@ -247,7 +296,7 @@ def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableRepo
 
 def amplification(shape: Sequence[int], axes: Sequence[str], chunks: Sequence[int] | None) -> float:
     """Values decoded over values wanted when one snapshot is read: all of space and channels at one sample and time."""
-    if not chunks:
+    if not chunks or 0 in shape:
         return 1.0
     decoded, wanted = 1, 1
     for size, axis, chunk in zip(shape, axes, chunks, strict=True):
@@ -257,10 +306,10 @@ def amplification(shape: Sequence[int], axes: Sequence[str], chunks: Sequence[in
     return decoded / wanted
 
 
-def _opened(files: Sequence[Path], layout: Layout | None) -> tuple[xr.Dataset | None, str | None]:
-    """All files together, or why they cannot be opened as they are."""
+def _opened(paths: Paths, files: Sequence[Path], layout: Layout | None) -> tuple[xr.Dataset | None, str | None]:
+    """Open all files together; return the reason where they cannot be opened as they are."""
     try:
-        return open_snapshots(list(files), layout), None
+        return open_snapshots(paths if isinstance(layout, Mapping) else list(files), layout), None
     except DataError as error:
         return None, str(error)
 

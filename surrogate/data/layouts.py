@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from surrogate.data.formats.text import decode_text
 from surrogate.data.formats.the_well import SPLITS, read_well, split_of
 from surrogate.data.formats.variables import attributes, named_variables
 from surrogate.data.hdf5.array import open_file, stamp
+from surrogate.data.hdf5.file_type import looks_like
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST, read_manifest
 from surrogate.errors import DataError
@@ -129,7 +131,7 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
             others = [file.name for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
             raise DataError(
                 f"{path}: holds no file that can be read (HDF5, NetCDF, zarr, MATLAB, npz; found "
-                f"{', '.join(others[:3]) or 'none'}); choose another folder or use a glob such as {path}/*/*.h5"
+                f"{_kinds(path, others[:3])}); choose another folder or use a glob such as {path}/*/*.h5"
             )
         return _each_once(files)
     if path.exists() or not glob.has_magic(str(path)):
@@ -141,10 +143,15 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
     return _each_once(files)
 
 
+def _kinds(folder: Path, names: Sequence[str]) -> str:
+    """Say what files that cannot be read look like."""
+    return ", ".join(f"{name}: {looks_like(folder / name)}" for name in names) or "none"
+
+
 def _each_once(files: Sequence[Path]) -> list[Path]:
     """Drop files that are others under a second name; a link gives way to what it leads to."""
     kept: dict[tuple[object, ...], Path] = {}
-    for file in sorted(files, key=lambda file: file.is_symlink()):
+    for file in sorted(files, key=lambda file: (file.is_symlink(), not re.search(r"\d", file.stem))):
         status = file.stat() if file.exists() else None
         kept.setdefault((status.st_dev, status.st_ino) if status else (str(file),), file)
     return [file for file in dict.fromkeys(files) if file in set(kept.values())]

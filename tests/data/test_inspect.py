@@ -12,11 +12,16 @@ import xarray as xr
 from surrogate.config import parse_yaml
 from surrogate.data import DataSettings, Stream, open_snapshots, split
 from surrogate.data.inspect import amplification, describe, render
-from surrogate.data.suggest import Candidate, propose_axes, suggest_config
+from surrogate.data.suggest import propose_axes
 
 
-def settings_of(text):
-    return DataSettings.model_validate(parse_yaml(text, "suggested").tree["data"])
+def settings_of(text, **answers):
+    """The proposal with its blanks answered."""
+    tree = parse_yaml(text, "suggested").tree["data"]
+    for key in ("sample", "time"):
+        if isinstance(tree.get("layout"), dict) and tree["layout"].get(key) == "???":
+            tree["layout"][key] = answers.get(key, "none")
+    return DataSettings.model_validate(tree)
 
 
 def open_suggested(description):
@@ -62,7 +67,8 @@ def test_a_file_without_names(file):
 
 def test_the_proposal_for_a_file_without_names_is_marked_and_opens(file):
     description = describe(file)
-    assert "u: {path: u, axes: [sample, time, y, x]}  # check the order" in description.suggested_config
+    assert "u: {path: u, axes: [n, time, y, x]}  # check the order" in description.suggested_config
+    assert "    sample: n\n" in description.suggested_config  # as long as a parameter, the other axes have coordinates
     stream = open_suggested(description)
     assert stream.target_names == ("u[t+1]",)
     assert stream.samples == 16 * 5
@@ -215,9 +221,67 @@ def test_proposed_axes(shape, lengths, axes):
     assert propose_axes(shape, lengths) == axes
 
 
-def test_names_that_yaml_would_misread_are_quoted():
-    text = suggest_config("a: b.h5", [Candidate("my var", (10, 4), None, '"m"'), Candidate("2", (10, 4))])
-    data = settings_of(text)
-    assert data.path == "a: b.h5"
+def test_names_that_yaml_would_misread_are_quoted(tmp_path):
+    with h5py.File(tmp_path / "a: b.h5", "w") as file:
+        file["my var"], file["2"] = np.random.rand(10, 4), np.random.rand(10, 4)
+        file["my var"].attrs["units"] = '"K\x07\N{DEGREE SIGN}'
+        file["2"].attrs.create("units", b"\xb0C", dtype=h5py.string_dtype("utf-8"))
+    data = settings_of(describe(tmp_path / "a: b.h5").suggested_config, sample="n")
+    assert data.path == str(tmp_path / "a: b.h5")
     assert data.layout.variables["my_var"].path == "my var"
-    assert data.layout.variables["my_var"].units == '"m"'
+    assert data.layout.variables["my_var"].units == '"K\x07\N{DEGREE SIGN}'
+    assert open_snapshots(data.path, data.layout).sizes == {"sample": 10, "x": 4}
+
+
+def proposal_of(path, **objects):
+    with h5py.File(path, "w") as file:
+        for name, values in objects.items():
+            file[name.replace("__", "/")] = values
+    return describe(path)
+
+
+def test_nothing_is_taken_for_simulations_without_evidence(tmp_path):
+    field = np.random.rand(24, 8, 8)
+    description = proposal_of(tmp_path / "a.h5", k=field, T=field)
+    assert 'sample: "???"' in description.suggested_config
+    with pytest.raises(ValueError, match="which axis counts the simulations"):
+        DataSettings.model_validate(parse_yaml(description.suggested_config, "a").tree["data"])
+    data = settings_of(description.suggested_config, sample="n")
+    assert dict(open_snapshots(data.path, data.layout).sizes) == {"sample": 24, "y": 8, "x": 8}
+    assert not data.layout.coordinates  # `T` is no time
+
+
+def test_all_numbered_groups_are_seen(tmp_path):
+    groups = {f"run_{i:04d}__{name}": np.random.rand(8, 8) for i in range(200) for name in ("k", "T")}
+    data = settings_of(proposal_of(tmp_path / "a.h5", **groups).suggested_config)
+    assert dict(open_snapshots(data.path, data.layout).sizes) == {"sample": 200, "y": 8, "x": 8}
+
+
+def test_input_and_target_groups_are_kept_apart(tmp_path):
+    field = np.random.rand(24, 8, 8)
+    data = settings_of(proposal_of(tmp_path / "a.h5", input__data=field, target__data=field[:, 0]).suggested_config)
+    assert (data.inputs, data.targets) == (["input_data"], ["target_data"])
+
+
+def test_groups_of_a_split_are_its_parts(tmp_path):
+    groups = {
+        f"{group}__{name}": np.random.rand(n, 8, 8) for group, n in (("training", 30), ("testing", 6)) for name in "kT"
+    }
+    data = settings_of(proposal_of(tmp_path / "a.h5", **groups).suggested_config)
+    assert data.split.test.group == "testing"
+    opened = open_snapshots(data.path, data.layout)
+    assert split(opened, data.split)["test"].sizes["sample"] == 6
+
+
+def test_text_references_topology_and_positions_are_no_fields(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["u"], file["points"] = np.random.rand(20, 300), np.random.rand(300, 3)
+        file["cells"] = np.zeros((500, 4), "i8")
+        file["note"] = "text"
+        file["ref"] = np.array([file["u"].ref], h5py.ref_dtype)
+        file["self"] = file["/"]  # a group that holds itself
+        file["empty"] = np.zeros((0, 4))
+        h5py.h5d.create(file.id, b"when", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((4,)))
+    description = describe(tmp_path / "a.h5")
+    assert set(settings_of(description.suggested_config).layout.variables) == {"u"}
+    assert any("when" in note for note in description.notes)

@@ -56,7 +56,7 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
         data_vars="minimal",
         coords="minimal",
         compat="override",
-        join="exact",
+        join="override",
         combine_attrs="drop_conflicts",
     )
 

@@ -43,6 +43,8 @@ class H5Stack:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [...]
         if isinstance(first, slice):
             return np.stack([array[tuple(rest)] for array in self.arrays[first]])
         return self.arrays[int(first)][tuple(rest)]

@@ -54,6 +54,8 @@ def attributes(item: h5py.HLObject) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
         return [_plain(entry) for entry in value.ravel()]
     if isinstance(value, np.ndarray) and value.size == 1:

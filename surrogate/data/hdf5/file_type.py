@@ -18,6 +18,7 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"CDF\x01", "NetCDF-3; convert it with nccopy -k nc4 in.nc out.nc"),
     (b"CDF\x02", "NetCDF-3; convert it with nccopy -k nc4 in.nc out.nc"),
     (b"CDF\x05", "NetCDF-3; convert it with nccopy -k nc4 in.nc out.nc"),
+    (b"\xc0\xa8\xa3\xa9ADF", "CGNS in ADF; convert it to HDF5 with adf2hdf"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"GIF8", "a GIF image"),

@@ -1,0 +1,254 @@
+"""The objects of a file: names, shapes and roles, with numbered ones counted once, and what cannot be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import h5py
+import numpy as np
+
+from surrogate.data.formats.containers import ArrayFile, Container, Hdf5File
+from surrogate.data.formats.patterns import in_natural_order
+from surrogate.data.formats.variables import attributes, is_variable, named_axes
+
+__all__ = ["Item", "Survey", "link_notes", "number_name", "survey", "word_before"]
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+TOPOLOGY = re.compile(
+    r"topolog|connect|cells?$|faces?|elements?|offset|types?$|owner|partition|index|indices|\bids?$|_ids?$|^ids?_|"
+    r"map$|order$|dofs?|level|\bir$|\bjc$|normals?$|status|prop\d*$|neighbou?r",
+    re.IGNORECASE,
+)
+POSITIONS = re.compile(r"^(points?|geometry|coord\w*|pos|positions?|nodes?|vertices|xyz|nodeLocations)$", re.IGNORECASE)
+AXES = re.compile(
+    r"^(x+|y+|z+|r|theta|phi|t+|time|lat|lon|latitude|longitude)([-_ ]?(coordinates?|coords?|grid|axis))?$"
+)
+SAMPLE_WORDS = re.compile(
+    r"^(run|sim|simulation|sample|case|seed|traj|trajectory|reali[sz]ation|member|ensemble|episode|experiment)s?$", re.I
+)
+TIME_WORDS = re.compile(r"^(step|timestep|time_?step|time|t|it|iter|iteration|frame|snapshot|snap|cycle)s?$", re.I)
+SMALL = 1_000_000  # values of a coordinate that are looked at
+FEW = 3  # objects that make a pattern
+NOTES = 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """A dataset, or many of one pattern.
+
+    Arguments:
+        path: Path in the file, with a name in braces in place of numbers that count objects.
+        shape: Shape; of many that of the first.
+        axes: Names of its axes; None where the file does not name them.
+        units: Units; None where unknown.
+        role: `field`, `number`, `coordinate`, `positions`, `integers`, or the reason why it is neither.
+        numbers: Names in braces, and how many objects each counts.
+        first: Path of the first dataset.
+        scales: Paths of the coordinates of its axes, where the file names them.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    axes: tuple[str, ...] | None = None
+    units: str | None = None
+    role: str = "field"
+    numbers: dict[str, int] = field(default_factory=dict)
+    first: str = ""
+    scales: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Datasets of a file, what speaks for MATLAB's order of axes, and a line for everything that cannot be read."""
+
+    items: list[Item]
+    reversed: bool
+    notes: list[str]
+
+    def of(self, *roles: str) -> list[Item]:
+        """Select the items of some roles."""
+        return [item for item in self.items if item.role in roles]
+
+
+def survey(container: Container) -> Survey:
+    """List the datasets of a file; every object counts once, whatever links lead to it."""
+    if isinstance(container, ArrayFile):
+        found = [_array_item(name, variable) for name, variable in container.arrays.items()]
+        return Survey(found, False, [f"{item.path}: {item.role}" for item in found if " " in item.role])
+    if not isinstance(container, Hdf5File):
+        return Survey([], False, [])
+    handle, datasets, notes = container.handle, list[Item](), list[str]()
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            try:
+                if is_variable(item):
+                    datasets.append(_item(name, item))
+            except Exception as error:  # any object may be unreadable; the rest of the file is not
+                notes.append(f"{_clean(name)}: cannot be read ({' '.join(str(error).split())[:100]}); it is left out")
+
+    handle.visititems(visit)
+    notes += [f"{item.path}: {item.role}; it is left out" for item in datasets if " " in item.role]
+    more = [f"{len(notes) - NOTES} more objects are left out"] if len(notes) > NOTES else []
+    return Survey(_gathered(datasets), _is_matlab(handle), [*notes[:NOTES], *more])
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _is_matlab(handle: h5py.File) -> bool:
+    return any(
+        "MATLAB_class" in handle[name].attrs
+        for name in list(handle)[:50]
+        if isinstance(handle.get(name, getlink=True), h5py.HardLink)
+    )
+
+
+def _item(name: str, dataset: h5py.Dataset) -> Item:
+    shape = dataset.shape
+    if shape is None:
+        return Item(name, (), role="an empty (null) dataset")
+    known = attributes(dataset)
+    units, axes, scales = known.get("units"), None, tuple[str, ...]()
+    kind = str(known.get("MATLAB_class", ""))
+    dtype = dataset.dtype
+    role = _role(name, dtype, shape, kind)
+    if " " not in role:
+        axes = named_axes(dataset)
+        scales = tuple(d[0].name.strip("/") if len(d) else "" for d in dataset.dims) if dataset.ndim else ()
+        if role == "field" and _is_axis(name, shape) and dataset.size <= SMALL and _monotonic(dataset[()]):
+            role = "coordinate"
+        if dataset.is_scale and dataset.ndim == 1:
+            role = "coordinate"
+    return Item(_clean(name), shape, axes, None if units is None else str(units), role, first=name, scales=scales)
+
+
+def _array_item(name: str, variable: Any) -> Item:
+    named = not any(str(dim).startswith("dim_") for dim in variable.dims)
+    role = _role(name, variable.dtype, variable.shape, "")
+    if role == "field" and _is_axis(name, variable.shape) and variable.size <= SMALL and _monotonic(variable.values):
+        role = "coordinate"
+    axes = tuple(map(str, variable.dims)) if named else None
+    units = variable.attrs.get("units")
+    return Item(name, variable.shape, axes, None if units is None else str(units), role, first=name)
+
+
+def _role(path: str, dtype: np.dtype, shape: Sequence[int], matlab: str) -> str:
+    """Name the role of a dataset by its type, shape and name."""
+    name, size = path.rpartition("/")[2], int(np.prod(shape, dtype=np.int64))
+    if matlab in ("char", "string"):
+        return "text, no numbers"
+    if matlab in ("cell", "struct", "function_handle", "canonical empty", "FileWrapper__") or path.startswith("#refs#"):
+        return "a cell, structure or object of MATLAB"
+    if dtype.kind in "SU" or h5py.check_string_dtype(dtype) is not None:
+        return "text, no numbers"
+    if dtype.kind == "O":
+        return "references or ragged rows, no array of numbers"
+    if dtype.kind == "c" or set(dtype.names or ()) == {"real", "imag"}:
+        return "complex numbers: declare two variables, with entry: real and entry: imag"
+    if dtype.kind not in "fiub":
+        return "a compound or opaque type; name one of its fields with `entry`"
+    if size == 0:
+        return f"empty (shape {tuple(shape)})"
+    if size == 1:
+        return "number"
+    whole = dtype.kind in "iu"
+    if (
+        whole
+        and (dtype.itemsize > 1 or TOPOLOGY.search(name))
+        and TOPOLOGY.search(path.replace("/", " ") if len(shape) == 1 else name)
+    ):
+        return "integers"
+    narrow = len(shape) == 2 and min(shape) in (2, 3) and max(shape) > 3
+    if not whole and POSITIONS.match(name) and narrow:
+        return "positions"
+    return "field"
+
+
+def _is_axis(path: str, shape: Sequence[int]) -> bool:
+    long = [size for size in shape if size > 1]
+    return len(long) == 1 and AXES.match(path.rpartition("/")[2]) is not None
+
+
+def _monotonic(values: Any) -> bool:
+    steps = np.diff(np.asarray(values, np.float64).ravel())
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+# --- numbered objects -------------------------------------------------------------------------------------------------
+
+
+def word_before(text: str) -> str:
+    """Return the word right before a number at the end of a text: `run` of `data/run_`."""
+    match = re.search(r"([A-Za-z][A-Za-z_]*?)[-_. ]*$", text.rpartition("/")[2])
+    return match[1] if match else ""
+
+
+def number_name(before: str, taken: Iterable[str]) -> str:
+    """Name what a number counts by the word before it: `sample`, `time`, or a name without a meaning."""
+    word = word_before(before)
+    name = "sample" if SAMPLE_WORDS.match(word) else "time" if TIME_WORDS.match(word) else ""
+    names = [name] if name else []
+    return next(n for n in [*names, "number", "number2", "number3", "number4"] if n not in taken)
+
+
+def _gathered(items: Sequence[Item]) -> list[Item]:
+    """Put datasets together that differ in numbers of their path alone."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        key = (NUMBER.sub("\0", item.path), item.shape, item.role, item.axes)
+        groups.setdefault(key, []).append(item)
+    found: list[Item] = []
+    for members in groups.values():
+        found += [_pattern(members)] if len(members) >= FEW else members
+    order = {item.first: index for index, item in enumerate(items)}
+    return sorted(found, key=lambda item: order[item.first])
+
+
+def _pattern(members: Sequence[Item]) -> Item:
+    """One item for many; numbers that vary become names in braces, equal ones at several places the same name."""
+    texts = NUMBER.split(members[0].path)
+    columns = list(zip(*(NUMBER.findall(member.path) for member in members), strict=True))
+    names: dict[tuple[str, ...], str] = {}
+    path = texts[0]
+    for column, text in zip(columns, texts[1:], strict=True):
+        if len(set(column)) == 1:
+            path += column[0]
+        else:
+            names.setdefault(column, number_name(path, names.values()))
+            path += f"{{{names[column]}}}"
+        path += text
+    counts = {name: len(set(column)) for column, name in names.items()}
+    first = (
+        min(members, key=lambda m: in_natural_order(x.path for x in members).index(m.path))
+        if len(members) < 100
+        else members[0]
+    )
+    return replace(first, path=path, numbers=counts)
+
+
+def link_notes(handle: h5py.File) -> Iterator[str]:
+    """Yield a line for every link that is not the object itself."""
+    found: list[str] = []
+
+    def visit(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            found.append(
+                f"/{name}: external link to {link.filename}:{link.path}; read only where it stays in the folder"
+            )
+        elif isinstance(link, h5py.SoftLink):
+            found.append(f"/{name}: link to {link.path}")
+
+    handle.visititems_links(visit)
+    yield from found[:NOTES]
+    if len(found) > NOTES:
+        yield f"{len(found) - NOTES} more links are not shown"
