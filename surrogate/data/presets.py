@@ -17,8 +17,7 @@ import numpy as np
 from surrogate.data.formats.containers import Hdf5File, open_container
 from surrogate.data.formats.variables import attributes
 from surrogate.data.mapping import NO_AXIS, NONE
-from surrogate.data.proposal import Entry, Proposal, Question
-from surrogate.data.suggest import few_steps, time_split
+from surrogate.data.proposal import Entry, Proposal, Question, few_steps, time_split
 from surrogate.errors import DataError
 
 __all__ = ["recognised"]

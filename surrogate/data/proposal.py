@@ -6,21 +6,21 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import xarray as xr
 
 from surrogate.config import Settings, Source, assign, parse_yaml, validate
-from surrogate.data.mapping import BLANK, LEADING, NONE, is_channel
+from surrogate.data.mapping import BLANK, LEADING, is_channel
 from surrogate.data.missing import open_data
 from surrogate.data.settings import DataSettings
 from surrogate.data.splits import split
 from surrogate.data.streaming.stream import Stream
 from surrogate.errors import ConfigError, DataError
 
-__all__ = ["Proposal", "Question", "problem_of"]
+__all__ = ["Proposal", "Question", "few_steps", "problem_of", "time_split"]
 
 Entry = dict[str, Any]
 TRIES = 12  # answers to blanks that are tried
@@ -187,8 +187,15 @@ def _try(source: Source, asked: bool) -> str | None:
     return None
 
 
-def sample_answers(sizes: Mapping[str, int], *, moving: bool, names: Sequence[str]) -> dict[str, str]:
-    """State the answers to the question for the axis of simulations."""
-    answers = {axis: f"each of its {sizes[axis]} entries is a simulation" for axis in names}
-    rest = "the data are one simulation" + ("; then split: {by: time}" if moving else "")
-    return answers | {NONE: rest}
+def few_steps(steps: int) -> bool:
+    """Test whether a series is too short for steps that predict the next one."""
+    return steps < 6
+
+
+def time_split(steps: int) -> dict[str, object]:
+    """Divide the steps of one simulation: a tenth each, or as few as a short series allows."""
+    extent = 1 if few_steps(steps) else 2
+    if steps >= 20 * extent:
+        return {"by": "time", "validation": 0.1, "test": 0.1}
+    gap = min(extent, max(0, (steps - 3 * extent) // 2))
+    return {"by": "time", "validation": extent, "test": extent, "gap": gap}

@@ -14,10 +14,10 @@ from surrogate.data.formats.containers import Container, Hdf5File
 from surrogate.data.formats.ragged import STEPS
 from surrogate.data.formats.variables import attributes
 from surrogate.data.mapping import NO_AXIS, NONE, is_channel, placeholders
-from surrogate.data.proposal import Proposal, Question
+from surrogate.data.proposal import Proposal, Question, few_steps, time_split
 from surrogate.data.survey import Item, Survey, number_name
 
-__all__ = ["few_steps", "name_folders", "propose", "propose_axes", "suggest_named", "time_split"]
+__all__ = ["name_folders", "propose", "propose_axes", "suggest_named"]
 
 USUAL = {
     0: (),
@@ -107,20 +107,6 @@ def _split(samples: int, steps: int, proposal: Proposal) -> dict[str, object]:
     if few_steps(steps):
         proposal.few_steps = True
     return time_split(steps)
-
-
-def few_steps(steps: int) -> bool:
-    """Test whether a series is too short for steps that predict the next one."""
-    return steps < 6
-
-
-def time_split(steps: int) -> dict[str, object]:
-    """Divide the steps of one simulation: a tenth each, or as few as a short series allows."""
-    extent = 1 if few_steps(steps) else 2
-    if steps >= 20 * extent:
-        return {"by": "time", "validation": 0.1, "test": 0.1}
-    gap = min(extent, max(0, (steps - 3 * extent) // 2))
-    return {"by": "time", "validation": extent, "test": extent, "gap": gap}
 
 
 @dataclass

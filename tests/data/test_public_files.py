@@ -20,7 +20,7 @@ from surrogate.data.inspect import describe
 from surrogate.errors import DataError
 
 PUBLIC = next((p / "shared/data/public" for p in Path(__file__).parents if (p / "shared/data/public").is_dir()), Path())
-pytestmark = pytest.mark.skipif(PUBLIC == Path(), reason="no public files next to the project")
+pytestmark = pytest.mark.skipif(Path() == PUBLIC, reason="no public files next to the project")
 
 # Trained from the proposal, its blank answered: folder, answer, sizes, and a value to compare.
 PROPOSED = {
