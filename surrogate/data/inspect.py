@@ -262,7 +262,7 @@ def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str,
         for entry in layout.entries.values() if layout else ():
             path = entry.path if entry.path.startswith("/") else f"/{group}/{entry.path}".replace("//", "/")
             for name, _ in matching_paths(Hdf5File(handle), path):
-                found[name] = tuple(map(str, entry.axes))
+                found[name] = tuple(layout.axis(str(axis)) for axis in entry.axes) if layout else ()
     return found
 
 
