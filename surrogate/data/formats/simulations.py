@@ -22,7 +22,10 @@ def with_sample(ds: xr.Dataset, where: str, group: str = "", origin: Sequence[st
         group: Value of coordinate `group`; none where it is empty.
         origin: Names of the simulations; None numbers them.
     """
-    taken = {name: f"{name}_" for name in ("origin", "group") if name in ds.variables}
+    own_group = "group" in ds.variables and ds["group"].dtype.kind in "US" and not group  # such as that of our shards
+    taken = {
+        name: f"{name}_" for name in ("origin", "group") if name in ds.variables and not (own_group and name == "group")
+    }
     for name, other in taken.items():
         warnings.warn(f"{where}: variable '{name}' is called '{other}' here: '{name}' says where a simulation is from")
     ds = ds.rename({name: other for name, other in taken.items() if other not in ds.variables})
