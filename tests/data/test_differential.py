@@ -48,8 +48,8 @@ ATTRIBUTES = st.fixed_dictionaries(
     optional={
         "_FillValue": NUMBERS,
         "missing_value": NUMBERS,
-        "scale_factor": st.sampled_from([0.5, np.float32(0.25), 2, "0.125"]),
-        "add_offset": st.sampled_from([10.0, np.float32(-3.5), 1000, "273.15"]),
+        "scale_factor": st.sampled_from([0.5, np.float32(0.25), 2.0, "0.125"]),
+        "add_offset": st.sampled_from([10.0, np.float32(-3.5), 1000.0, "273.15"]),
         "_Unsigned": st.sampled_from(["true", "false"]),
         "valid_range": st.just((np.float64(1), np.float64(90))),
     },

@@ -91,7 +91,7 @@ class Decoding:
         missing = np.zeros(values.shape, bool)
         for fill in self.fills:
             missing |= values == fill
-        if self.valid:
+        if self.valid and self.valid_stored:
             with np.errstate(invalid="ignore"):
                 missing |= (values < self.valid[0]) | (values > self.valid[1])
         return missing
