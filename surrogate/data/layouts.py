@@ -19,6 +19,7 @@ from surrogate.data.formats.lazy import BLOCK_BYTES, assemble, block_shape
 from surrogate.data.formats.mapped import mapped_parts
 from surrogate.data.formats.patterns import matching_files
 from surrogate.data.formats.pdebench import read_pdebench
+from surrogate.data.formats.ragged import OF_USER, STEPS
 from surrogate.data.formats.shaping import SINCE
 from surrogate.data.formats.simulations import with_sample
 from surrogate.data.formats.table import add_table
@@ -182,6 +183,8 @@ def _read_part(handle: h5py.File, where: str, layout: Layout | None, external: b
         split = split_of(Path(handle.filename)) or ""
         return Part(where, with_sample(read_well(handle, external=external), where, split), own_fields=True)
     ds = assemble(named_variables(handle, external=external), Path(handle.filename))
+    if name != "shards" and STEPS in ds.variables:
+        ds[STEPS].attrs[OF_USER] = 1
     return Part(where, with_sample(_decoded(decode_text(ds)).assign_attrs(attributes(handle)), where))
 
 

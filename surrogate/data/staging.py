@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from surrogate.data.fingerprint import fingerprint
+from surrogate.data.hdf5.references import referenced_files
 from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
 from surrogate.data.store import MANIFEST, read_manifest
@@ -41,10 +42,16 @@ def stage(path: str, folder: Path, layout: Layout | None = None) -> str:
     source = Path(path).expanduser().absolute()
     files = find_files(source, layout)
     root = _root(source)
+    behind = referenced_files(files)  # sources of virtual datasets and the like are copied along
+    if any(not file.is_relative_to(root) for file in behind):
+        warnings.warn(
+            f"{path} refers to files outside of {root}: they are read from there instead of a copy", stacklevel=2
+        )
+        return path
     manifest = source / MANIFEST
-    wanted, sums = files, {}
+    wanted, sums = list(dict.fromkeys([*files, *behind])), {}
     if manifest.is_file():
-        wanted = [*files, manifest]
+        wanted.append(manifest)
         sums = {source / shard.file: shard.sha256 for shard in read_manifest(source).shards}
     target = folder / f"surrogate-{_key(files)}"
     copies = {file: target / file.relative_to(root) for file in wanted}

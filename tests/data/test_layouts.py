@@ -1,5 +1,6 @@
 """Files with named dimensions, declared mappings, joining: values, axes, chunks and what is kept."""
 
+import contextlib
 import multiprocessing
 
 import h5py
@@ -284,3 +285,21 @@ def test_text_survives_a_shard(tmp_path, text):
 def test_declarations_are_checked(tree, text):
     with pytest.raises(ValidationError, match=text):
         Mapping.model_validate(tree)
+
+
+@pytest.mark.parametrize("name", ["time_steps", "origin", "group"])
+def test_variables_called_like_our_coordinates_are_kept(tmp_path, name):
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        for axis, size in (("sample", 5), ("time", 6)):
+            file[axis] = np.arange(size)
+            file[axis].make_scale(axis)
+        file["u"], file[name] = np.random.default_rng(0).normal(size=(5, 6)), np.full(5, 3)
+        for variable in ("u", name):
+            for axis, scale in enumerate(("sample", "time")[: file[variable].ndim]):
+                file[variable].dims[axis].attach_scale(file[scale])
+        file["u"].attrs["coordinates"] = name
+    with contextlib.nullcontext() if name == "time_steps" else pytest.warns(UserWarning, match="is called"):
+        ds = open_snapshots(tmp_path / "a.nc")
+    kept = ds[name if name == "time_steps" else f"{name}_"]
+    assert kept.values.tolist() == [3] * 5
+    assert Stream(ds, ["u"], ["u"], batch_size=2).samples == 5 * 5

@@ -15,9 +15,10 @@ import xarray as xr
 
 from surrogate.data.hdf5.origin import Absent
 
-__all__ = ["STEPS", "lengths_of", "of_equal_length", "padded", "present", "same_length"]
+__all__ = ["OF_USER", "STEPS", "lengths_of", "of_equal_length", "padded", "present", "same_length"]
 
 STEPS = "time_steps"
+OF_USER = "of_user"  # attribute of a coordinate of the data that has this name by chance
 
 
 def padded(datasets: Sequence[xr.Dataset]) -> list[xr.Dataset]:
@@ -69,7 +70,7 @@ def lengths_of(ds: xr.Dataset) -> np.ndarray:
     """Count the time steps of every simulation."""
     steps = ds.sizes.get("time", 1)
     found = ds.coords.get(STEPS)
-    if found is None or found.dims != ("sample",) or found.dtype.kind not in "iu":
+    if found is None or found.dims != ("sample",) or found.dtype.kind not in "iu" or OF_USER in found.attrs:
         return np.full(ds.sizes["sample"], steps)
     return np.minimum(found.values, steps)
 

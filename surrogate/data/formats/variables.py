@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
 import numpy as np
 
+from surrogate.data.hdf5.decoding import ENCODING
+from surrogate.data.hdf5.faults import HDF5_ERRORS
 from surrogate.data.hdf5.storage import dataset_at, describe_names, h5_array, missing_chunks
 from surrogate.errors import DataError
 
@@ -47,15 +50,25 @@ class FileVariable:
 
 
 def attributes(item: h5py.HLObject) -> dict[str, Any]:
-    """Return attributes as plain Python values, without those of the file format."""
-    return {name: _plain(value) for name, value in item.attrs.items() if name not in INTERNAL}
+    """Return attributes as plain Python values, without those of the file format and of the encoding of values."""
+    kept = {}
+    for name in item.attrs:
+        if name not in INTERNAL and name not in ENCODING:
+            with contextlib.suppress(*HDF5_ERRORS):  # one that cannot be read is left out
+                kept[_text_of(name)] = _plain(item.attrs[name])
+    return kept
+
+
+def _text_of(text: str) -> str:
+    """Replace bytes that are not UTF-8, which h5py keeps as surrogates."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return _text_of(value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
         return [_plain(entry) for entry in value.ravel()]
     if isinstance(value, np.ndarray) and value.size == 1:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -19,7 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from surrogate.data.hdf5.file_type import looks_like
+from surrogate.data.hdf5.decoding import Decoding
+from surrogate.data.hdf5.faults import HDF5_ERRORS, reason_of, short
 from surrogate.errors import DataError
 
 __all__ = ["ChunkTable", "H5Array", "Stamp", "chunk_table", "indexing", "open_file", "stamp"]
@@ -29,19 +28,22 @@ with contextlib.suppress(ImportError):
 
 HANDLES = 16  # files held open by a process
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, ...]
 
 # While the graph of a variable is traced, indexing a dataset returns this function's result instead of values.
 indexing: ContextVar[Callable[[H5Array, Any], Any] | None] = ContextVar("indexing", default=None)
 
 
-def stamp(file: Path) -> Stamp:
-    """Return size, modification time and inode of a file, which change when it is written or replaced."""
-    try:
-        status = os.stat(file)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}; check the path") from error
-    return status.st_size, status.st_mtime_ns, status.st_ino
+def stamp(*files: Path) -> Stamp:
+    """Return size, modification time and inode of files, which change when one is written or replaced."""
+    facts: list[int] = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}; check the path") from error
+        facts += [status.st_size, status.st_mtime_ns, status.st_ino]
+    return tuple(facts)
 
 
 @contextlib.contextmanager
@@ -62,34 +64,13 @@ def _open(file: Path) -> h5py.File:
     if file.is_dir():
         raise DataError(f"{file}: is a folder, expected a file; name a file in it or use a glob such as {file}/*.h5")
     try:
+        if file.exists() and not file.is_file():
+            raise DataError(f"{file}: is no regular file (a pipe, socket or device); write the data to a file first")
         return h5py.File(file, "r", locking="best-effort")
-    except OSError as error:
-        raise DataError(f"{file}: {_reason(file, error)}") from error
-
-
-def _reason(file: Path, error: OSError) -> str:
-    """Explain why HDF5 cannot open a file, and what to do."""
-    text = str(error)
-    if error.errno == errno.ENOENT:
-        return "no such file; check the path"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "permission denied; ask its owner for read access (chmod a+r)"
-    if "unable to lock" in text:
-        return "is open for writing in another program; wait until it has closed the file"
-    if "already open for write" in text or "consistency flags" in text:
-        return "was not closed by its writer; run h5clear -s on a copy, or write it again"
-    truncated = re.search(r"eof = (\d+), .*stored_eof = (\d+)", text)
-    if truncated:
-        return f"truncated: holds {truncated[1]} of {truncated[2]} bytes; copy or write it again"
-    if "signature not found" in text:
-        return f"is not HDF5: it looks like {looks_like(file)}"
-    return f"cannot be opened as HDF5 ({_inner(text)}); it may be damaged: copy or write it again"
-
-
-def _inner(text: str) -> str:
-    """Extract the reason in brackets from an HDF5 message, on one line."""
-    match = re.search(r"\((.*)\)", text, re.DOTALL)
-    return " ".join((match[1] if match else text).split())[:200]
+    except HDF5_ERRORS as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file}: {reason_of(file, error)}") from error
 
 
 class _Handles:
@@ -102,14 +83,22 @@ class _Handles:
 
     def read(self, array: H5Array, key: Any) -> np.ndarray:
         with self.lock:
-            return self._file(array)[array.path][key]
+            return self._dataset(array)[key]
 
     def visit_chunks(self, array: H5Array, note: Callable[[Any], None]) -> None:
         with self.lock:
-            self._file(array)[array.path].id.chunk_iter(note)
+            self._dataset(array).id.chunk_iter(note)
+
+    def _dataset(self, array: H5Array) -> h5py.Dataset:
+        """Open a dataset; relative names of external storage count from the folder of the file."""
+        file = self._file(array)
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        if array.sources:
+            access.set_efile_prefix(os.fsencode(array.file.absolute().parent))
+        return h5py.Dataset(h5py.h5d.open(file.id, array.path.encode("utf-8", "surrogateescape"), access))
 
     def _file(self, array: H5Array) -> h5py.File:
-        name = array.file, array.stamp
+        name = array.file, array.stamp[:3]
         if name not in self.files:
             self.files[name] = _open(array.file)
             while len(self.files) > self.limit:
@@ -134,13 +123,15 @@ class H5Array:
         file: The HDF5 file.
         path: The dataset in it.
         shape: Shape of the dataset.
-        dtype: Native type that reading returns; big-endian and float16 values are converted.
-        stamp: State of the file when this array was made; a file that changed since is refused.
-        stored: Type in the file.
+        dtype: Native type that indexing returns: big-endian and float16 values are converted, packed ones decoded.
+        stamp: State of `file` and `sources` when this array was made; a file that changed since is refused.
+        stored: Type of the stored values as h5py reads them.
         chunks: Shape of the chunks of the file; None without chunks.
         offset: First byte of the values where they are contiguous in the file, else None.
         filters: Codes of the filters of its chunks, in the order of writing; None where the chunks cannot be read at
             their offsets in the file.
+        sources: Further files that hold its values: sources of a virtual dataset, external storage.
+        decoding: Decodes stored values; None where they are stored as they are.
     """
 
     file: Path
@@ -152,6 +143,8 @@ class H5Array:
     chunks: tuple[int, ...] | None = None
     offset: int | None = None
     filters: tuple[int, ...] | None = None
+    sources: tuple[Path, ...] = ()
+    decoding: Decoding | None = None
 
     @property
     def ndim(self) -> int:
@@ -159,8 +152,9 @@ class H5Array:
 
     def check(self) -> None:
         """Raise DataError where the file changed since this array was made."""
-        if stamp(self.file) != self.stamp:
-            raise DataError(f"{self.file}: was replaced or changed while in use; open the data again")
+        if stamp(self.file, *self.sources) != self.stamp:
+            behind = f", or one of the {len(self.sources)} files behind it," if self.sources else ""
+            raise DataError(f"{self.file}:{behind} was replaced or changed while in use; open the data again")
 
     def damaged(self, key: Any, reason: str) -> DataError:
         """Return the error to raise where a part of the dataset cannot be read."""
@@ -175,18 +169,28 @@ class H5Array:
         if described is not None:
             return described(self, key)
         if self.offset is None:
-            return self.through_hdf5(key)
-        self.check()
-        mapped = np.memmap(self.file, self.stored, "r", self.offset, self.shape)
-        return np.array(mapped[key], self.dtype)
+            return self.decoded(self.through_hdf5(key))
+        return self.decoded(self.mapped()[key])
 
-    def through_hdf5(self, key: Any) -> np.ndarray:
-        """Read the values at a key through the HDF5 library."""
+    def mapped(self) -> np.ndarray:
+        """Map contiguous stored values into memory."""
         self.check()
         try:
-            return np.asarray(_handles().read(self, key)).astype(self.dtype, copy=False)
-        except OSError as error:
-            raise self.damaged(key, _inner(str(error))) from error
+            return np.memmap(self.file, self.stored, "r", self.offset or 0, self.shape)
+        except (OSError, ValueError) as error:  # shorter than the values
+            raise DataError(f"{self.file}:{self.path}: {error}; the file is truncated: copy it again") from error
+
+    def through_hdf5(self, key: Any) -> np.ndarray:
+        """Read the stored values at a key through the HDF5 library."""
+        self.check()
+        try:
+            return np.asarray(_handles().read(self, key))
+        except HDF5_ERRORS as error:
+            raise self.damaged(key, short(error)) from error
+
+    def decoded(self, stored: np.ndarray) -> np.ndarray:
+        """Decode stored values to an array of its own of type `dtype`."""
+        return np.array(stored, self.dtype) if self.decoding is None else self.decoding(stored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,5 +219,8 @@ def chunk_table(array: H5Array) -> ChunkTable:
         place = tuple(at // chunk for at, chunk in zip(info.chunk_offset, chunks, strict=True))
         table.offset[place], table.size[place], table.skipped[place] = info.byte_offset, info.size, info.filter_mask
 
-    _handles().visit_chunks(array, note)
+    try:
+        _handles().visit_chunks(array, note)
+    except HDF5_ERRORS as error:
+        raise array.damaged(slice(None), short(error)) from error
     return table

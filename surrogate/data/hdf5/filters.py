@@ -49,9 +49,12 @@ def scratch(purpose: str, size: int) -> np.ndarray:
 
 
 def decodable(filters: Sequence[int]) -> bool:
-    """Return True where all filters are gzip, shuffle or, if h5py exports its decoder, lzf."""
-    known = {GZIP, SHUFFLE, LZF} if _LZF else {GZIP, SHUFFLE}
-    return set(filters) <= known
+    """Return True for gzip, for lzf if h5py exports its decoder, or for no compression, each also after shuffle.
+
+    In any other order a filter meets bytes of another length than those of the chunk; HDF5 reads these.
+    """
+    compression = tuple(filters)[1:] if tuple(filters)[:1] == (SHUFFLE,) else tuple(filters)
+    return compression in ((), (GZIP,)) or (compression == (LZF,) and _LZF is not None)
 
 
 def decode(stored: np.ndarray, filters: Sequence[int], skipped: int, itemsize: int, size: int) -> np.ndarray:

@@ -90,7 +90,7 @@ def read_box(
     if way == "threaded decoding":
         array.check()
         return _read_chunks(array, index, into)
-    return _read_h5py(array, index, array.through_hdf5 if way == "h5py" else array.__getitem__)
+    return _read_h5py(array, index, array.through_hdf5 if way == "h5py" else lambda key: array.mapped()[key])
 
 
 def _memory(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -111,8 +111,7 @@ def _read_direct(array: H5Array, index: Sequence[Index], into: np.ndarray | None
     lengths = [len(i) for i in index]
     out = into if into is not None and into.flags.c_contiguous else _memory(lengths, array.stored)
     if calls > 1 and out.nbytes < calls * SHORT_RUN:
-        mapped = np.memmap(array.file, array.stored, "r", array.offset or 0, array.shape)
-        out[...] = mapped[np.ix_(*map(np.asarray, index))]
+        out[...] = array.mapped()[np.ix_(*map(np.asarray, index))]
         return out
     strides = [math.prod(array.shape[axis + 1 :]) for axis in range(inner - 1)]
     rows, file = out.reshape(-1, len(index[inner - 1]), row), opened(array)
@@ -222,12 +221,19 @@ def _neighbours(offsets: Sequence[int], sizes: Sequence[int]) -> list[list[int]]
 def _decoded(array: H5Array, stored: np.ndarray | None, skipped: int, place: Sequence[int]) -> np.ndarray:
     """Decode a whole chunk, including the part beyond the edge of the dataset."""
     chunks, itemsize = array.chunks or array.shape, array.stored.itemsize
+    size, place_and_size = math.prod(chunks) * itemsize, zip(place, chunks, array.shape, strict=True)
+    key = tuple(slice(i * c, min((i + 1) * c, end)) for i, c, end in place_and_size)
+    held = tuple(part.stop - part.start for part in key)
+    if held != chunks and array.filters and stored is not None and len(stored) == size:
+        # A file may keep chunks at the edge without filters (H5Pset_chunk_opts); the HDF5 library reads that option.
+        whole = np.zeros(chunks, array.stored)
+        whole[tuple(map(slice, held))] = array.through_hdf5(key)
+        return whole
     try:
         if stored is None:
             raise ValueError("a chunk was never written")
-        values = decode(stored, array.filters or (), skipped, itemsize, math.prod(chunks) * itemsize)
+        values = decode(stored, array.filters or (), skipped, itemsize, size)
     except ValueError as error:
-        key = tuple(slice(i * c, min((i + 1) * c, end)) for i, c, end in zip(place, chunks, array.shape, strict=True))
         raise array.damaged(key, str(error)) from error
     return values.view(array.stored).reshape(chunks)
 
@@ -265,7 +271,7 @@ def _read_h5py(array: H5Array, index: Sequence[Index], read: Callable[[Any], np.
     """Read a box by slices, one for each run of neighbouring chunks."""
     sizes = array.chunks or (1,) * array.ndim
     segments = [_segments(i, size) for i, size in zip(index, sizes, strict=True)]
-    out = np.empty([len(i) for i in index], array.dtype)
+    out = np.empty([len(i) for i in index], array.stored)
     for place in itertools.product(*segments):
         values = read(tuple(slice(start, stop) for start, stop, _, _ in place))
         out[tuple(target for _, _, target, _ in place)] = values[_outer([chosen for _, _, _, chosen in place])]

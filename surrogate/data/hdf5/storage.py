@@ -12,6 +12,9 @@ import h5py
 import numpy as np
 
 from surrogate.data.hdf5.array import H5Array, open_file, stamp
+from surrogate.data.hdf5.decoding import decoding_of
+from surrogate.data.hdf5.faults import HDF5_ERRORS, short
+from surrogate.data.hdf5.references import check_external, locate, unmapped_values, virtual_sources
 from surrogate.errors import DataError, nearest
 
 __all__ = ["dataset_at", "describe_names", "filter_names", "h5_array", "holds", "missing_chunks", "native_type"]
@@ -63,7 +66,7 @@ def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         rest = parts[depth + 1 :]
         if isinstance(link, h5py.ExternalLink):
-            target = inside(file, link.filename, f"{file}:{path}: an external link", external=external)
+            target = locate(file, link.filename, f"{file}:{path}: an external link", external=external)
             return target, posixpath.join(link.path, *rest)
         if isinstance(link, h5py.SoftLink):
             return file, posixpath.join("/", *parts[:depth], link.path, *rest)
@@ -93,26 +96,59 @@ def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS, external: bool = False)
         DataError: It is empty, of an unusable type, compression or storage, or was never written.
     """
     file = Path(dataset.file.filename)
-    where = f"{file}:{dataset.name.strip('/')}"
+    where = f"{file}:{(dataset.name or '?').strip('/')}"
+    try:
+        return _checked_array(dataset, where, hops, external)
+    except DataError:
+        raise
+    except HDF5_ERRORS as error:
+        raise DataError(f"{where}: cannot be read ({short(error)}); leave it out, or write it again") from error
+
+
+def _checked_array(dataset: h5py.Dataset, where: str, hops: int, external: bool) -> H5Array:
     if dataset.shape is None:
         raise DataError(f"{where}: is an empty (null) dataset, expected an array; leave it out")
     if dataset.size == 0:
         raise DataError(f"{where}: holds no values (shape {dataset.shape}); leave it out")
-    dtype = native_type(dataset.dtype, where)
-    check_storage(dataset, where, hops, external=external)
+    stored = stored_type(dataset, where)
+    native = native_type(stored, where)
+    decoding = decoding_of(dataset, native, where)
+    sources = check_storage(dataset, where, hops, external=external)
     check_filters(dataset, where)
     check_allocated(dataset, where)
+    file, properties = Path(dataset.file.filename), dataset.id.get_create_plist()
+    # Values are read at their offsets only where their type is exactly that of NumPy and they are in the file itself.
+    exact = stored.kind in "fiu" and dataset.id.get_type().equal(h5py.h5t.py_create(stored))
+    plain = exact and stored.itemsize <= 8 and not sources and not dataset.file.userblock_size
+    contiguous = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters()
+    chunked = properties.get_layout() == h5py.h5d.CHUNKED
     return H5Array(
         file=file,
         path=dataset.name,
         shape=dataset.shape,
-        dtype=dtype,
-        stamp=stamp(file),
-        stored=dataset.dtype,
+        dtype=native if decoding is None else decoding.dtype,
+        stamp=stamp(file, *sources),
+        stored=stored,
         chunks=dataset.chunks,
-        offset=_offset(dataset),
-        filters=_chunk_filters(dataset),
+        offset=dataset.id.get_offset() if plain and contiguous else None,
+        filters=tuple(code for code, _ in _filters(dataset)) if plain and chunked else None,
+        sources=sources,
+        decoding=decoding,
     )
+
+
+def stored_type(dataset: h5py.Dataset, where: str) -> np.dtype:
+    """Return the type as which h5py reads the values of a dataset.
+
+    Raises:
+        DataError: NumPy has no such type: times, integers of 3 bytes and the like.
+    """
+    try:
+        return dataset.dtype
+    except HDF5_ERRORS as error:
+        raise DataError(
+            f"{where}: has a type that cannot be read ({short(error)}); leave it out, or write it as plain numbers"
+        ) from error
 
 
 def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
@@ -131,31 +167,39 @@ def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
     return (f"did you mean '{close}'? " if close else "") + f"the file holds {listed}{more}"
 
 
-def inside(file: Path, name: str, what: str, *, external: bool = False) -> Path:
-    """Resolve the name of another file as `file` refers to it; refused outside of its folder unless `external`."""
-    folder = file.resolve().parent
-    target = (folder / name).resolve()
-    if not external and not target.is_relative_to(folder):
-        raise DataError(
-            f"{what} leads to {name}, outside of {folder}: refused; copy the data into one folder, or set "
-            "layout.allow_external: true"
-        )
-    if not target.is_file():
-        raise DataError(f"{what} leads to {name}, which is missing; copy it next to {file.name}")
-    return target
+def check_storage(dataset: h5py.Dataset, where: str, hops: int = HOPS, *, external: bool = False) -> tuple[Path, ...]:
+    """Return the further files that hold the values of a dataset: external storage, sources of a virtual dataset.
 
-
-def check_storage(dataset: h5py.Dataset, where: str, hops: int = HOPS, *, external: bool = False) -> None:
-    """Refuse external and virtual storage outside of the folder of the file, at any depth, unless `external`."""
+    Raises:
+        DataError: A file is outside of the folder of the file, at any depth, and not `external`; one is missing or
+            smaller than needed; or no source fills a part of a virtual dataset.
+    """
     file = Path(dataset.file.filename)
-    for name, _, _ in dataset.external or ():
-        inside(file, name, f"{where}: external storage", external=external)
-    for source in dataset.virtual_sources() if dataset.is_virtual else ():
-        here = source.file_name == "."
-        target = file if here else inside(file, source.file_name, f"{where}: a virtual dataset", external=external)
+    files = dict.fromkeys(check_external(dataset, where, external=external))
+    if not dataset.is_virtual:
+        return tuple(files)
+    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+    for source in dict.fromkeys(virtual_sources(dataset)):
+        here = source.file == "."
+        target = file if here else locate(file, source.file, f"{where}: a virtual dataset", external=external)
         opened = contextlib.nullcontext(dataset.file) if here else open_file(target)
-        with opened as handle, dataset_at(handle, source.dset_name, hops=hops - 1, external=external) as part:
-            h5_array(part, hops=hops - 1, external=external)
+        with opened as handle, dataset_at(handle, source.path, hops=hops - 1, external=external) as part:
+            array = h5_array(part, hops=hops - 1, external=external)
+        if not source.fits(array.shape):
+            raise DataError(
+                f"{where}: a virtual dataset takes {source.extent or f'{source.count} values'} from {target.name}:"
+                f"{source.path}, whose shape is {array.shape}; the rest would be {dataset.fillvalue}: make it again"
+            )
+        shapes[source.file, source.path] = array.shape
+        files.update(dict.fromkeys([] if here and array.file == file else [array.file]))
+        files.update(dict.fromkeys(array.sources))
+    missing = unmapped_values(dataset, shapes)
+    if missing:
+        raise DataError(
+            f"{where}: {missing} of {dataset.size} values of a virtual dataset come from no source and would read as "
+            f"{dataset.fillvalue}; make it again from all of its sources"
+        )
+    return tuple(files)
 
 
 def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
@@ -226,19 +270,3 @@ def native_type(dtype: np.dtype, where: str) -> np.dtype:
     names = {"c": "complex", "V": "compound or opaque", "S": "string", "U": "string", "O": "string or variable-length"}
     remedy = "write real and imaginary parts as two variables" if dtype.kind == "c" else "write it as plain numbers"
     raise DataError(f"{where}: has {names.get(dtype.kind, dtype.str)} type ({dtype}), expected real numbers; {remedy}")
-
-
-def _offset(dataset: h5py.Dataset) -> int | None:
-    """Return the first byte of contiguous, unfiltered values in the file; None where HDF5 must read them."""
-    properties = dataset.id.get_create_plist()
-    plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters() and not dataset.external
-    if not plain or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
-        return None
-    return dataset.id.get_offset()
-
-
-def _chunk_filters(dataset: h5py.Dataset) -> tuple[int, ...] | None:
-    """Return the codes of the filters of chunks that are stored in the file; None where HDF5 must read them."""
-    if dataset.chunks is None or dataset.file.userblock_size or dataset.dtype.kind not in "fiu":
-        return None
-    return tuple(code for code, _ in _filters(dataset))

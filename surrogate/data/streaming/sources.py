@@ -87,7 +87,7 @@ class FileSource:
         return tuple(length for _, length in merged)
 
     def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
-        """Read the values in a box, in the type of the file; return `into` where they could be read straight to it."""
+        """Read the values in a box; return `into` where they could be read straight to it."""
         first, end = (np.array([getattr(side, name) for side in box]) for name in ("start", "stop"))
         hits = np.flatnonzero(((self._start < end) & (self._end > first)).all(axis=1)).tolist()
         if len(hits) == 1:
@@ -133,12 +133,15 @@ def _read_part(part: Part, low: np.ndarray, high: np.ndarray, into: np.ndarray |
     kept = [source for source in part.axes if source is not None]
     dropped = [source for source in range(part.array.ndim) if source not in kept]
     memory = None
-    if into is not None and into.dtype == part.array.stored:  # a view of it with the axes of the dataset
+    if into is not None and into.dtype == part.array.stored and part.array.decoding is None:
+        # a view of it with the axes of the dataset
         view = into[tuple(0 if source is None else slice(None) for source in part.axes)].transpose(np.argsort(kept))
         memory = view[tuple(slice(None) if source in kept else None for source in range(part.array.ndim))]
     values = read_box(part.array, index, memory)
     if into is not None and values is memory:
         return into
+    if part.array.decoding is not None:
+        values = part.array.decoding(values)
     values = values.transpose(*kept, *dropped).reshape([values.shape[source] for source in kept])
     return values[tuple(slice(None) if source is not None else None for source in part.axes)]
 

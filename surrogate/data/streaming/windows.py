@@ -65,6 +65,7 @@ class FileWindows:
     def __init__(self, reader: Reader, plan: ReadPlan, runs: dict[str, Runs]) -> None:
         self.reader, self.plan, self.runs = reader, plan, runs
         self._checked = np.zeros(plan.windows, bool)
+        self._holes = False  # True once a value was decoded as missing; until then checked windows have none
 
     def take(self, windows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Read inputs and targets of windows by their number; one tensor where both have the same channels."""
@@ -112,7 +113,10 @@ class FileWindows:
         places = zip(target, runs.array[sample].tolist(), runs.offsets(sample, time).tolist(), strict=True)
         for k, (channels, number, offset) in enumerate(places):
             array = runs.arrays[number]
-            pread(array, files[number] if files else opened(array), channels if as_stored else row, offset)
+            target = channels if as_stored else row
+            pread(array, files[number] if files else opened(array), target, offset)
+            if array.decoding is not None and (check or self._holes):
+                self._holes = array.decoding.mask(target) or self._holes
             if not as_stored:
                 channels[...] = turned
             if check:  # refuse values that are not finite
@@ -185,6 +189,8 @@ def _place(part: Part, source: FileSource) -> tuple[np.ndarray, int] | None:
     array = part.array
     lengths = zip(source.dims, part.shape, source.shape, strict=True)
     complete = all(size == full for dim, size, full in lengths if dim not in ("sample", "time"))
+    if array.decoding is not None and not array.decoding.masks_only:
+        return None
     if way_of_reading(array) != "direct" or array.stored != FLOAT or not complete or any(part.start[1:]):
         return None  # a part may lack steps at the end that its simulations do not have
     leading = [axis for dim, axis in zip(source.dims, part.axes, strict=True) if dim in ("sample", "time")]
