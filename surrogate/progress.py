@@ -39,7 +39,7 @@ class ProgressBar:
         self.quiet = quiet or self.file is None
         self.done = self.total = 0
         self._first: tuple[float, int] | None = None
-        self._written = 0.0
+        self._written, self._lines = 0.0, 0
         self._bar: Progress | None = None
         if not self.quiet and self.file.isatty():
             columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}")]
@@ -69,15 +69,20 @@ class ProgressBar:
         now = time.monotonic()
         self.done, self.total = done, total
         self._first = self._first or (now, done)
-        if self._bar is None and (self.every is None or (done < total and now - self._written < self.every)):
+        if self._bar is None and not self._is_due(now):
             return
-        self._written = now
+        self._written, self._lines = now, self._lines + 1
         text = f"{self._amount(done)} of {self._amount(total)} {self.unit if self.unit != BYTES else 'MB'}, "
         text += (note or f"{self._amount(self.rate)} per s") + self.left
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total, note=text)
         else:
             self._write(text)
+
+    def _is_due(self, now: float) -> bool:
+        """Tell whether a plain line is due: after `every` seconds, and at the end of what had lines before."""
+        ended = self.done >= self.total and self._lines > 0
+        return self.every is not None and (ended or now - self._written >= self.every)
 
     @property
     def rate(self) -> float:
