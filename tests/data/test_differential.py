@@ -136,7 +136,7 @@ def write_part(file: h5py.File, name: str, recipe: Recipe, values: np.ndarray, f
         if (np.dtype(recipe.kind).kind == "f" and np.dtype(recipe.kind).itemsize > 2) or fill < 100:
             plan.set_fill_value(np.array(fill).astype(recipe.kind))
     made = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(values.shape), plan)
-    made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(values))
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(values, bool if recipe.kind == "?" else "f8"))
     dataset = h5py.Dataset(made)
     if recipe.skipped and recipe.filters and recipe.chunks == values.shape:  # one chunk that skips filters
         plain = [f for i, f in enumerate(recipe.filters) if not recipe.skipped >> i & 1]
