@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from surrogate import __version__
-from surrogate.errors import ConfigError, SurrogateError, did_you_mean
+from surrogate.errors import ConfigError, did_you_mean, failure_of
+from surrogate.progress import mute, say
 from surrogate.runtime.launch import Launch, interruptible
 from surrogate.runtime.launch import launch as start_ranks
 from surrogate.runtime.launch import requeue as put_back
@@ -91,7 +92,7 @@ def simulate(
     with _executor(workers, scheduler, remedy) as executor, ProgressBar("simulating", "simulations") as progress:
         options: dict[str, Any] = {"batch": batch, "resume": resume, "overwrite": overwrite, "device": device}
         generate(loaded, size, folder, progress=progress, executor=executor, **options)
-    typer.echo(f"{folder}")
+    say(f"{folder}")
 
 
 @app.command(epilog="Example: surrogate inspect simulations.h5")
@@ -149,7 +150,7 @@ def convert(
             progress=progress,
             executor=executor,
         )
-    typer.echo(f"{folder}")
+    say(f"{folder}")
 
 
 @contextmanager
@@ -201,7 +202,7 @@ def train(
         overwrite=overwrite,
         staging=Path(os.path.expandvars(stage)) if stage else None,
     )
-    typer.echo(f"{run}")
+    say(f"{run}")
 
 
 @app.command(epilog="Example: surrogate statistics my.yaml --workers 4")
@@ -217,7 +218,7 @@ def statistics(
 
     with _executor(workers, scheduler, "lower training.buffer_mb") as executor:
         for path in keep_case_statistics(find_pipeline(config), overrides or [], case, executor):
-            typer.echo(f"{path}")
+            say(f"{path}")
 
 
 @app.command(epilog="Example: surrogate evaluate runs/my")
@@ -232,7 +233,7 @@ def evaluate(
     from surrogate.workflows import cases_of, evaluate_run
 
     for case in cases_of(run):
-        evaluate_run(case, typer.echo, part=split, rollout_steps=rollout)
+        evaluate_run(case, say, part=split, rollout_steps=rollout)
 
 
 @app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")
@@ -268,7 +269,7 @@ def predict(
             about={"history": _command()},
             progress=progress,
         )
-    typer.echo(f"{path}")
+    say(f"{path}")
 
 
 @app.command(epilog="Example: surrogate export runs/my --output my.pt2")
@@ -316,7 +317,7 @@ def run(
 
     spread = Spread(workers, scheduler, read_part(part))
     options: dict[str, Any] = {"command": _command(), "resume": resume, "overwrite": overwrite, "spread": spread}
-    run_file(find_pipeline(config), overrides or [], output, typer.echo, **options)
+    run_file(find_pipeline(config), overrides or [], output, say, **options)
 
 
 @app.command(epilog="Example: surrogate compare mine.yaml --minutes 10")
@@ -334,7 +335,7 @@ def compare(
 
     options: dict[str, Any] = {"command": _command(), "resume": resume, "overwrite": overwrite}
     options |= {"spread": Spread(workers), "minutes": minutes}
-    run_comparison(find_pipeline(config), overrides or [], output, typer.echo, **options)
+    run_comparison(find_pipeline(config), overrides or [], output, say, **options)
 
 
 @app.command(
@@ -366,7 +367,7 @@ def submit(config: Config, output: Output = None, overrides: Overrides = None, c
     from surrogate.workflows.slurm import submit as submit_stages
 
     path, folder, facts, _ = _stages(config, output, overrides, cluster)
-    submit_stages(path, overrides or [], folder, facts, typer.echo)
+    submit_stages(path, overrides or [], folder, facts, say)
 
 
 @slurm.command(epilog="Example, in a job script: surrogate train my.yaml --resume || exec surrogate slurm requeue $?")
@@ -401,19 +402,15 @@ def main() -> None:
     try:
         with interruptible():
             app()
-    except SurrogateError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(Launch.of(os.environ).leave(error.exit_code))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        print(
-            f"error: {error.filename or 'output'}: {error.strerror or error}; check space and permissions",
-            file=sys.stderr,
-        )
-        sys.exit(5)
-    except MemoryError:
-        print("error: out of memory; lower training.batch_size or training.buffer_mb", file=sys.stderr)
-        sys.exit(5)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        text, code = failure
+        if isinstance(error, OSError):
+            mute(sys.stdout)
+        try:
+            print("\n".join(f"error: {line}" for line in text.splitlines()), file=sys.stderr, flush=True)
+        except OSError:
+            mute(sys.stderr)
+        sys.exit(Launch.of(os.environ).leave(code))

@@ -14,6 +14,7 @@ __all__ = [
     "ResourceError",
     "SurrogateError",
     "did_you_mean",
+    "failure_of",
     "nearest",
 ]
 
@@ -56,6 +57,34 @@ class Interrupted(SurrogateError):
     """A run stopped by a signal after it wrote a checkpoint."""
 
     exit_code = 75
+
+
+OUT_OF_MEMORY = (  # in messages of torch, numpy and the standard library
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+)
+NO_THREAD = ("can't start new thread", "unable to create", "cannot create thread")
+
+
+def failure_of(error: BaseException) -> tuple[str, int] | None:
+    """Return the message and the exit code for an error that ends a command; None if it is a defect of the program."""
+    text = str(error)
+    if isinstance(error, SurrogateError):
+        return text, error.exit_code
+    if isinstance(error, BrokenPipeError):
+        return "the reader of the output has gone; what was written is incomplete", 1
+    if isinstance(error, MemoryError) or any(mark in text for mark in OUT_OF_MEMORY):
+        reason = f": {text.splitlines()[0]:.200}" if text else ""
+        remedy = "lower training.batch_size, training.buffer_mb or the number of workers"
+        return f"out of memory{reason}; {remedy}", ResourceError.exit_code
+    if isinstance(error, RuntimeError) and any(mark in text for mark in NO_THREAD):
+        return f"{text}; raise the limit of processes (ulimit -u) or of memory, or lower OMP_NUM_THREADS", 5
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror or error}; check space and permissions", 5
+    return None
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["ProgressBar", "duration"]
+__all__ = ["ProgressBar", "duration", "mute", "say"]
 
 EVERY = 10.0  # seconds between plain lines
 BYTES = "bytes"
@@ -109,6 +110,20 @@ class ProgressBar:
             print(text, file=self.file, flush=True)
         except (OSError, ValueError):
             self.quiet = True
+
+
+def say(line: str) -> None:
+    """Print a line on standard output; where that is impossible (a full disk, a closed pipe) the work goes on."""
+    try:
+        print(line, flush=True)
+    except (OSError, ValueError):
+        mute(sys.stdout)
+
+
+def mute(stream: TextIO | None) -> None:
+    """Send what is written to a standard stream from now on to nowhere, so that a flush at the exit cannot fail."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def duration(seconds: float) -> str:

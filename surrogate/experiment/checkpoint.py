@@ -1,11 +1,11 @@
-"""Checkpoints: safetensors and JSON with checksums, written beside and renamed, newest verified one found again."""
+"""Checkpoints: safetensors and JSON with checksums, written as a unit; resuming takes the newest intact one."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from surrogate.errors import ConfigError, DataError, ResourceError
-from surrogate.files import fsync_path, read_pointer, replacing, sha256
+from surrogate.files import MANIFEST, read_json, read_pointer, replacing_folder, verify_manifest, write_pointer
 from surrogate.models.surrogate import BEST, DESCRIPTION, FINAL, WEIGHTS, Surrogate, chosen_checkpoint
 
-__all__ = ["CheckpointFolder", "pack", "unpack"]
+__all__ = ["CheckpointFolder", "load_state", "pack", "unpack", "verify"]
 
-MANIFEST, STATE, OPTIMIZER, LATEST = "MANIFEST.json", "state.json", "optim.safetensors", "LATEST"
+STATE, OPTIMIZER, LATEST = "state.json", "optim.safetensors", "LATEST"
 
 
 def pack(state: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
-    """Split a nested state into JSON and named tensors; `unpack` puts it together again exactly."""
+    """Split a nested state into JSON, which is returned, and named tensors; `unpack` inverts it exactly."""
     if isinstance(state, Tensor):
         tensors[path] = state.detach().cpu().contiguous()
         return {"tensor": path}
@@ -41,7 +41,7 @@ def pack(state: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
 
 
 def unpack(node: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `pack`."""
+    """Return the state that `pack` has split."""
     ((kind, content),) = node.items()
     match kind:
         case "tensor":
@@ -62,28 +62,33 @@ class CheckpointFolder:
 
     Arguments:
         path: Folder that holds them; made at the first save.
-        keep: Number of newest checkpoints kept beside the best one.
+        keep: Number of newest checkpoints kept next to the best one.
     """
 
     def __init__(self, path: Path, *, keep: int = 2) -> None:
         self.path = path
         self.keep = keep
 
+    @property
+    def steps(self) -> list[Path]:
+        """The checkpoints of training, newest first."""
+        return sorted(self.path.glob("step-*"), reverse=True)
+
     def save(self, step: int, surrogate: Surrogate, state: dict[str, Any], *, best: bool) -> Path:
-        """Write a checkpoint of a step whole or not at all.
+        """Write a checkpoint of a step as a unit.
 
         Raises:
             ResourceError: The disk is full or refuses; earlier checkpoints are intact.
         """
         target = self._write(f"step-{step:08d}", surrogate, state)
         if best:
-            self._point(BEST, target)
-        self._point(LATEST, target)
+            write_pointer(self.path / BEST, target)
+        write_pointer(self.path / LATEST, target)
         self._prune()
         return target
 
     def save_final(self, surrogate: Surrogate) -> Path:
-        """Write the model that a run ends with, which then stands before the best one; training never resumes from it.
+        """Write the model that a run ends with; it is used in place of the best one, training never resumes from it.
 
         Raises:
             ResourceError: The disk is full or refuses; earlier checkpoints are intact.
@@ -92,32 +97,35 @@ class CheckpointFolder:
 
     def _write(self, name: str, surrogate: Surrogate, state: dict[str, Any]) -> Path:
         target = self.path / name
-        part = self.path / f".{target.name}.part"
+        tensors: dict[str, Tensor] = {}
+        tree = pack(state, tensors)
         try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            _fill(part, surrogate, state)
-            if target.exists():  # written before an interruption; replace it by the same state
-                shutil.rmtree(target)
-            os.replace(part, target)
-            fsync_path(self.path)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(part, ignore_errors=True)
+            with replacing_folder(target) as part:
+                surrogate.save(part)
+                # a copy of each, since safetensors refuses tensors that share storage
+                owned = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+                save_file(owned, part / OPTIMIZER)
+                (part / STATE).write_text(json.dumps(tree), encoding="utf-8")
+        except (ResourceError, SafetensorError) as error:
             raise ResourceError(f"cannot write checkpoint {target}: {error}; earlier checkpoints are intact") from error
         return target
 
-    def latest(self) -> Path | None:
-        """The newest checkpoint that passes its checksums; damaged ones are passed over with a warning."""
-        for folder in sorted(self.path.glob("step-*"), reverse=True):
+    def intact(self) -> Iterator[Path]:
+        """Yield the checkpoints that pass their checksums, newest first; warn about those that do not."""
+        for folder in self.steps:
             try:
                 verify(folder)
-                return folder
             except DataError as error:
                 warnings.warn(f"{error}; falling back to an earlier checkpoint", stacklevel=2)
-        return None
+            else:
+                yield folder
+
+    def latest(self) -> Path | None:
+        """Return the newest checkpoint that passes its checksums; None if there is none."""
+        return next(self.intact(), None)
 
     def best(self) -> Path:
-        """The final model where there is one, otherwise the checkpoint with the lowest validation loss.
+        """Return the final model where there is one, otherwise the checkpoint with the lowest validation loss.
 
         Raises:
             ConfigError: There is none yet.
@@ -130,36 +138,52 @@ class CheckpointFolder:
         return folder
 
     def point_best(self, step: int) -> None:
-        """Let `BEST` name the checkpoint of a step, as it may not after a kill between the two writes."""
+        """Let `BEST` name the checkpoint of a step; a kill between the two writes leaves an older one there."""
         target = self.path / f"step-{step:08d}"
-        if target.is_dir():
-            self._point(BEST, target)
+        if (target / MANIFEST).is_file():
+            write_pointer(self.path / BEST, target)
 
     def load_best_of_training(self, surrogate: Surrogate) -> None:
-        """Load the weights with the lowest validation loss, whatever came after training."""
-        surrogate.load_state_dict(load_file(read_pointer(self.path / BEST) / WEIGHTS))
+        """Load the weights with the lowest validation loss, whatever came after training.
 
-    def _point(self, name: str, target: Path) -> None:
-        with replacing(self.path / name) as part:
-            part.write_text(target.name + "\n", encoding="utf-8")
+        Raises:
+            DataError: They are damaged.
+        """
+        folder = read_pointer(self.path / BEST)
+        verify(folder)
+        surrogate.load_state_dict(load_file(folder / WEIGHTS))
 
     def _prune(self) -> None:
-        named = {
-            path.read_text(encoding="utf-8").strip()
-            for path in (self.path / BEST, self.path / LATEST)
-            if path.is_file()
-        }
-        for folder in sorted(self.path.glob("step-*"))[: -self.keep]:
-            if folder.name not in named:
+        named = set()
+        for pointer in (self.path / BEST, self.path / LATEST):
+            try:
+                named.add(read_pointer(pointer))
+            except DataError:  # absent or damaged: it keeps nothing
+                continue
+        for folder in self.steps[self.keep :]:
+            if folder not in named:
                 shutil.rmtree(folder)
 
 
 def load_state(folder: Path, surrogate: Surrogate) -> dict[str, Any]:
-    """Restore the surrogate's weights from a verified checkpoint and return the rest of the training state."""
-    surrogate.load_state_dict(load_file(folder / WEIGHTS))
-    tree = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    loaded = load_file(folder / OPTIMIZER)  # views at odd addresses, where dot products round otherwise
-    state: dict[str, Any] = unpack(tree, {name: tensor.clone() for name, tensor in loaded.items()})
+    """Load the surrogate's weights from a checkpoint and return the rest of the training state.
+
+    Raises:
+        DataError: The checkpoint is of another model, or its content is no training state; nothing has changed.
+    """
+    try:
+        weights, loaded = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
+        # clones, since the file has tensors at odd addresses, where dot products round otherwise
+        state = unpack(read_json(folder / STATE), {name: tensor.clone() for name, tensor in loaded.items()})
+        if not isinstance(state, dict):
+            raise DataError(f"{STATE} holds a {type(state).__name__}")
+        expected = {name: (value.shape, value.dtype) for name, value in surrogate.state_dict().items()}
+        if {name: (value.shape, value.dtype) for name, value in weights.items()} != expected:
+            raise DataError(f"{WEIGHTS} is of another model")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"checkpoint {folder} is damaged: {reason:.200}") from error
+    surrogate.load_state_dict(weights)
     return state
 
 
@@ -169,30 +193,5 @@ def verify(folder: Path) -> None:
     Raises:
         DataError: A file is missing, changed or not listed as a plain name.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        missing = {DESCRIPTION, WEIGHTS, OPTIMIZER, STATE} - manifest.keys()
-        if missing:
-            raise DataError(f"checkpoint {folder} is damaged: {', '.join(sorted(missing))} not listed in {MANIFEST}")
-        for name, expected in manifest.items():
-            if Path(name).name != name or sha256(folder / name) != expected:
-                raise DataError(f"checkpoint {folder} is damaged: {name} differs from its checksum")
-    except (OSError, json.JSONDecodeError, AttributeError) as error:
-        raise DataError(f"checkpoint {folder} is damaged: {str(error).splitlines()[0]}") from error
-
-
-def _fill(folder: Path, surrogate: Surrogate, state: dict[str, Any]) -> None:
-    surrogate.save(folder)
-    tensors: dict[str, Tensor] = {}
-    tree = pack(state, tensors)
-    save_file({name: _own(value) for name, value in tensors.items()}, folder / OPTIMIZER)
-    (folder / STATE).write_text(json.dumps(tree), encoding="utf-8")
-    sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps(sums, indent=2), encoding="utf-8")
-    for path in folder.iterdir():
-        fsync_path(path)
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """safetensors refuses tensors that share storage."""
-    return tensor.clone(memory_format=torch.contiguous_format)
+    files = (DESCRIPTION, WEIGHTS, OPTIMIZER, STATE)
+    verify_manifest(folder, files, what="checkpoint", remedy="restore its files, or train again")

@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes."""
+"""Measure the time of an epoch and the part of it spent waiting for data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Clock:
         return self.before + self.elapsed
 
     def waiting(self, items: Iterable[T]) -> Iterator[T]:
-        """The items; the time until each comes counts as waiting."""
+        """Yield the items; the time until each arrives counts as waiting."""
         iterator = iter(items)
         while True:
             asked = time.perf_counter()

@@ -10,7 +10,7 @@ __all__ = ["EvaluationSettings"]
 
 
 class EvaluationSettings(Settings):
-    """How a trained surrogate is scored beyond its own targets.
+    """Settings of roll-outs in an evaluation.
 
     Arguments:
         rollout_steps: Network steps that a time stepper is rolled out over each simulation; None takes as many as the

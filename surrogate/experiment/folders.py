@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from surrogate.errors import DataError
+from surrogate.files import MANIFEST, read_json, replacing_folder, verify_manifest
 
 __all__ = ["EvaluationFolder", "Folder", "ProjectFolder", "ReportFolder"]
 
@@ -47,6 +52,30 @@ class EvaluationFolder(Folder):
     rollout_summary = Entry("rollout_summary.csv")
     rollout_growth = Entry("rollout_growth.csv")
     rollout_example = Entry("rollout_example.nc")  # fields of one roll-out
+
+    @contextmanager
+    def replacing(self) -> Iterator[EvaluationFolder]:
+        """Yield an empty folder for a new evaluation, which replaces this one as a whole when the block ends.
+
+        Raises:
+            ResourceError: The disk is full or refuses; the earlier evaluation is intact.
+        """
+        with replacing_folder(self.path) as part:
+            yield EvaluationFolder(part)
+
+    def verify(self) -> None:
+        """Check that the files are those that one evaluation wrote.
+
+        Raises:
+            DataError: A file is missing, damaged, or of another evaluation.
+        """
+        remedy = f"run `surrogate evaluate {self.path.parent}` again"
+        verify_manifest(self.path, (self.metrics.name, self.summary.name), what="evaluation", remedy=remedy)
+        listed = read_json(self.path / MANIFEST)
+        entries = [entry.name for entry in vars(EvaluationFolder).values() if isinstance(entry, Entry)]
+        foreign = [name for name in entries if name not in listed and (self.path / name).exists()]
+        if foreign:
+            raise DataError(f"evaluation {self.path}: {', '.join(foreign)} is of another evaluation; {remedy}")
 
     @property
     def of_rollouts(self) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A run folder: the resolved configuration, the log, the checkpoints, and what was begun there."""
+"""A run folder: the resolved configuration, the log, the checkpoints, the evaluation, the facts of the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import xarray as xr
 import surrogate
 from surrogate.config import changes, digest, read_yaml
 from surrogate.data import split_ids
-from surrogate.errors import ConfigError
+from surrogate.errors import ConfigError, DataError
 from surrogate.experiment.checkpoint import CheckpointFolder
 from surrogate.experiment.folders import Entry, EvaluationFolder, Folder
 from surrogate.experiment.log import RunLog
 from surrogate.experiment.settings import Experiment, read_experiment
-from surrogate.files import replacing
+from surrogate.files import read_json, replacing
 from surrogate.models.surrogate import CHECKPOINTS
 
 __all__ = ["RunFolder", "facts_of", "refuse_changes", "write_text"]
@@ -71,9 +71,20 @@ class RunFolder(Folder):
         return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
 
     def begun(self) -> dict[str, Any]:
-        """Return the content of `run.json`; empty where there is no file."""
-        facts: dict[str, Any] = json.loads(self.facts.read_text(encoding="utf-8")) if self.facts.is_file() else {}
+        """Return the content of `run.json`; empty where there is no file.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        facts = read_json(self.facts) if self.facts.is_file() else {}
+        if not isinstance(facts, dict):
+            raise DataError(f"{self.facts} holds no facts of a run; it was edited or damaged")
         return facts
+
+    @property
+    def trained(self) -> bool:
+        """True if there is a checkpoint, of this run or of a member of its ensemble."""
+        return any(self.path.glob(f"{CHECKPOINTS}/step-*")) or any(self.members.glob(f"*/{CHECKPOINTS}/step-*"))
 
     def experiment(self) -> Experiment:
         """Read the resolved configuration.
@@ -89,12 +100,16 @@ class RunFolder(Folder):
 
 
 def facts_of(experiment: Experiment, datasets: dict[str, xr.Dataset], data: str, command: str) -> dict[str, Any]:
-    """What is known about a run before it begins, for `run.json`."""
+    """Collect the facts of a run that are known before it begins, for `run.json`."""
     return {
         "name": experiment.name,
         "command": command,
         "seed": experiment.training.seed,
-        "versions": _versions(),
+        "versions": {
+            "surrogate": surrogate.__version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
         "config_digest": digest(experiment),
         "data_fingerprint": data,
         "splits": {name: int(part.sizes["sample"]) for name, part in datasets.items()},
@@ -103,17 +118,20 @@ def facts_of(experiment: Experiment, datasets: dict[str, xr.Dataset], data: str,
     }
 
 
-def _versions() -> dict[str, str]:
-    versions = {"surrogate": surrogate.__version__, "python": platform.python_version()}
-    return versions | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
 def refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
     """Check that a resumed run has the configuration and the data that it was begun with.
 
     Raises:
-        ConfigError: It has not; the message lists every difference.
+        ConfigError: It has not, and the message lists every difference; or it does not say what it was begun with.
     """
+    for file in (run.config, run.facts):
+        if run.trained and not file.is_file():
+            raise ConfigError(
+                f"{run.path} holds checkpoints but no {file.name}, so it is unknown what they belong to; restore "
+                "the file, or choose another --output"
+            )
+    if not run.config.is_file():
+        return
     changed = [
         f"{key}: {change}" for key, change in changes(run.experiment(), experiment).items() if not key.startswith(FREE)
     ]
@@ -121,7 +139,9 @@ def refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
         raise ConfigError(
             f"{run.path} was begun with another configuration ({'; '.join(changed)}); choose another --output"
         )
-    begun = run.begun().get("data_fingerprint", data)
+    begun = run.begun().get("data_fingerprint")
+    if begun is None and not run.trained:
+        return
     if begun != data:
         raise ConfigError(
             f"{run.path} was begun with other data (fingerprint {begun}, now {data}); choose another --output"
@@ -129,6 +149,6 @@ def refuse_changes(run: RunFolder, experiment: Experiment, data: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file whole."""
+    """Replace a text file as a unit."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")

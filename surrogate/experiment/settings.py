@@ -36,7 +36,7 @@ class SimulateSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How long, on what, and how often to write.
+    """Length of the training, device, loss, schedule, and intervals of log and checkpoints.
 
     Arguments:
         epochs: Passes over the training data; 20 unless `steps` is given.
@@ -120,7 +120,7 @@ class TrainingSettings(Settings):
 
     @property
     def length(self) -> str:
-        """How long the run is, in words."""
+        """Length of the run for messages, such as `20 epochs`."""
         length = f"{self.epochs} epochs" if self.steps is None else f"{self.steps} steps"
         return length if self.members == 1 else f"{self.members} networks, {length} each"
 
@@ -178,7 +178,7 @@ class Experiment(Settings):
 
 
 def read_experiment(source: Source) -> Experiment:
-    """Validate one experiment; `model` may be any family registered by now.
+    """Validate one experiment; `model` may be any registered family.
 
     A relative path of the data is looked for next to the file first, then in the working directory.
     """
@@ -192,8 +192,10 @@ def read_experiment(source: Source) -> Experiment:
 
 
 def case_sources(source: Source) -> dict[str, Source]:
-    """The configuration of every case: a case replaces whole sections of the file, or, by a dotted key such as
-    `training.schedule`, single values; without cases there is one, `main`.
+    """Return the configuration of every case.
+
+    A case replaces whole sections of the file, or, by a dotted key such as `training.schedule`, single values; without
+    cases there is one, `main`.
 
     Raises:
         ConfigError: `cases` is no mapping from names to sections.

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from surrogate.batch import Batch
 from surrogate.config import Settings
 from surrogate.errors import ConfigError
-from surrogate.files import read_pointer
+from surrogate.files import read_json, read_pointer, verify_manifest, write_manifest
 from surrogate.models.ensemble import ensemble
 from surrogate.models.registry import ModelSettings, build, settings_union
 from surrogate.models.signature import Signature
@@ -27,8 +33,8 @@ __all__ = ["MOST_MEMBERS", "Surrogate", "chosen_checkpoint"]
 
 CHECKPOINTS, BEST, FINAL = "checkpoints", "BEST", "final"
 DESCRIPTION, WEIGHTS = "surrogate.json", "model.safetensors"
-DESCRIPTION_BYTES = 64 * 2**20
 MOST_MEMBERS = 100
+MODULES_PER_TENSOR = 20  # layers without weights and containers included
 CLOSE = 1e-5  # of the scale: sums over several ranks are rounded differently
 
 
@@ -123,7 +129,7 @@ class Surrogate(nn.Module):
         return Batch(inputs, targets, batch.sample, batch.time, batch.masked)
 
     def save(self, folder: Path) -> None:
-        """Write `surrogate.json` and `model.safetensors` into an existing folder."""
+        """Write `surrogate.json`, `model.safetensors` and their checksums into an existing folder."""
         description = {
             "model": self.settings.model_dump(mode="json"),
             "members": self.members,
@@ -132,6 +138,7 @@ class Surrogate(nn.Module):
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
         tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
         save_file(tensors, folder / WEIGHTS)
+        write_manifest(folder, (DESCRIPTION, WEIGHTS))
 
     @staticmethod
     def load(folder: str | Path, device: torch.device | str = "cpu") -> Surrogate:
@@ -139,17 +146,23 @@ class Surrogate(nn.Module):
 
         Raises:
             ConfigError: The folder holds no surrogate, or one that this version cannot read.
+            DataError: A file differs from its checksum, or there are no checksums.
         """
         folder = Path(folder)
         folder = chosen_checkpoint(folder / CHECKPOINTS) or folder
+        if (folder / DESCRIPTION).is_file():
+            remedy = "restore its files, or train again"
+            verify_manifest(folder, (DESCRIPTION, WEIGHTS), what="model", remedy=remedy)
         try:
             described = _Description.read(folder)
             with safe_open(folder / WEIGHTS, "pt") as file:  # the header alone
                 shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             surrogate = described.empty(shapes)
             tensors = load_file(folder / WEIGHTS)
-        except (OSError, json.JSONDecodeError, ValidationError, SafetensorError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, RecursionError, SafetensorError, KeyError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ConfigError(
                 f"no readable surrogate in {folder}: {reason}; name a run folder or one of its checkpoints"
             ) from error
@@ -177,6 +190,43 @@ def chosen_checkpoint(checkpoints: Path) -> Path | None:
     return read_pointer(checkpoints / BEST) if (checkpoints / BEST).is_file() else None
 
 
+def _refuse_large_settings(settings: ModelSettings, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse a width, depth or other size above the number of all stored values, before anything is built."""
+    stored = sum(math.prod(shape) for shape in shapes.values())
+    for name, value in settings:
+        for size in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(size, int) and size > max(stored, MOST_MEMBERS):
+                raise ConfigError(
+                    f"{WEIGHTS} does not fit {DESCRIPTION}: {name} is {size}, but {stored} values are stored; the "
+                    "folder was changed or damaged, train again"
+                )
+
+
+@contextmanager
+def _limited(tensors: int) -> Iterator[None]:
+    """Stop the construction of a network inside the block once it has many more parameters and modules than stored.
+
+    Raises:
+        ConfigError: It has.
+    """
+    left = [MODULES_PER_TENSOR * (tensors + MOST_MEMBERS)]
+
+    def count(*_: object) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ConfigError(
+                f"{WEIGHTS} does not fit {DESCRIPTION}: it holds {tensors} tensors, the model needs many more; the "
+                "folder was changed or damaged, train again"
+            )
+
+    hooks = [register_module_parameter_registration_hook(count), register_module_module_registration_hook(count)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class _Description(Settings):
     """The content of `surrogate.json`."""
 
@@ -189,10 +239,7 @@ class _Description(Settings):
         class Typed(_Description):
             model: settings_union()  # type: ignore[valid-type]
 
-        path = folder / DESCRIPTION
-        if path.stat().st_size > DESCRIPTION_BYTES:
-            raise ConfigError(f"{path} is larger than {DESCRIPTION_BYTES} bytes: no description of a surrogate")
-        return Typed.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Typed.model_validate(read_json(folder / DESCRIPTION))
 
     def empty(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
         """Build a surrogate whose weights are still to be loaded, after a comparison of shapes on the meta device.
@@ -200,8 +247,13 @@ class _Description(Settings):
         Raises:
             ConfigError: Its tensors do not have the given shapes.
         """
-        with torch.device("meta"):
-            sketch = self._build(shapes)
+        _refuse_large_settings(self.model, shapes)
+        try:
+            with torch.device("meta"), _limited(len(shapes)):
+                sketch = self._build(shapes)
+        except (RuntimeError, ArithmeticError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{DESCRIPTION} describes no network that can be built: {reason:.200}") from error
         expected = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
         prefix = "network."
         given = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}

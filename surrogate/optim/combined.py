@@ -1,4 +1,4 @@
-"""Several optimizers as one, for parameters of different kinds."""
+"""Combine several optimizers into one, for parameters of different kinds."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Combined(Optimizer):
         self.param_groups = groups  # the parts' own, so that a learning rate set here is theirs
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step of each."""
+        """Take one step of each optimizer."""
         loss = closure() if closure is not None else None
         for part in self.parts:
             part.step()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients of all."""
+        """Clear the gradients of all parameters."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of the parts."""
+        """Return the states of the parts."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ class KrylovPath:
 
     @classmethod
     def of(cls, product: Product, gradient: Tensor, *, radius: float, most: int, tolerance: float) -> KrylovPath:
-        """The path up to a radius, a number of products, or a relative residual.
+        """Run conjugate gradients up to a radius, a number of products, or a relative residual.
 
         Arguments:
             product: Multiplies a vector by the positive semi-definite H.
@@ -77,23 +77,19 @@ class KrylovPath:
         return path
 
     def step(self, radius: float) -> tuple[Tensor, float]:
-        """Steihaug's step for a radius and the decrease of the quadratic model."""
+        """Return Steihaug's step for a radius and the decrease of the quadratic model."""
         for first, second, Hfirst, Hsecond in zip(
             self.points, self.points[1:], self.products, self.products[1:], strict=False
         ):
             if second.norm() > radius:
-                share = _leaving(first, second - first, radius)
+                direction = second - first
+                a, b, c = direction @ direction, first @ direction, first @ first - radius**2
+                share = -c / (b + (b * b - a * c).clamp_min(0).sqrt())  # the point of the segment with norm `radius`
                 return self._with_decrease(first + share * (second - first), Hfirst + share * (Hsecond - Hfirst))
         return self._with_decrease(self.points[-1], self.products[-1])
 
     def _with_decrease(self, point: Tensor, image: Tensor) -> tuple[Tensor, float]:
         return point, -float(self.gradient @ point + 0.5 * (point @ image))
-
-
-def _leaving(start: Tensor, direction: Tensor, radius: float) -> Tensor:
-    """The t in [0, 1] at which start + t direction has the norm of the radius."""
-    a, b, c = direction @ direction, start @ direction, start @ start - radius**2
-    return -c / (b + (b * b - a * c).clamp_min(0).sqrt())
 
 
 class GNvpro(Optimizer):
@@ -194,7 +190,7 @@ class GNvpro(Optimizer):
         return torch.tensor(error, device=self.head.weight.device)
 
     def step(self, pairs: Pairs) -> None:  # type: ignore[override]
-        """One trust-region step from where `backward` was called with the same data."""
+        """Take one trust-region step from the parameters at which `backward` was called with the same data."""
         gradient = parameters_to_vector(
             parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
             for parameter in self.parameters
@@ -226,7 +222,7 @@ class GNvpro(Optimizer):
 
     @torch.no_grad()
     def _ratio(self, pairs: Pairs, parameters: Tensor, predicted: float) -> float:
-        """Actual over predicted decrease at a trial point, where features and head are left."""
+        """Return actual over predicted decrease at a trial point; features and head stay there."""
         self._assign(parameters)
         try:
             value, _ = self._projected(self._gathered(pairs))
@@ -245,7 +241,7 @@ class GNvpro(Optimizer):
         return found
 
     def _projected(self, sums: NormalEquations) -> tuple[float, float]:
-        """F and the mean squared error with the best head, which is assigned."""
+        """Assign the best head; return F and the mean squared error with it."""
         fit = tikhonov(sums, regularization=self.regularization)
         self.head.assign_(fit.weights)
         error = fit.residual * sums.equations / self._count
@@ -254,7 +250,7 @@ class GNvpro(Optimizer):
         return error + penalty + decay, error
 
     def _product(self, pairs: Pairs) -> Product:
-        """Multiplies by Gauss-Newton's matrix."""
+        """Return the function that multiplies by Gauss-Newton's matrix."""
         sums = self._sums
         damped = sums.gram.clone()
         damped.diagonal().add_(self.regularization * sums.samples)
@@ -270,17 +266,17 @@ class GNvpro(Optimizer):
             tangents = [self._tangent(inputs, current, unflatten(vector)) for inputs, _ in pairs]
             cross = sum((self._cross(z, u) for z, u in tangents), torch.zeros_like(sums.cross))  # A'T v
             self._scratch.assign_(torch.cholesky_solve(cross, factor))
-            found = self.weight_decay * vector
+            result = self.weight_decay * vector
             for (inputs, _), (z, u) in zip(pairs, tangents, strict=True):
                 projected = u - self._scratch(z).detach()
                 back = self._transposed(inputs, current, projected * (2 / self._count))
-                found = found + torch.cat([back[name].flatten() for name in names])
-            return found
+                result = result + torch.cat([back[name].flatten() for name in names])
+            return result
 
         return product
 
     def _transposed(self, inputs: Tensor, at: dict[str, Tensor], values: Tensor) -> dict[str, Tensor]:
-        """The transposed derivative of the outputs, times values in their shape."""
+        """Multiply the transposed derivative of the outputs by values in their shape."""
 
         def outputs(parameters: dict[str, Tensor]) -> Tensor:
             return self.head(torch.func.functional_call(self.features, parameters, (inputs,)))
@@ -289,7 +285,7 @@ class GNvpro(Optimizer):
         return pulled
 
     def _tangent(self, inputs: Tensor, at: dict[str, Tensor], along: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features z, and the derivative of the outputs in a direction, the head held fixed."""
+        """Return the features z and the derivative of the outputs in a direction, the head held fixed."""
 
         def both(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             z = torch.func.functional_call(self.features, parameters, (inputs,))
@@ -299,7 +295,7 @@ class GNvpro(Optimizer):
         return derivative[2], derivative[1]
 
     def _cross(self, z: Tensor, values: Tensor) -> Tensor:
-        """A'u, the gradient of <A W, u> over W."""
+        """Compute A'u, the gradient of <A W, u> over W."""
         scratch = self._scratch
         parameters = dict(scratch.named_parameters())
         for parameter in parameters.values():

@@ -102,6 +102,7 @@ def read_case(name: str, folder: Path) -> Case:
     for file in (evaluation.metrics, evaluation.summary):
         if not file.is_file():
             raise ConfigError(f"{file} is missing; run `surrogate evaluate {folder}` first")
+    evaluation.verify()
     records = _read_log(run.log_file)
     training = read_yaml(run.config).tree.get("training")
     epochs = training.get("epochs") if isinstance(training, dict) else None

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = ["Launch", "Requests", "interruptible", "launch", "requeue"]
 
 STOP, STOPPED = "stop", "stopped"
 ECHO_SECONDS = 1.0
+RETRY_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
 LOGS = "PET_LOG_DIR"  # where torchrun leaves files, else in a temporary folder that it does not remove
 TORCHRUN = {"PET_SIGNALS_TO_HANDLE": "SIGHUP", "PET_SHUTDOWN_TIMEOUT": "5"}  # before it kills ranks to start them again
@@ -160,6 +162,8 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
 def interruptible() -> Iterator[None]:
     """Let SIGTERM, SIGINT and SIGUSR1 end the block with one line and exit code 75; training handles them itself.
 
+    A signal that arrives inside a finalizer or a weakref callback, where Python drops exceptions, is sent again.
+
     Raises:
         Interrupted: One of them came.
     """
@@ -167,15 +171,28 @@ def interruptible() -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        name = signal.Signals(number).name
-        raise Interrupted(f"stopped by {name}; what is finished is kept: continue with --resume")
+    raised: list[tuple[Interrupted, int]] = []
 
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if not raised:  # later ones do not disturb what cleans up
+            name = signal.Signals(number).name
+            error = Interrupted(f"stopped by {name}; what is finished is kept: continue with --resume")
+            raised.append((error, number))
+            raise error
+
+    def dropped(unraisable: sys.UnraisableHookArgs) -> None:
+        if not raised or unraisable.exc_value is not raised[0][0]:
+            hook(unraisable)
+            return
+        _, number = raised.pop()
+        threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number)).start()
+
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -1,4 +1,4 @@
-"""What a run is made of: from its configuration and data to streams, model and optimizer."""
+"""Build streams, model and optimizer of a run from its configuration and data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["choose_device", "evaluation_stream", "setup_of", "split_datasets", "
 
 
 def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
-    """The lazily opened data of an experiment, split by simulation.
+    """Open the data of an experiment lazily and split them by simulation.
 
     Raises:
         DataError: The files cannot be used.
@@ -41,7 +41,7 @@ def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
 def evaluation_stream(
     experiment: Experiment, dataset: xr.Dataset, *, ranks: Ranks | None = None, steps: int = 1
 ) -> Stream:
-    """An unshuffled stream of a part of the data, or of a rank's share of it, for one or several network steps."""
+    """Return an unshuffled stream of a part of the data, or of a rank's share of it, for so many network steps."""
     return _stream(experiment, dataset, ranks or Ranks(), shuffle=False, steps=steps)
 
 
@@ -72,18 +72,18 @@ def setup_of(
     ranks: Ranks,
     surrogate: Surrogate | None = None,
 ) -> Setup:
-    """The set-up of a run.
+    """Build the set-up of a run.
 
     Arguments:
         experiment: The configuration.
         datasets: Its data, split.
-        run: Where it writes.
+        run: Its folder.
         ranks: The processes that share it.
-        surrogate: The model; one that is still to be trained, alike on every rank, unless given.
+        surrogate: The model; unless given, an untrained one, the same on every rank.
     """
     training, device = experiment.training, choose_device(experiment.training.device, ranks.local)
     unshuffled = evaluation_stream(experiment, datasets["train"], ranks=ranks)
-    model = (surrogate or _surrogate(experiment, datasets["train"], unshuffled, ranks)).to(device)
+    model = (surrogate or _untrained(experiment, datasets["train"], unshuffled, ranks)).to(device)
     return Setup(
         surrogate=model,
         objective=Objective.of(training, model),
@@ -98,7 +98,7 @@ def setup_of(
 
 
 def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: RunFolder, ranks: Ranks) -> Trainer:
-    """All that trains a new model."""
+    """Build the trainer of a new model."""
     training = experiment.training
     check_memory(training.buffer_mb * 2**20, "training.buffer_mb", memory_limit())
     full = experiment.optimizer.full_batch
@@ -117,25 +117,22 @@ def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: Run
     return Trainer(**vars(setup), method=method, scheduler=scheduler, train=train, per_step=per_step, total=total)
 
 
-def _surrogate(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, ranks: Ranks) -> Surrogate:
-    """The untrained surrogate, alike on every rank."""
-    signature = signature_of(unshuffled, dataset)
+def _untrained(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, ranks: Ranks) -> Surrogate:
+    """Build the untrained surrogate, the same on every rank; each reads its share of the data for the normalisation."""
+    signature, kind = signature_of(unshuffled, dataset), experiment.data.normalize
     if experiment.training.rollout > 1:
         Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
-    return Surrogate(experiment.model, signature, *_normalizers(experiment, unshuffled, ranks))
-
-
-def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
-    """Normalisation by the training data, of which every rank reads its share."""
-    names, kind = (unshuffled.input_names, unshuffled.target_names), experiment.data.normalize
     if kind == "none" or experiment.model.physical:
-        return Normalizer.identity(len(names[0])), Normalizer.identity(len(names[1]))
-    folder = statistics_folder(Path(experiment.data.path))
-    return cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+        names = (unshuffled.input_names, unshuffled.target_names)
+        inputs, targets = (Normalizer.identity(len(of_side)) for of_side in names)
+    else:
+        folder = statistics_folder(Path(experiment.data.path))
+        inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+    return Surrogate(experiment.model, signature, inputs, targets)
 
 
 def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:
-    """Refuse data that a full-batch method would have to hold in memory, and several ranks."""
+    """Refuse too many data for the memory of a full-batch method, and several ranks."""
     optimizer = experiment.optimizer
     if not isinstance(optimizer, FullBatchSettings):
         return
@@ -152,14 +149,14 @@ def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:
 
 
 def choose_device(name: str, local: int = 0) -> torch.device:
-    """The device of a setting.
+    """Return the device that a setting names.
 
     Arguments:
         name: `auto`, `cpu` or `cuda`.
         local: Number of this process on its machine, which takes the GPU of that number.
 
     Raises:
-        ResourceError: It is not there.
+        ResourceError: There is no such device.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":

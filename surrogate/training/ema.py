@@ -1,4 +1,4 @@
-"""A running mean of a network's weights: less noisy than the weights of any one step."""
+"""Exponential moving average of the weights of a network."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["MeanWeights", "recompute_averages"]
 
 
 class MeanWeights:
-    r"""The exponential mean of weights over the steps.
+    r"""The exponential moving average of weights over the steps.
 
     .. math:: \bar w_1 = w_1, \qquad \bar w_k = d \bar w_{k-1} + (1 - d) w_k
 
-    What is no weight is that of the last step; see `recompute_averages` for BatchNorm.
+    Buffers are those of the last step; see `recompute_averages` for BatchNorm.
 
     Arguments:
-        network: The network that is trained; its weights as they are now begin a mean of `steps` steps.
+        network: The network that is trained; its present weights are taken for a mean of `steps` steps.
         decay: d.
-        steps: Steps that are in the mean already.
+        steps: Number of steps in that mean.
 
     Source: Polyak, Juditsky (1992) for the mean; `torch.optim.swa_utils` does it.
     """
@@ -37,16 +37,16 @@ class MeanWeights:
         self._model.n_averaged.fill_(steps)
 
     def update(self, network: Separable) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step to the mean."""
         self._model.update_parameters(network)
 
     def state(self, network: Separable) -> dict[str, Any]:
-        """What a checkpoint of the mean lacks: the weights that training goes on from, and the number of steps."""
+        """Return the weights that training continues from and the number of steps; the model saved is the mean."""
         return {"weights": dict(network.state_dict()), "averaged": int(self._model.n_averaged)}
 
     @contextmanager
     def in_use(self, surrogate: Surrogate) -> Iterator[None]:
-        """Inside the block the surrogate has the mean weights."""
+        """Give the surrogate the mean weights inside the block."""
         network = surrogate.network
         surrogate.network = cast(Separable, self._model.module)
         try:
@@ -57,10 +57,10 @@ class MeanWeights:
 
 @torch.no_grad()
 def recompute_averages(setup: Setup) -> None:
-    """Give every BatchNorm the averages that belong to the weights as they are: one pass over the training data.
+    """Recompute the running statistics of every BatchNorm for the present weights, in one pass over the training data.
 
-    Averages of activations are not linear in the weights, so those of mean weights are neither the mean nor the last of
-    those that training kept. All else is in evaluation mode; a network without BatchNorm is left alone.
+    They are not linear in the weights, so for mean weights they are neither the mean nor the last of those of training.
+    All other layers are in evaluation mode; a network without BatchNorm is left unchanged.
 
     Arguments:
         setup: The model, which may have the mean weights in use, and its training data.

@@ -21,7 +21,7 @@ __all__ = ["fit_members", "members_of"]
 
 
 def members_of(experiment: Experiment) -> list[Experiment]:
-    """The experiments of the single networks; the experiment itself where it is of one.
+    """Return one experiment for each network of an ensemble; the experiment itself where it has one network.
 
     Data, split and normalisation are those of the whole. Ensembles of different seeds have no network in common. The
     posterior of `training.uncertainty` is that of the whole.
@@ -38,9 +38,9 @@ def members_of(experiment: Experiment) -> list[Experiment]:
 
 
 def fit_members(job: Job, experiment: Experiment, run: RunFolder) -> None:
-    """Train every member into a run folder of its own inside that of the whole, then keep their mean.
+    """Train every member into a run folder of its own inside that of the ensemble, then write their mean.
 
-    With `job.resume` members that are finished are kept, and one that is not goes on.
+    With `job.resume`, finished members are kept and an unfinished one is continued.
 
     Raises:
         Interrupted: A signal came; a checkpoint of the member is written.
@@ -48,7 +48,7 @@ def fit_members(job: Job, experiment: Experiment, run: RunFolder) -> None:
     job.note(experiment, run)
     folders = [run.member(number) for number in range(1, experiment.training.members + 1)]
     for number, (member, folder) in enumerate(zip(members_of(experiment), folders, strict=True), 1):
-        if job.resume and job.ranks.all(_is_finished(folder)):
+        if job.resume and job.ranks.all(folder.begun().get("train_seconds") is not None):
             continue
         name = f"member {number} of {len(folders)}"
         with _named(name):
@@ -58,13 +58,9 @@ def fit_members(job: Job, experiment: Experiment, run: RunFolder) -> None:
     _keep_mean(job, experiment, run, folders)
 
 
-def _is_finished(run: RunFolder) -> bool:
-    return run.begun().get("train_seconds") is not None
-
-
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Errors inside the block say which member they are of."""
+    """Name the member in errors that are raised inside the block."""
     try:
         yield
     except (Interrupted, NumericalError) as error:
@@ -72,7 +68,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _keep_mean(job: Job, experiment: Experiment, run: RunFolder, folders: Sequence[RunFolder]) -> None:
-    """Write the mean of the members where a run keeps its model, and what is known of it."""
+    """Write the mean of the members as the model of the run, and its facts."""
     mean = Surrogate.mean_of([Surrogate.load(folder.checkpoints.best()) for folder in folders])
     setup = setup_of(experiment, job.datasets, run, job.ranks, mean)
     setup.callbacks = job.callbacks
@@ -98,22 +94,20 @@ def _keep_mean(job: Job, experiment: Experiment, run: RunFolder, folders: Sequen
 
 
 def _write_epochs(run: RunFolder, folders: Sequence[RunFolder]) -> None:
-    """Begin the log anew with a record for every epoch: mean losses of the members that had it, and their time."""
+    """Write a new log with a record per epoch: mean losses and summed times of the members that trained so long."""
     log = run.log()
     log.path.unlink(missing_ok=True)
     epochs = [[record for record in folder.records() if record["event"] == "epoch"] for folder in folders]
     for number, records in enumerate(zip_longest(*epochs), 1):
-        found: list[dict[str, Any]] = [record for record in records if record is not None]
+        present: list[dict[str, Any]] = [record for record in records if record is not None]
         log.write(
             "epoch",
             epoch=number,
-            step=sum(record["step"] for record in found),
-            seconds=sum(record["seconds"] for record in found),
-            members=len(found),
-            **{key: _mean([record[key] for record in found]) for key in ("train_loss", "validation_loss")},
+            step=sum(record["step"] for record in present),
+            seconds=sum(record["seconds"] for record in present),
+            members=len(present),
+            **{
+                key: float(np.mean([np.nan if record[key] is None else record[key] for record in present]))
+                for key in ("train_loss", "validation_loss")
+            },
         )
-
-
-def _mean(losses: Sequence[float | None]) -> float:
-    """The mean of losses of which some may not be finite."""
-    return float(np.mean([np.nan if loss is None else loss for loss in losses]))

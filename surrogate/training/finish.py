@@ -1,4 +1,4 @@
-"""What is done with whole passes over the data: preparing the network, solving the head before and after training."""
+"""Full passes over the training data: prepare the network, refit the head before and after training."""
 
 from __future__ import annotations
 
@@ -18,28 +18,36 @@ __all__ = ["prepare_network", "refit_end", "refit_start"]
 
 
 def prepare_network(trainer: Trainer, whole: Stream) -> None:
-    """Give a new network what its family and its optimizer take from the training data, such as modes.
+    """Prepare a new network from the training data, as its family and its optimizer ask for, such as modes.
 
     Arguments:
         trainer: The run.
         whole: The training data in the order of the file, all of them on every rank.
     """
     surrogate = trainer.surrogate
-    prepare(surrogate.settings, surrogate.network, lambda: map(_at_the_mean, _normalized(trainer, whole)))
+
+    def batches() -> Iterator[Batch]:
+        """Yield the data in the units of the network, missing targets at the mean."""
+        for batch in _normalized(trainer, whole):
+            yield replace(batch, targets=batch.targets.nan_to_num(nan=0.0))
+
+    prepare(surrogate.settings, surrogate.network, batches)
     trainer.ranks.share(surrogate.state_dict().values())
     trainer.method.prepare(surrogate.network, _whole(trainer, trainer.unshuffled))
 
 
 def refit_start(trainer: Trainer) -> None:
-    """Start from the head that is best for the initial features, as variable projection does."""
+    """Fit the head to the initial features, as variable projection does."""
     fit = refit(trainer.surrogate.network, _whole(trainer, trainer.unshuffled))
     trainer.record("refit", step=0, regularization=fit.regularization, residual=fit.residual)
 
 
 def refit_end(setup: Setup, reporter: Reporter, *, step: int) -> float | None:
-    """Solve the head over all training data; the validation loss with the solution where it is better, else None.
+    """Solve for the head over all training data.
 
-    With `training.uncertainty` the mean of the posterior is taken in any case, since the intervals are about it.
+    Returns:
+        The validation loss with the solution where it is lower than before, else None. With `training.uncertainty` the
+        mean of the posterior is taken in any case, since the intervals are around it.
     """
     surrogate, network = setup.surrogate, setup.surrogate.network
     before = setup.validation_loss()
@@ -57,17 +65,12 @@ def refit_end(setup: Setup, reporter: Reporter, *, step: int) -> float | None:
 
 
 def _normalized(setup: Setup, stream: Stream) -> Iterator[Batch]:
-    """One pass over a stream in the units of the network."""
+    """Yield the batches of a stream in the units of the network."""
     for batch in stream:
         yield setup.surrogate.normalized(batch.to(setup.device))
 
 
 def _whole(setup: Setup, stream: Stream) -> Iterator[Batch]:
-    """The same with no target missing."""
+    """Yield the same with missing targets completed."""
     network = setup.surrogate.network
     return (setup.objective.whole(network, batch) for batch in _normalized(setup, stream))
-
-
-def _at_the_mean(batch: Batch) -> Batch:
-    """A batch in the units of the network whose missing targets are at the mean."""
-    return replace(batch, targets=batch.targets.nan_to_num(nan=0.0))

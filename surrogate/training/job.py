@@ -1,4 +1,4 @@
-"""Training one network into a run folder, from the newest checkpoint where asked to."""
+"""Train one network into a run folder, from the newest checkpoint on request."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["Job"]
 
 @dataclass(frozen=True)
 class Job:
-    """What all networks of a run have in common.
+    """The data and options that all networks of a run share.
 
     Arguments:
         datasets: The data, split.
-        fingerprint: Of the data.
-        command: What was typed, for the report.
+        fingerprint: Fingerprint of the data.
+        command: The command line, for the report.
         ranks: The processes that share the run.
-        resume: Go on from the newest checkpoint.
+        resume: Continue from the newest checkpoint.
         callbacks: Called with the trainer and every record of the log, on the first rank.
-        quiet: Tell nothing of the progress.
+        quiet: Show no progress.
     """
 
     datasets: dict[str, xr.Dataset]
@@ -47,7 +47,7 @@ class Job:
     quiet: bool = False
 
     def trainer(self, experiment: Experiment, run: RunFolder) -> Trainer:
-        """All that trains the network of an experiment; nothing is written yet."""
+        """Build the trainer of an experiment; nothing is written yet."""
         torch.manual_seed(experiment.training.seed)
         trainer = trainer_of(experiment, self.datasets, run, self.ranks)
         trainer.callbacks = [
@@ -57,17 +57,23 @@ class Job:
         return trainer
 
     def reporter(self, title: str, total: int = 0, *, done: int = 0) -> Reporter:
-        """What tells of the progress, on the first rank."""
+        """Return what shows the progress, on the first rank."""
         return Reporter(title, total, done=done, quiet=self.quiet or not self.ranks.first)
 
     def note(self, experiment: Experiment, run: RunFolder, **known: float | None) -> None:
-        """Write configuration and facts of a run, with what is known by now."""
+        """Write configuration and facts of a run.
+
+        Arguments:
+            experiment: The configuration.
+            run: The folder.
+            known: Further facts, such as the number of parameters.
+        """
         facts = facts_of(experiment, self.datasets, self.fingerprint, self.command) | known
         self.ranks.alone(lambda: write_text(run.config, dump(experiment)))
         self.ranks.alone(lambda: write_text(run.facts, json.dumps(facts, indent=2)))
 
     def fit(self, trainer: Trainer, experiment: Experiment, run: RunFolder, *, title: str) -> None:
-        """Train one network and write down what was done.
+        """Train one network and write the facts of the run.
 
         Raises:
             Interrupted: A signal came; a checkpoint is written.

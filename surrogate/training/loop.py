@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from surrogate.batch import Batch
 from surrogate.data import Stream
-from surrogate.errors import Interrupted, NumericalError
+from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError
 from surrogate.experiment.checkpoint import load_state
 from surrogate.experiment.clock import Clock
 from surrogate.experiment.log import Reporter
@@ -100,22 +101,37 @@ class Trainer(Setup):
         return self.state
 
     def resume(self) -> bool:
-        """Continue from the newest intact checkpoint; return False when there is none."""
-        folder = self.checkpoints.latest()
-        if folder is None:
-            return False
-        saved = load_state(folder, self.surrogate)
+        """Continue from the newest intact checkpoint; return False where there is no checkpoint at all.
+
+        Raises:
+            DataError: There are checkpoints, and all of them are damaged.
+        """
+        for folder in self.checkpoints.intact():
+            try:
+                self._restore(load_state(folder, self.surrogate))
+                return True
+            except (ConfigError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+                reason = f"{error}" if isinstance(error, DataError) else f"{folder} holds no state of this run: {error}"
+                warnings.warn(f"{reason}; falling back to an earlier checkpoint", stacklevel=2)
+        if self.checkpoints.steps:
+            raise DataError(
+                f"every checkpoint in {self.checkpoints.path} is damaged, so there is nothing to resume from; train "
+                "anew into another --output, or with --overwrite"
+            )
+        return False
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        """Load optimizer, schedule, position in the data and counters."""
         if self.settings.average is not None:  # the checkpoint's model is the mean
             self.mean = MeanWeights(self.surrogate.network, self.settings.average, saved["averaged"])
             self.surrogate.network.load_state_dict(saved["weights"])
         self.method.optimizer.load_state_dict(saved["optimizer"])
         self.scheduler.load_state_dict(saved["scheduler"])
         self.train.load_state_dict(saved["stream"])
-        self.state = TrainState(**saved["train_state"])
+        self.state = TrainState(**(saved.get("train_state") or saved["progressed"]))  # the latter in version 0.1
         if self.ranks.first:
             self.log.truncate(saved["log_bytes"])
             self.checkpoints.point_best(self.state.best_step)
-        return True
 
     def save(self, *, best: bool) -> None:
         """Write a checkpoint, on the first rank alone."""

@@ -1,8 +1,7 @@
-"""Statistics of training data before any training: parts of the data side by side, kept where every run finds them."""
+"""Compute the moments of training data before any training, in parallel, and keep them next to the data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import reduce
@@ -24,7 +23,7 @@ PARTS = 32  # whatever the number of workers, so that the sums have the same bit
 
 
 def keep_statistics(experiment: Experiment, executor: Executor | None = None) -> Path:
-    """Compute the means and deviations that inputs and targets are normalised by; returns the file.
+    """Compute the means and deviations that inputs and targets are normalised by; return the file.
 
     Arguments:
         experiment: The resolved configuration.
@@ -32,14 +31,18 @@ def keep_statistics(experiment: Experiment, executor: Executor | None = None) ->
 
     Raises:
         DataError: The data cannot be read, or hold no sample.
-        ResourceError: There is no place for the file.
+        ResourceError: The file cannot be written.
     """
     experiment = with_absolute_path(experiment)
     folder = statistics_folder(Path(experiment.data.path))
     if folder is None:
         raise ResourceError(f"statistics of {experiment.data.path} cannot be kept: its folder is read-only; set HOME")
     stream = _stream(experiment)
-    tasks = list(_parts(experiment))
+    count, text = split_datasets(experiment)["train"].sizes["sample"], dump(experiment)
+    if not count:
+        raise ConfigError("data.split leaves no simulation for training; lower its other shares")
+    step = -(-count // PARTS)
+    tasks = [_Part(text, slice(first, first + step)) for first in range(0, count, step)]
     spread = executor.map if executor is not None else map
     inputs, targets = zip(*spread(_moments_of, tasks), strict=True)
     moments = [reduce(Moments.__add__, inputs), reduce(Moments.__add__, targets)]
@@ -48,28 +51,19 @@ def keep_statistics(experiment: Experiment, executor: Executor | None = None) ->
 
 @dataclass(frozen=True)
 class _Part:
-    """Some training simulations, in plain text, so that any process can read them."""
+    """Some training simulations, described in plain text for another process."""
 
     config: str
     simulations: slice
 
 
-def _parts(experiment: Experiment) -> Iterator[_Part]:
-    count = split_datasets(experiment)["train"].sizes["sample"]
-    if not count:
-        raise ConfigError("data.split leaves no simulation for training; lower its other shares")
-    step = -(-count // PARTS)
-    text = dump(experiment)
-    for first in range(0, count, step):
-        yield _Part(text, slice(first, first + step))
-
-
 def _moments_of(part: _Part) -> tuple[Moments, Moments]:
+    """Compute the moments of inputs and targets of a part."""
     experiment = read_experiment(parse_yaml(part.config, "statistics"))
     with dask.config.set(scheduler="threads"):  # a worker would send its reading to its scheduler
         return stream_moments(_stream(experiment, part.simulations), per_pixel=experiment.data.normalize == "pixel")
 
 
 def _stream(experiment: Experiment, simulations: slice = slice(None)) -> Stream:
-    """The training data as a training reads them before its first step, or some of their simulations."""
+    """Return the training data as a run reads them before its first step, or some of their simulations."""
     return evaluation_stream(experiment, split_datasets(experiment)["train"].isel(sample=simulations))

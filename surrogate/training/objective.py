@@ -1,4 +1,4 @@
-"""What a step minimises: the loss of the network on a batch, in the precision asked for."""
+"""The objective of a step: the loss of the network on a batch, in a given precision."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class Objective:
 
     @classmethod
     def of(cls, settings: TrainingSettings, surrogate: Surrogate) -> Objective:
-        """The objective of the settings for a surrogate on its device."""
+        """Build the objective of the settings for a surrogate on its device."""
         offset = surrogate.targets.mean / surrogate.targets.scale
         masked = any(surrogate.signature.may_miss(surrogate.signature.targets))
         every = settings.rollout_loss != "last"
         return cls(settings.loss, offset, settings.precision, settings.rollout, every, masked)
 
     def batch(self, surrogate: Surrogate, batch: Batch) -> Batch:
-        """The batch in the units of the network, its inputs rolled out where asked for."""
+        """Return the batch in the units of the network, its inputs rolled out where `rollout` is above one."""
         if self.rollout > 1 and len(batch):
             batch = pushed(surrogate, batch, self.rollout, every=self.every)
         return surrogate.normalized(batch)
 
     def features(self, network: Separable, inputs: Tensor) -> Tensor:
-        """Features in single precision, whatever precision they were computed in."""
+        """Compute features; they are returned in single precision whatever they were computed in."""
         if self.precision == "float32":
             return network.features(inputs)
         with torch.autocast(inputs.device.type, torch.bfloat16):
@@ -62,11 +62,11 @@ class Objective:
         return z.float()
 
     def value(self, output: Tensor, targets: Tensor) -> Tensor:
-        r"""The loss of a batch, a mean over its samples.
+        r"""Compute the loss of a batch, a mean over its samples.
 
         Mean squared error; or, with differences in units of each channel's deviation s and the targets' mean m added
         back, :math:`\frac1B \sum_b \|y_b - t_b\| / \|t_b + m / s\|`: for one channel the relative error in physical
-        units. A target that is not there counts as met, and not at all in the size of its sample.
+        units. A missing target counts as met, and not at all in the norm of its sample.
         """
         truth, targets = targets, self.completed(output, targets)
         if self.loss == "mse":
@@ -76,11 +76,11 @@ class Objective:
         return ((output - targets).flatten(1).norm(dim=1) / size).mean()
 
     def completed(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Targets with the network's own output, as a constant, where there is none: no step changes it."""
+        """Return targets in which the output of the network, as a constant, replaces missing ones."""
         return torch.where(targets.isnan(), output.detach(), targets) if self.masked else targets
 
     def whole(self, network: Separable, batch: Batch) -> Batch:
-        """A batch with completed targets, for what solves for the head.
+        """Return a batch with completed targets, for solving for the head.
 
         The least-squares problem with gaps is not one problem but one for each output; filled in with what the network
         predicts, it is one step of expectation maximisation towards the same solution, and never away from it.
@@ -91,12 +91,12 @@ class Objective:
             return replace(batch, targets=self.completed(network(batch.inputs), batch.targets))
 
     def of_batch(self, network: Separable, batch: Batch) -> Tensor:
-        """The loss of the network on a batch."""
+        """Compute the loss of the network on a batch."""
         if self.precision == "float32":
             return self.value(network(batch.inputs), batch.targets)
         return self.value(network.head(self.features(network, batch.inputs)), batch.targets)
 
 
 def samples_of(batches: Sequence[Batch]) -> int:
-    """Number of samples in several batches."""
+    """Count the samples of several batches."""
     return sum(map(len, batches))

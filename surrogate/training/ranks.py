@@ -1,4 +1,4 @@
-"""One run on several processes: who this one is, and what all of them agree on."""
+"""The processes of a run: rank, world size, and the reductions over them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """True for the process that writes."""
         return self.rank == 0
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Ranks:
-        """The process that the variables of `torchrun` or another launcher describe.
+        """Read the variables of `torchrun` or another launcher.
 
         Raises:
             ConfigError: They are incomplete or no numbers.
@@ -64,7 +64,7 @@ class Ranks:
         return cls(rank, world, local)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sums over the ranks, in place where this is one of several."""
+        """Sum values over the ranks, in place."""
         if self.world > 1:
             moved = values.to(self.device)
             distributed.all_reduce(moved)
@@ -72,7 +72,7 @@ class Ranks:
         return values
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give every rank the tensors of the first, in place."""
+        """Broadcast the tensors of the first rank to all, in place."""
         for tensor in tensors if self.world > 1 else ():
             moved = tensor.to(self.device)
             distributed.broadcast(moved, src=0)
@@ -90,31 +90,31 @@ class Ranks:
         parts = zip(self.sum(seen).tolist(), everyone, strict=True)
         return reduce(Moments.__add__, (Moments(int(number), *part.cpu().unbind()) for number, part in parts))
 
-    def all(self, found: bool) -> bool:
-        """Whether it is so on every rank."""
-        return self.largest(int(not found)) == 0
+    def all(self, condition: bool) -> bool:
+        """Return True if the condition holds on every rank."""
+        return self.largest(int(not condition)) == 0
 
     def largest(self, value: int) -> int:
-        """The largest value over the ranks."""
+        """Return the largest value over the ranks."""
         if self.world == 1:
             return value
-        found = torch.tensor([value], device=self.device)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
-        return int(found)
+        result = torch.tensor([value], device=self.device)
+        distributed.all_reduce(result, distributed.ReduceOp.MAX)
+        return int(result)
 
     def average(self, tensors: Sequence[Tensor], weight: float, extra: Sequence[float]) -> list[float]:
-        """Means of tensors over the ranks, in place, and sums of further numbers, in one reduction.
+        """Average tensors over the ranks in place and return sums of further numbers, in one reduction.
 
         Arguments:
-            tensors: Floating-point tensors, alike on every rank.
-            weight: Share of this rank, such as its number of samples.
+            tensors: Floating-point tensors of the same shapes on every rank.
+            weight: Weight of this rank, such as its number of samples.
             extra: Numbers whose sums over the ranks are returned.
         """
         if self.world == 1:
             return list(extra)
         numbers = torch.tensor([weight, *extra], dtype=torch.float64)
         coarse = numbers.float()
-        fine = (numbers - coarse).float()  # together they keep a number to 48 bits among the tensors' 24
+        fine = (numbers - coarse).float()  # the two hold 48 bits of a number, a float32 alone 24
         device = tensors[0].device if tensors else numbers.device
         parts = [tensor.detach().flatten() * weight for tensor in tensors]
         flat = self.sum(torch.cat([*parts, coarse.to(device), fine.to(device)]))
@@ -125,7 +125,7 @@ class Ranks:
         return sums
 
     def alone(self, work: Callable[[], object]) -> None:
-        """Let the first rank do something while the others wait; where it fails, all fail.
+        """Run a function on the first rank while the others wait; where it fails, all fail.
 
         Raises:
             SurrogateError: The work's own error on the first rank.
@@ -141,15 +141,15 @@ class Ranks:
         if failure is not None:
             raise failure
         if failed:
-            raise ResourceError(f"rank {self.rank}: rank 0 has failed; its message tells why")
+            raise ResourceError(f"rank {self.rank}: rank 0 has failed; see its message")
 
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Join the other processes of a run, where a launcher started several.
+    """Join the process group of a run, where a launcher started several processes.
 
     Arguments:
-        device: The setting `training.device`: with GPUs the ranks talk by NCCL, otherwise by gloo.
+        device: The setting `training.device`: NCCL on GPUs, otherwise gloo.
 
     Raises:
         ConfigError: The launcher's variables are incomplete.

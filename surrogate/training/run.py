@@ -1,4 +1,4 @@
-"""Training one experiment into a run folder: what is checked before anything is written, and in which order."""
+"""Train one experiment into a run folder; everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from surrogate.files import check_output, claim_output, locked
 from surrogate.training.build import split_datasets
 from surrogate.training.ensemble import fit_members, members_of
 from surrogate.training.job import Job
-from surrogate.training.ranks import Ranks, joined
+from surrogate.training.ranks import joined
 from surrogate.training.setup import Callback
 
 __all__ = ["train", "with_absolute_path"]
@@ -41,60 +41,49 @@ def train(
     Arguments:
         experiment: The resolved configuration.
         output: The run folder.
-        command: What was typed, for the report.
-        resume: Go on from the newest checkpoint.
+        command: The command line, for the report.
+        resume: Continue from the newest checkpoint.
         overwrite: Replace an earlier run.
         callbacks: Functions called with the trainer and every record of the log, on the first rank.
         staging: Node-local folder that the data are copied to first, once for all ranks of the node.
-        quiet: Tell nothing of its progress.
+        quiet: Show no progress.
 
     Raises:
         ConfigError: The output exists, or a resumed run differs from the one begun.
         Interrupted: A signal came; a checkpoint is written.
     """
     with joined(experiment.training.device) as ranks, _deterministic(experiment.training.deterministic):
-        return _train(experiment, output, ranks, command, resume, overwrite, callbacks, staging, quiet)
-
-
-def _train(
-    experiment: Experiment,
-    output: Path,
-    ranks: Ranks,
-    command: str,
-    resume: bool,
-    overwrite: bool,
-    callbacks: Sequence[Callback],
-    staging: Path | None,
-    quiet: bool,
-) -> RunFolder:
-    check_output(output, overwrite=overwrite, resume=resume)
-    run = RunFolder(output)
-    files = find_files(experiment.data.path, experiment.data.layout)
-    experiment = with_absolute_path(experiment)
-    datasets = split_datasets(_staged(experiment, staging))
-    if "validation" not in datasets:
-        raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
-    if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
-        raise ConfigError(
-            f"the data lie inside the output {output}, which --overwrite removes; choose another --output"
-        )
-    data = fingerprint(files)
-    if resume and run.config.is_file():
-        refuse_changes(run, experiment, data)
-    job = Job(datasets, data, command, ranks, resume, callbacks, quiet)
-    trainer = job.trainer(members_of(experiment)[0], run)  # refuses what it must before anything is written
-    ranks.alone(lambda: claim_output(output, overwrite=overwrite, resume=resume))
-    with locked(output) if ranks.first else nullcontext():
-        if experiment.training.members == 1:
-            job.fit(trainer, experiment, run, title=output.name)
-        else:
-            fit_members(job, experiment, run)
+        check_output(output, overwrite=overwrite, resume=resume)
+        run, files = RunFolder(output), find_files(experiment.data.path, experiment.data.layout)
+        experiment = staged = with_absolute_path(experiment)
+        if staging is not None:  # the run folder keeps the path of the originals
+            staged = _with_path(experiment, stage(experiment.data.path, staging, experiment.data.layout))
+        datasets = split_datasets(staged)
+        if "validation" not in datasets:
+            raise ConfigError(
+                "data.split.validation: training chooses its best model on validation data; give it a share"
+            )
+        if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
+            raise ConfigError(
+                f"the data are inside the output {output}, which --overwrite removes; choose another --output"
+            )
+        data = fingerprint(files)
+        if resume:
+            refuse_changes(run, experiment, data)
+        job = Job(datasets, data, command, ranks, resume, callbacks, quiet)
+        trainer = job.trainer(members_of(experiment)[0], run)  # refuses what it must before anything is written
+        ranks.alone(lambda: claim_output(output, overwrite=overwrite, resume=resume))
+        with locked(output) if ranks.first else nullcontext():
+            if experiment.training.members == 1:
+                job.fit(trainer, experiment, run, title=output.name)
+            else:
+                fit_members(job, experiment, run)
     return run
 
 
 @contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
-    """Inside the block torch refuses operations whose result depends on the order of threads."""
+    """Let torch refuse operations whose result depends on the order of threads, inside the block."""
     if not wanted:
         yield
         return
@@ -108,14 +97,9 @@ def _deterministic(wanted: bool) -> Iterator[None]:
 
 
 def with_absolute_path(experiment: Experiment) -> Experiment:
-    """The same data wherever the run folder is read from later."""
-    path = str(Path(experiment.data.path).expanduser().absolute())
+    """Return the experiment with an absolute path to its data, so that the run folder can be read from anywhere."""
+    return _with_path(experiment, str(Path(experiment.data.path).expanduser().absolute()))
+
+
+def _with_path(experiment: Experiment, path: str) -> Experiment:
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"path": path})})
-
-
-def _staged(experiment: Experiment, staging: Path | None) -> Experiment:
-    """The same experiment on copies of its data; what is written down keeps the path of the data themselves."""
-    if staging is None:
-        return experiment
-    data = experiment.data.model_copy(update={"path": stage(experiment.data.path, staging, experiment.data.layout)})
-    return experiment.model_copy(update={"data": data})

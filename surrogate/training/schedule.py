@@ -1,4 +1,4 @@
-"""Learning rate over the steps: a pure function of the step, so that nothing of it needs to be kept."""
+"""Learning-rate schedules as pure functions of the step, without state."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["factor", "scheduler_of"]
 
 
 def factor(step: int, *, schedule: str, warmup: int, total: int, decay_to: float) -> float:
-    r"""The learning rate of a step as a multiple of the configured one.
+    r"""Return the learning rate of a step as a multiple of the configured one.
 
-    It rises linearly over the warm-up, (step + 1) / warmup; then, with x from 0 to 1 over the steps that are left,
+    It rises linearly over the warm-up, (step + 1) / warmup; then, with x from 0 to 1 over the remaining steps,
 
     .. math:: d + (1 - d) (1 + \cos \pi x) / 2 \quad\text{or}\quad d + (1 - d) (1 - x) \quad\text{or}\quad 1.
 
@@ -39,6 +39,6 @@ def factor(step: int, *, schedule: str, warmup: int, total: int, decay_to: float
 
 
 def scheduler_of(optimizer: Optimizer, settings: TrainingSettings, total: int) -> LambdaLR:
-    """The schedule of a run of so many steps."""
+    """Build the scheduler of a run of `total` steps."""
     schedule, warmup, decay_to = settings.schedule, settings.warmup, settings.decay_to
     return LambdaLR(optimizer, partial(factor, schedule=schedule, warmup=warmup, total=total, decay_to=decay_to))

@@ -1,4 +1,4 @@
-"""What training and what comes after it have in common: a model, its data, and where things are written down."""
+"""The model, data, log and checkpoints that training and the passes after it share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Callback = Callable[[Any, dict[str, Any]], None]  # from the trainer, or the set
 
 @dataclass(kw_only=True)
 class Setup:
-    """A model, the data that it is solved for and validated on, and where it is written down.
+    """A model, its training and validation data, its log and its checkpoints.
 
     Arguments:
         surrogate: The model, on its device.
@@ -31,9 +31,9 @@ class Setup:
         unshuffled: Training samples in the order of the file.
         validation: Stream of validation samples.
         settings: Lengths and intervals.
-        checkpoints: Where checkpoints go.
-        log: Where records go.
-        device: Where the model is.
+        checkpoints: Folder of checkpoints.
+        log: The log.
+        device: Device of the model.
         ranks: The processes that share the run.
         callbacks: Called with this object and every record of the log.
     """
@@ -50,7 +50,7 @@ class Setup:
     callbacks: Sequence[Callback] = ()
 
     def record(self, event: str, **values: Any) -> None:
-        """Write a record to the log and give it to the callbacks; on the first rank alone."""
+        """Write a record to the log and pass it to the callbacks; on the first rank alone."""
         if self.ranks.first:
             record = self.log.write(event, **values)
             for callback in self.callbacks:
@@ -58,7 +58,7 @@ class Setup:
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """The loss over all validation samples, over all ranks, in evaluation mode."""
+        """Compute the loss over all validation samples and ranks, in evaluation mode."""
         surrogate = self.surrogate.eval()
         total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
         for batch in filter(len, self.validation):

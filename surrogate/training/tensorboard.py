@@ -1,4 +1,4 @@
-"""The log for TensorBoard, as a callback."""
+"""Write the log for TensorBoard, as a callback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["to_tensorboard"]
 
 
 def to_tensorboard(wanted: bool, folder: Path) -> list[Callable[[Any, dict[str, Any]], None]]:
-    """A callback that writes every number of the log into a folder; none where not wanted.
+    """Return a callback that writes every number of the log into a folder; no callback where not wanted.
 
     Raises:
         ConfigError: The package is not installed.

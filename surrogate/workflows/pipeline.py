@@ -194,15 +194,15 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     stream = evaluation_stream(experiment, datasets[part])
     surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
     source = SampleSource(stream, datasets[part], experiment.data)
-    target = run.evaluation_on(part).path
     stated: dict[str, Any] = {
         "labels": labels_of(stream, datasets[part], by=experiment.data.by),
         "facts": {"split": part, "training_finished": int(run.begun().get("train_seconds") is not None)},
     }
-    metrics = write_evaluation(surrogate, source, target, **stated)
     settings = experiment.evaluation
     steps = settings.rollout_steps if rollout_steps is None else rollout_steps
-    rolled = write_rollout(surrogate, source, target, **stated, steps=steps, threshold=settings.threshold)
+    with run.evaluation_on(part).replacing() as files:
+        metrics = write_evaluation(surrogate, source, files.path, **stated)
+        rolled = write_rollout(surrogate, source, files.path, **stated, steps=steps, threshold=settings.threshold)
     unfinished = "" if metrics.attrs["training_finished"] else " (training is not finished: continue it with --resume)"
     known_by = headline(metrics)
     error = float(metrics[f"{known_by.metric}_sample"].mean())

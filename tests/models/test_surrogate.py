@@ -1,5 +1,6 @@
 """A surrogate works in physical units and refuses data it was not trained for."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from surrogate.batch import Batch
 from surrogate.errors import ConfigError, DataError
+from surrogate.files import write_manifest
 from surrogate.models import ConvNetSettings, Shapes, Signature, Surrogate
 from surrogate.normalize import Normalizer
 
@@ -101,21 +103,35 @@ def test_a_folder_without_a_surrogate(tmp_path: Path) -> None:
 def test_a_malformed_description_is_refused(tmp_path: Path, content: str) -> None:
     make_surrogate().save(tmp_path)
     (tmp_path / "surrogate.json").write_text(content)
+    write_manifest(tmp_path)
     with pytest.raises(ConfigError, match="no readable surrogate"):
         Surrogate.load(tmp_path)
 
 
-def test_a_description_of_a_huge_network_is_refused_before_it_is_built(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "size", "message"),
+    [
+        ("width", 4_000_000, "width is 4000000, but [0-9]+ values are stored"),  # its weights would take petabytes
+        ("depth", 1_000_000_000, "depth is 1000000000, but"),
+        ("depth", 300, "the model needs"),
+    ],
+)
+def test_a_description_of_a_huge_network_is_refused_before_it_is_built(
+    tmp_path: Path, key: str, size: int, message: str
+) -> None:
     make_surrogate().save(tmp_path)
-    text = (tmp_path / "surrogate.json").read_text().replace('"width": 4', '"width": 4000000')
-    (tmp_path / "surrogate.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"has shape \(4\,?.*, the model needs \(4000000"):
-        Surrogate.load(tmp_path)  # its weights would take petabytes
+    description = json.loads((tmp_path / "surrogate.json").read_text())
+    description["model"][key] = size
+    (tmp_path / "surrogate.json").write_text(json.dumps(description))
+    write_manifest(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        Surrogate.load(tmp_path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     make_surrogate().save(tmp_path)
     text = (tmp_path / "surrogate.json").read_text().replace('"width": 4', '"width": 5')
     (tmp_path / "surrogate.json").write_text(text)
+    write_manifest(tmp_path)
     with pytest.raises(ConfigError, match="does not fit"):
         Surrogate.load(tmp_path)

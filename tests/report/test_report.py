@@ -26,6 +26,7 @@ from surrogate.evaluation import (
     save_uncertainty,
     select_examples,
 )
+from surrogate.files import write_manifest
 from surrogate.report import html, write_report
 from surrogate.report.findings import compare, findings
 from surrogate.report.runs import read_case
@@ -72,6 +73,7 @@ def make_run(
     if examples:
         fields = collect_examples(predict, [batch], select_examples(metrics), coordinates={"x": np.arange(6.0)})
         save_dataset(fields, folder / "evaluation" / "examples.nc")
+    write_manifest(folder / "evaluation")
     (folder / "config.yaml").write_text("name: demo\n# <b>not bold</b>\n", encoding="utf-8")
     facts = {
         "name": "demo", "command": "surrogate train demo.yaml", "seed": 4, "versions": {"torch": "9.9.9"},
@@ -170,6 +172,7 @@ def test_an_evaluation_older_than_the_end_of_training_is_told(tmp_path: Path) ->
     folder = make_run(tmp_path / "run", noise=0.03)
     path = folder / "evaluation" / "metrics.nc"
     save_dataset(xr.load_dataset(path, engine="h5netcdf").assign_attrs(training_finished=0), path)
+    write_manifest(path.parent)
     assert "main: evaluated before its training had finished" in words({"main": folder})
 
 
@@ -225,6 +228,7 @@ def add_everything(folder: Path, *, samples: int = 12) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(48, 4)).double()
     latent = latent_space(flat, flat[1], [batch], Labels(**labels))
     save_dataset(latent, folder / "evaluation" / "latent.nc")
+    write_manifest(folder / "evaluation")
 
 
 def test_what_a_run_offers_beyond_metrics_is_shown(tmp_path: Path) -> None:
@@ -249,6 +253,7 @@ def test_zero_targets_are_stated(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", noise=0.03)
     batch = Batch(torch.ones(2, 1, 4), torch.zeros(2, 1, 4), torch.arange(2), torch.zeros(2, dtype=torch.long))
     save(evaluate(lambda inputs: inputs, [batch], variables=("u",)), folder / "evaluation")
+    write_manifest(folder / "evaluation")
     text = words({"main": folder})
     assert "every target is zero everywhere" in text
     assert "2 targets are zero everywhere" in text
@@ -293,6 +298,7 @@ def test_folders_that_are_no_runs_are_refused(tmp_path: Path) -> None:
 def test_broken_files_are_named(tmp_path: Path, file: str, content: str, message: str) -> None:
     folder = make_run(tmp_path / "run", noise=0.03)
     (folder / file).write_text(content, encoding="utf-8")
+    write_manifest(folder / "evaluation")
     with pytest.raises(DataError, match=message):
         read_case("main", folder)
 

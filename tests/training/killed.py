@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-import surrogate.experiment.checkpoint as checkpoint
+from surrogate import files
 from surrogate.config import parse_yaml
 from surrogate.errors import Interrupted
 from surrogate.models import ModelSettings, Separable, Shapes, Surrogate, head_of, register
@@ -71,7 +71,7 @@ def kill_at_step(number: int, how: int) -> Callable[[Any, dict[str, Any]], None]
 
 def kill_at_write(number: int) -> None:
     """Kill before the file or folder of this number is flushed, in the middle of a checkpoint."""
-    flush, left = checkpoint.fsync_path, [number]
+    flush, left = files.fsync_path, [number]
 
     def counted(path: Path) -> None:
         left[0] -= 1
@@ -79,7 +79,7 @@ def kill_at_write(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         flush(path)
 
-    checkpoint.fsync_path = counted
+    files.fsync_path = counted
 
 
 def run(folder: Path, optimizer: str, output: str, case: str, *, resume: bool) -> int:
