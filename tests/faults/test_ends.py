@@ -39,8 +39,15 @@ def surrogate(folder: Path, *arguments: str, **streams: object) -> subprocess.Co
     return subprocess.run(command, cwd=folder, env=environment, text=True, check=False, **streams)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("command", ["train", "run"])
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    ("command", "stream"),
+    [
+        ("train", "stderr"),
+        pytest.param("train", "stdout", marks=pytest.mark.slow),
+        pytest.param("run", "stdout", marks=pytest.mark.slow),
+        pytest.param("run", "stderr", marks=pytest.mark.slow),
+    ],
+)
 def test_work_is_done_though_its_progress_cannot_be_written(folder: Path, command: str, stream: str) -> None:
     with open("/dev/full", "w") as full:
         done = surrogate(folder, command, "ends.yaml", "--output", "out", **{stream: full})

@@ -50,7 +50,7 @@ def error_of(folder: Path) -> float:
 
 
 @pytest.mark.parametrize(
-    "numbers", [[1, 2, 9, 30], pytest.param(range(1, 60), marks=pytest.mark.slow)], ids=["some", "all"]
+    "numbers", [[2, 30], pytest.param(range(1, 60), marks=pytest.mark.slow)], ids=["some", "all"]
 )
 def test_a_killed_evaluate_leaves_the_older_evaluation_or_none(runs: Path, numbers: list[int]) -> None:
     old, new = error_of(runs / "run"), error_of(runs / "other")
@@ -61,9 +61,10 @@ def test_a_killed_evaluate_leaves_the_older_evaluation_or_none(runs: Path, numbe
     states = json.loads(done.stdout.splitlines()[-1])
     assert states[0]["killed"]
     for state in states:
-        assert state["after"] in (old, new, None), state
-        assert (state["again"], state["left"]) == (new, []), state
-        assert state["killed"] or state["after"] == new
+        after = state["after"]  # to rounding, which depends on the number of threads
+        assert after is None or after in (pytest.approx(old, rel=1e-6), pytest.approx(new, rel=1e-6)), state
+        assert (state["again"], state["left"]) == (pytest.approx(new, rel=1e-6), []), state
+        assert state["killed"] or after == state["again"], state
 
 
 def test_files_of_two_evaluations_are_not_reported(runs: Path, tmp_path: Path) -> None:
