@@ -34,6 +34,7 @@ __all__ = ["MOST_MEMBERS", "Surrogate", "chosen_checkpoint"]
 CHECKPOINTS, BEST, FINAL = "checkpoints", "BEST", "final"
 DESCRIPTION, WEIGHTS = "surrogate.json", "model.safetensors"
 MOST_MEMBERS = 100
+MOST_SIZE = 10_000_000  # of a setting in a description, unless more values are stored
 MODULES_PER_TENSOR = 20  # layers without weights and containers included
 CLOSE = 1e-5  # of the scale: sums over several ranks are rounded differently
 
@@ -191,11 +192,11 @@ def chosen_checkpoint(checkpoints: Path) -> Path | None:
 
 
 def _refuse_large_settings(settings: ModelSettings, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuse a width, depth or other size above the number of all stored values, before anything is built."""
+    """Refuse a huge depth or other size, above the number of all stored values, before anything is built."""
     stored = sum(math.prod(shape) for shape in shapes.values())
     for name, value in settings:
         for size in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(size, int) and size > max(stored, MOST_MEMBERS):
+            if isinstance(size, int) and size > max(stored, MOST_SIZE):
                 raise ConfigError(
                     f"{WEIGHTS} does not fit {DESCRIPTION}: {name} is {size}, but {stored} values are stored; the "
                     "folder was changed or damaged, train again"

@@ -119,19 +119,16 @@ def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: Run
 
 def _untrained(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, ranks: Ranks) -> Surrogate:
     """Build the untrained surrogate, the same on every rank; each reads its share of the data for the normalisation."""
-    signature = signature_of(unshuffled, dataset)
+    signature, kind = signature_of(unshuffled, dataset), experiment.data.normalize
     if experiment.training.rollout > 1:
         Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
-    return Surrogate(experiment.model, signature, *_normalizers(experiment, unshuffled, ranks))
-
-
-def _normalizers(experiment: Experiment, unshuffled: Stream, ranks: Ranks) -> tuple[Normalizer, Normalizer]:
-    """Build the normalisation by the training data, of which every rank reads its share."""
-    names, kind = (unshuffled.input_names, unshuffled.target_names), experiment.data.normalize
     if kind == "none" or experiment.model.physical:
-        return Normalizer.identity(len(names[0])), Normalizer.identity(len(names[1]))
-    folder = statistics_folder(Path(experiment.data.path))
-    return cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+        names = (unshuffled.input_names, unshuffled.target_names)
+        inputs, targets = (Normalizer.identity(len(of_side)) for of_side in names)
+    else:
+        folder = statistics_folder(Path(experiment.data.path))
+        inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+    return Surrogate(experiment.model, signature, inputs, targets)
 
 
 def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:
