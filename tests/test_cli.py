@@ -164,7 +164,7 @@ def test_an_autoencoder_with_uncertainty_is_evaluated_in_full(run, folder: Path)
     assert code == 0, err
     names = {path.name for path in Path("out/cases/main/evaluation").iterdir()}
     assert names == {
-        *("compat.csv", "examples.nc", "latent.nc", "maps.nc", "metrics.csv", "metrics.nc"),
+        *("MANIFEST.json", "compat.csv", "examples.nc", "latent.nc", "maps.nc", "metrics.csv", "metrics.nc"),
         *("summary.csv", "uncertainty.csv", "uncertainty.nc"),
     }
     with xr.open_dataset("out/cases/main/evaluation/latent.nc", engine="h5netcdf") as latent:
@@ -175,7 +175,11 @@ def test_an_autoencoder_with_uncertainty_is_evaluated_in_full(run, folder: Path)
 
 def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
     assert run("inspect", "data.h5", "--write-config", "mine.yaml")[0] == 0
-    overrides = ["model.width=4", "model.depth=1", "training.epochs=1", "data.split={validation: 4, test: 4}"]
+    code, _, err = run("run", "mine.yaml", "--output", "out")
+    assert code == 2
+    assert "sample: ??? is not answered: which axis counts the simulations? Write one of n, x, none" in err
+    answers = ["data.layout.sample=n", "data.layout.time=none"]
+    overrides = [*answers, "model.width=4", "model.depth=1", "training.epochs=1", "data.split={validation: 4, test: 4}"]
     code, _, err = run(
         "run", "mine.yaml", "--output", "out", *(part for entry in overrides for part in ("--set", entry))
     )
@@ -188,7 +192,8 @@ def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
 def test_inspect_config_of_axes_without_space(run, folder: Path) -> None:
     code, out, _ = run("inspect", "data.h5")
     assert code == 0
-    assert "k: {path: k, axes: [sample, x]}" in out
+    assert "k: {path: k, axes: [n, x]}" in out
+    assert "n: each of its 24 entries is a simulation" in out
 
 
 BROKEN = {

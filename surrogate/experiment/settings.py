@@ -13,7 +13,7 @@ from surrogate.data import DataSettings
 from surrogate.errors import ConfigError, did_you_mean
 from surrogate.experiment.evaluation_settings import EvaluationSettings
 from surrogate.experiment.optimizers import OptimizerSettings
-from surrogate.models.registry import is_fitted, settings_union
+from surrogate.models.registry import ModelSettings, is_fitted, settings_union
 from surrogate.models.surrogate import MOST_MEMBERS
 
 __all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
@@ -146,6 +146,8 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _trainable(self) -> Self:
+        if not isinstance(self.model, ModelSettings):  # a plain mapping, not validated as one of the families
+            return self
         family, name = self.model.family, self.optimizer.name
         if self.model.fitted and name != "fit":
             raise ValueError(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.errors import ConfigError, DataError, NumericalError
+from surrogate.files import write_manifest
 from surrogate.models import (
     KernelRidgeSettings,
     LinearSettings,
@@ -219,5 +220,6 @@ def test_arrays_that_do_not_fit_one_another_are_refused(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["network.targets"] = tensors["network.targets"][:5]
     save_file(tensors, tmp_path / "model.safetensors")
+    write_manifest(tmp_path)
     with pytest.raises(ConfigError, match=r"network\.targets has shape \(5, 30\), the model needs \(10, 30\)"):
         Surrogate.load(tmp_path)
