@@ -1,4 +1,4 @@
-"""Quantiles of errors, some of which are infinite because a roll-out has diverged."""
+"""Averages and quantiles of errors, some of which are infinite because a roll-out has diverged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["quantiles"]
+__all__ = ["ROOTS", "mean_error", "quantiles"]
+
+ROOTS = ("rmse", "brmse", "frmse")  # metrics that are averaged by their squares
+
+
+def mean_error(metric: str, values: np.ndarray) -> float:
+    """Average a metric along all axes: the mean, or the root of the mean square of a root mean square error.
+
+    The root mean square error of a data set is the root of the mean over its samples, not the mean of their roots: of
+    samples of one number each, that would be the mean absolute error.
+
+    Arguments:
+        metric: Name of the metric.
+        values: Its values; NaN is left out.
+    """
+    kept = values[~np.isnan(values)]
+    if not kept.size:
+        return float("nan")
+    return float(np.sqrt(np.mean(kept**2)) if metric in ROOTS else kept.mean())
 
 
 def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:

@@ -21,7 +21,7 @@ BEGIN, END = "<!-- modules: python tests/house.py --write -->", "<!-- end of mod
 
 # From the ground up. A unit imports only from floors below its own.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "batch", "quantiles", "progress", "moved"),
+    ("errors", "batch", "quantiles", "numbers", "progress", "moved"),
     ("runtime", "config", "files", "catalogue"),
     ("slimtik", "data", "normalize", "plotting", "tables"),
     ("models", "simulate"),

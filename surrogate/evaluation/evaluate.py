@@ -27,6 +27,7 @@ DESCRIPTIONS = {
     "nrmse": "root mean square error over root mean square target",
     "rmse": "root mean square error",
     "vrmse": "root mean square error over standard deviation of the target in space",
+    "mae": "mean absolute error",
     "max_error": "largest absolute error",
     "conserved_error": "mean over space of the error",
     "squared_error": "sum over space of the squared error",

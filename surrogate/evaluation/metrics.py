@@ -19,6 +19,7 @@ __all__ = [
     "METRICS",
     "brmse",
     "conserved_error",
+    "mae",
     "max_error",
     "nrmse",
     "points",
@@ -70,6 +71,11 @@ def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
     return _ratio(squared_error(prediction, target).sqrt(), squared_target(prediction, target).sqrt())
 
 
+def mae(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return mean |p - q| over space."""
+    return _ratio(_sum(_error(prediction, target).abs()), scored_points(prediction, target))
+
+
 def max_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Return max |p - q|."""
     return _where_any(_rows(_error(prediction, target).abs()).amax(-1), target)
@@ -118,6 +124,7 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nrmse": nrmse,
     "rmse": rmse,
     "vrmse": vrmse,
+    "mae": mae,
     "max_error": max_error,
     "conserved_error": conserved_error,
     "squared_error": squared_error,

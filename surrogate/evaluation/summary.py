@@ -17,11 +17,12 @@ from surrogate.evaluation.headline import RELATIVE, headline
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS
 from surrogate.experiment.folders import EvaluationFolder
 from surrogate.files import replacing
+from surrogate.quantiles import ROOTS
 
 __all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_csv", "write_table"]
 
 ALL = "all"
-PER_VARIABLE = ("nrmse", "rmse", "vrmse", "max_error", "brmse")
+PER_VARIABLE = ("nrmse", "rmse", "vrmse", "mae", "max_error", "brmse")
 UNCERTAINTY = ("crps", "nll", "sharpness", "spread", "rmse", "degenerate_std")
 STATED = ("split", "steps_given", "steps_scored")
 
@@ -32,10 +33,10 @@ class Row:
 
     Arguments:
         metric: `relative_l2` is over all times of a sample, `normalized_error` of its one number; every other is
-            averaged over time first.
+            averaged over time first, root mean square errors by their squares.
         variable: Name of the variable, or "all" for the mean over variables.
         band: Band of the wave number, for metrics that have one.
-        mean: Mean over samples; for `crmse` the root of the mean square.
+        mean: Mean over samples; for `rmse`, `brmse`, `frmse` and `crmse` the root of the mean square.
         median: Median over samples.
         low: Lower end of the 90 % bootstrap interval of the mean.
         high: Upper end.
@@ -81,10 +82,7 @@ def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
             rows.append(_row(name, variable, chosen[name], lost, seed))
         for band in _bands(metrics):
             rows.append(replace(_row("frmse", variable, chosen["frmse"].sel(band=band), 0, seed), band=band))
-        squares = _row("crmse", variable, chosen["conserved_error"] ** 2, 0, seed)  # the root of a mean square
-        names = ("mean", "median", "low", "high", "largest")
-        roots: dict[str, Any] = {name: float(np.sqrt(getattr(squares, name))) for name in names}
-        rows.append(replace(squares, **roots))
+        rows.append(_row("crmse", variable, abs(chosen["conserved_error"]), 0, seed))
     return rows
 
 
@@ -93,8 +91,10 @@ def _of_samples(metrics: xr.Dataset) -> list[str]:
     return list(dict.fromkeys([RELATIVE.metric, headline(metrics).metric]))
 
 
-def _row(metric: str, variable: str, values: xr.DataArray, degenerate: int, seed: int) -> Row:
+def _row(metric: str, variable: str, errors: xr.DataArray, degenerate: int, seed: int) -> Row:
     """Average every sample over its times, then over samples; the interval resamples whole simulations."""
+    squared = metric in (*ROOTS, "crmse")
+    values = errors**2 if squared else errors
     samples = values.mean("time") if "time" in values.dims else values
     kept = np.isfinite(samples.values)
     samples, clusters = samples.values[kept], values["simulation"].values[kept]
@@ -103,7 +103,8 @@ def _row(metric: str, variable: str, values: xr.DataArray, degenerate: int, seed
         nan = float("nan")
         return Row(metric, variable, "", nan, nan, nan, nan, nan, 0, 0, degenerate)
     low, high = interval(samples, clusters=clusters, seed=seed)
-    mean, median, largest = float(samples.mean()), float(np.median(samples)), float(np.nanmax(values.values))
+    numbers = [float(samples.mean()), float(np.median(samples)), low, high, float(np.nanmax(values.values))]
+    mean, median, low, high, largest = (float(np.sqrt(number)) for number in numbers) if squared else numbers
     return Row(metric, variable, "", mean, median, low, high, largest, len(samples), units, degenerate)
 
 

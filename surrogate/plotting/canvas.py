@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -36,11 +38,14 @@ __all__ = [
 
 # Okabe and Ito's palette, safe for every kind of colour vision; yellow last, since it is faint on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+MANY_COLOURS = tuple(to_hex(colour) for colour in colormaps["tab20"].colors)  # type: ignore[attr-defined]
 LINE_STYLES = ("-", "--", "-.", ":")
 FIELD_COLOURS, ERROR_COLOURS, SIZE_COLOURS = "viridis", "RdBu_r", "cividis"
 WIDTH, HEIGHT = 5.4, 3.4  # inches
 DPI = 120
 LABEL = 20  # characters in a line, so that a label fits its axis
+ROWS = 3  # of a legend above a panel
+ENTRIES = 22  # in a column of a legend to the right
 DECADES = 30.0  # a range wider than this factor is drawn on a log axis
 
 
@@ -94,9 +99,10 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def styles(count: int) -> list[dict[str, Any]]:
-    """Choose a colour for each method; the line style changes after each round of colours."""
-    cycles = len(PALETTE)
-    return [{"color": PALETTE[i % cycles], "linestyle": LINE_STYLES[i // cycles % 4]} for i in range(count)]
+    """Choose a line for each method: up to 8 colours of the safe palette, up to 20 others, then other line styles."""
+    colours = PALETTE if count <= len(PALETTE) else MANY_COLOURS
+    cycle = len(colours)
+    return [{"color": colours[i % cycle], "linestyle": LINE_STYLES[i // cycle % 4]} for i in range(count)]
 
 
 def scale_axis(ax: Axes, axis: str, values: np.ndarray, *, zero: bool = True) -> None:
@@ -119,9 +125,17 @@ def log_axis(ax: Axes, values: np.ndarray) -> None:
 
 
 def legend(ax: Axes) -> None:
-    """Put the legend above the panel, where it hides no data."""
+    """Put the legend above the panel, or many entries once to the right of the figure, where it hides no data."""
     handles, labels = ax.get_legend_handles_labels()
-    columns = max(1, min(len(labels), 64 // (6 + max(map(len, labels)))))
+    longest = max(map(len, labels))
+    columns = max(1, min(len(labels), 64 // (6 + longest)))
+    if len(labels) > ROWS * columns or len(labels) > len(PALETTE):
+        figure = figure_of(ax)
+        if not figure.legends:
+            columns = -(-len(labels) // ENTRIES)
+            figure.set_figwidth(figure.get_figwidth() + columns * (0.5 + 0.075 * longest))
+            figure.legend(handles, labels, loc="outside right upper", ncols=columns, frameon=False, fontsize="small")
+        return
     ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize="small")
 
 

@@ -13,6 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, NullLocator
 
+from surrogate.numbers import number
 from surrogate.plotting.canvas import (
     DECADES,
     SIZE_COLOURS,
@@ -138,7 +139,7 @@ def plot_sensitivity(
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         dark = np.isfinite(value) and np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) < 0.5
-        text = f"{value:.3g}" if np.isfinite(value) else "×"
+        text = number(value, 3) if np.isfinite(value) else "×"
         ax.text(column, row, text, ha="center", va="center", fontsize="small", color="white" if dark else "black")
     ax.set_xticks(range(values.shape[1]), [_tick(value) for value in errors[across].values])
     ax.set_yticks(range(values.shape[0]), [_tick(value) for value in errors[down].values])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,32 +11,31 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from surrogate.plotting.canvas import PALETTE, alone, legend, log_axis, plain, scale_axis, styles
+from surrogate.plotting.canvas import alone, legend, log_axis, plain, scale_axis, styles
 
 __all__ = ["plot_damping", "plot_effective_dof", "plot_running_sum", "plot_training"]
 
 
-def plot_training(curves: Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
-    """Plot training and validation loss per epoch.
+def plot_training(curves: Mapping[str, xr.Dataset], *, label: str = "loss", ax: Axes | None = None) -> Axes:
+    """Plot validation loss (solid) and training loss (dashed) per epoch.
 
     Arguments:
         curves: `train_loss` and `validation_loss` with dimension (epoch,) by method.
+        label: Name and units of the loss.
         ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
-    for index, (name, curve) in enumerate(curves.items()):
-        colour = PALETTE[index % len(PALETTE)]
-        marker = "o" if curve.sizes["epoch"] < 30 else None
-        label = plain(name)
-        line: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3.5}
-        ax.plot(curve["epoch"], curve["validation_loss"], "-", label=f"{label}, validation", **line)
-        ax.plot(curve["epoch"], curve["train_loss"], "--", label=f"{label}, training", **line, mfc="white", alpha=0.7)
+    for (name, curve), style in zip(curves.items(), styles(len(curves)), strict=True):
+        mark: dict[str, Any] = {"marker": style.get("marker", "o") if curve.sizes["epoch"] < 30 else None}
+        line: dict[str, Any] = mark | {"color": style["color"], "markersize": 3.5}
+        ax.plot(curve["epoch"], curve["validation_loss"], "-", label=plain(name), **line)
+        ax.plot(curve["epoch"], curve["train_loss"], "--", linewidth=1, alpha=0.5, color=style["color"])
     log_axis(
         ax,
         np.concatenate([curve[key].values for curve in curves.values() for key in ("train_loss", "validation_loss")]),
     )
     ax.set_xlabel("epoch")
-    ax.set_ylabel("loss [normalised units]")
+    ax.set_ylabel(plain(textwrap.fill(label, 32)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(ax)
     return ax

@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from surrogate.evaluation import RELATIVE, calibration
+from surrogate.numbers import number
 from surrogate.plotting import (
     new_figure,
     plot_comparison,
@@ -23,7 +24,6 @@ from surrogate.plotting import (
 )
 from surrogate.report.figures import Picture, save_picture
 from surrogate.report.runs import Case
-from surrogate.report.tables import number
 
 __all__ = ["CaseFigures", "draw_case"]
 

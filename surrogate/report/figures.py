@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from surrogate.evaluation import BASELINE, RELATIVE, mean_relative_l2
+from surrogate.experiment.loss import common_loss
 from surrogate.plotting import (
     new_figure,
     new_panels,
@@ -39,7 +40,8 @@ CAPTIONS = {
     "error_over_lead": "Relative L2 error of roll-outs from the first step of each simulation against lead time, mean "
     "over variables: median over simulations, band from 10 to 90 %. Persistence keeps the last state given.",
     "error_histogram": "Number of samples by their {error}.",
-    "training": "Loss per epoch. The training loss is an average over the epoch, while the model still changes.",
+    "training": "Loss per epoch ({loss}): solid on the validation data, dashed on the training data, where it is an "
+    "average over the epoch, while the model still changes.",
     "damping": "Damping λ that slimTrain chose, at each logged step; linear about zero, logarithmic beyond.",
     "running_sum": "Running sum Λ of the damping, at each logged step.",
     "effective_dof": "Effective degrees of freedom of the head per output, at each logged step.",
@@ -80,7 +82,7 @@ def draw_comparison(cases: Sequence[Case], folder: Path) -> list[Picture]:
         "parameters": draw.parameters(),
     }
     return [
-        save_picture(figure, folder / f"{name}.png", CAPTIONS[name].format(error=draw.error.words))
+        save_picture(figure, folder / f"{name}.png", CAPTIONS[name].format(error=draw.error.words, loss=draw.loss))
         for name, figure in figures.items()
         if figure is not None
     ]
@@ -101,6 +103,7 @@ class ComparisonFigures:
 
     def __init__(self, cases: Sequence[Case]) -> None:
         self.cases, self.error = cases, known_by(cases)
+        self.loss = common_loss(case.loss for case in cases)
 
     def intervals(self) -> Figure | None:
         """Draw the mean headline error of every case with its interval."""
@@ -157,7 +160,7 @@ class ComparisonFigures:
         if not curves:
             return None
         figure, axes = new_figure(height=3.8)
-        plot_training(curves, ax=axes[0, 0])
+        plot_training(curves, label=self.loss, ax=axes[0, 0])
         return figure
 
     def steps(self, key: str, plot: Callable[..., Axes]) -> Figure | None:

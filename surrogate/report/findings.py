@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from surrogate.evaluation import RELATIVE, Comparison, Headline, compare_cases
+from surrogate.evaluation.comparison import WORSE
+from surrogate.numbers import number
 from surrogate.report.runs import Case
-from surrogate.report.tables import MISSING, known_by, number, ranked, stated
+from surrogate.report.tables import MISSING, known_by, ranked, stated
 
 __all__ = ["compare", "findings"]
 
@@ -23,7 +25,9 @@ def compare(cases: Sequence[Case]) -> dict[str, Comparison] | None:
         if not same or not _index(case).equals(_index(first)):
             return None
     errors = {case.name: case.metrics[f"{known_by(cases).metric}_sample"].values for case in cases}
-    return compare_cases(errors, clusters=first.metrics["simulation"].values)
+    means = {case.name: case.number(known_by(cases).metric, "mean") for case in cases}
+    scores = means if all(map(math.isfinite, means.values())) else None
+    return compare_cases(errors, scores=scores, clusters=first.metrics["simulation"].values)
 
 
 def _index(case: Case) -> Any:
@@ -40,7 +44,9 @@ def findings(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None)
             "The cases were not evaluated on the same test samples of the same data, so they are not compared."
         )
     if comparison:
-        paragraphs.append(" ".join(_verdict(name, item, best.name, error) for name, item in comparison.items()))
+        named = {case.name: case for case in cases}
+        verdicts = [_verdict(name, item, named, best.name, error) for name, item in comparison.items()]
+        paragraphs.append(" ".join(verdicts))
     return paragraphs + _cautions(cases, error)
 
 
@@ -65,16 +71,14 @@ def _how_good(case: Case, error: Headline, *, alone: bool) -> str:
     )
 
 
-def _verdict(name: str, item: Comparison, best: str, error: Headline) -> str:
-    paired = (
-        f"on the same {_samples(item.samples, item.simulations)} the paired difference in {error.words} is "
-        f"{number(item.difference)} ({100 * item.level:.3g} % interval {number(item.low)} to {number(item.high)}; "
-        f"signed rank test p = {number(item.p_value)})"
-    )
-    if item.verdict == "worse":
-        return f"{best} is better than {name}: {paired}."
-    reason = "which are too few simulations, or too mixed" if item.low > 0 else "which does not exclude zero"
-    return f"There is no significant difference between {best} and {name}: {paired}, {reason}."
+def _verdict(name: str, item: Comparison, cases: Mapping[str, Case], best: str, error: Headline) -> str:
+    """Say which of two trained models is better, by the means of the table."""
+    means = " and ".join(number(cases[case].number(error.metric, "mean")) for case in (name, best))
+    test = f"paired test on the same {_samples(item.samples, item.simulations)}: p = {number(item.p_value, 2)}"
+    if item.verdict == WORSE:
+        size = f"{number(item.ratio, 3)} times" if item.ratio >= 1.005 else "slightly above"
+        return f"The model {best} is better than the model {name}, with a mean error {size} its own ({means}; {test})."
+    return f"There is no significant difference between the models {best} and {name} (mean errors {means}; {test})."
 
 
 def _samples(samples: int, simulations: int) -> str:
@@ -92,8 +96,8 @@ def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
     if len(cases) > 1:
         seeds = ", ".join(f"{case.name} {case.facts.get('seed', MISSING)}" for case in cases)
         cautions.append(
-            f"Each case was trained once (seeds: {seeds}). The verdict is about these trained models; "
-            "another seed may change it."
+            f"Each case was trained once (seeds: {seeds}), so the verdicts are about these trained models, not "
+            "about the methods: another seed may change them. A study with several seeds compares methods."
         )
     for case in cases:
         cautions += _unfinished(case)

@@ -16,6 +16,7 @@ from surrogate.report.runs import read_case
 from surrogate.report.tables import (
     Table,
     case_table,
+    comparison_table,
     facts_table,
     rollout_table,
     scale_table,
@@ -61,6 +62,7 @@ def write_report(output: Path, runs: dict[str, Path], *, title: str, command: st
     embed, files = Embedder(output), ReportFolder(output)
     tables = [
         case_table(cases, comparison),
+        comparison_table(cases, comparison),
         variable_table(cases),
         rollout_table(cases),
         scale_table(cases),

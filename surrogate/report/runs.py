@@ -14,6 +14,7 @@ import xarray as xr
 
 from surrogate.config import read_yaml
 from surrogate.errors import ConfigError, DataError
+from surrogate.experiment.loss import loss_words
 from surrogate.experiment.run_folder import RunFolder
 
 __all__ = ["Case", "read_case"]
@@ -32,6 +33,7 @@ class Case:
         facts: Content of `run.json`.
         config: Text of the resolved configuration.
         planned_epochs: Epochs of the configuration; None where it gives none.
+        loss: Name and units of the loss.
         rows: `summary.csv`, by metric and variable.
         metrics: `metrics.nc`.
         examples: `examples.nc`, None where it was not written; the next three likewise.
@@ -52,6 +54,7 @@ class Case:
     facts: dict[str, Any]
     config: str
     planned_epochs: int | None
+    loss: str
     rows: dict[tuple[str, str], dict[str, str]]
     metrics: xr.Dataset
     examples: xr.Dataset | None
@@ -67,8 +70,9 @@ class Case:
     steps: xr.Dataset
 
     def number(self, metric: str, column: str, variable: str = "all") -> float:
-        """Return an entry of `summary.csv`."""
-        return float(self.rows[metric, variable][column])
+        """Return an entry of `summary.csv`; NaN where an evaluation of an earlier version has none."""
+        row = self.rows.get((metric, variable))
+        return float("nan") if row is None else float(row[column])
 
     @property
     def variables(self) -> list[str]:
@@ -104,14 +108,16 @@ def read_case(name: str, folder: Path) -> Case:
             raise ConfigError(f"{file} is missing; run `surrogate evaluate {folder}` first")
     evaluation.verify()
     records = _read_log(run.log_file)
-    training = read_yaml(run.config).tree.get("training")
-    epochs = training.get("epochs") if isinstance(training, dict) else None
+    sections = {name: values for name, values in read_yaml(run.config).tree.items() if isinstance(values, dict)}
+    training, data = sections.get("training", {}), sections.get("data", {})
+    epochs = training.get("epochs")
     return Case(
         name=name,
         folder=folder,
         facts=_read_json(run.facts),
         config=(run.config).read_text(encoding="utf-8"),
         planned_epochs=epochs if isinstance(epochs, int) else None,
+        loss=loss_words(training.get("loss"), data.get("normalize")),
         rows=_read_summary(evaluation.summary),
         metrics=_read_netcdf(evaluation.metrics),
         examples=_read_if_there(evaluation.examples),

@@ -10,7 +10,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from surrogate.config import read_yaml
 from surrogate.experiment.folders import ProjectFolder, ReportFolder
+from surrogate.experiment.loss import common_loss, loss_words
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.plotting import TOGETHER, figure_of, new_panels, plot_learning_curves, plot_sensitivity
 from surrogate.report.figures import Picture, save_picture
@@ -39,10 +41,11 @@ def write_study_report(output: Path, folder: Path, plan: StudyPlan, table: xr.Da
     """
     grids = [on_grid(table, plan, number) for number in range(len(plan.study.grids))]
     embed, files = Embedder(output), ReportFolder(output)
+    loss = _loss(ProjectFolder(folder).study)
     pictures = [
         embed(picture)
         for number, (axes, laid) in enumerate(zip(plan.study.grids, grids, strict=True), start=1)
-        for picture in GridFigures(plan, laid, list(axes)).save(files.figures / f"grid{number}")
+        for picture in GridFigures(plan, laid, list(axes), loss).save(files.figures / f"grid{number}")
     ]
     failures = failure_table(plan, table)
     return write_page(
@@ -52,10 +55,24 @@ def write_study_report(output: Path, folder: Path, plan: StudyPlan, table: xr.Da
         command=command,
         findings=study_findings(plan, grids),
         pictures=pictures,
-        tables=[*study_tables(plan, grids), *([failures] if failures else [])],
+        tables=[*study_tables(plan, grids, loss), *([failures] if failures else [])],
         facts=_facts(plan, folder),
         config=ProjectFolder(folder).study.read_text(encoding="utf-8"),
     )
+
+
+def _loss(path: Path) -> str:
+    """Name the loss of a study and its units, from its configuration."""
+    tree = read_yaml(path).tree
+    words = []
+    for case in (tree.get("cases") or {"main": {}}).values():
+        flat: dict[str, Any] = {}
+        for layer in (tree, case or {}):
+            flat |= {key: value for key, value in layer.items() if "." in key}
+            sections = {key: layer[key] for key in ("training", "data") if isinstance(layer.get(key), dict)}
+            flat |= {f"{key}.{name}": value for key, section in sections.items() for name, value in section.items()}
+        words.append(loss_words(flat.get("training.loss"), flat.get("data.normalize")))
+    return common_loss(words)
 
 
 def _facts(plan: StudyPlan, folder: Path) -> Table:
@@ -84,10 +101,11 @@ class GridFigures:
         plan: The plan of the study.
         laid: Its results over (method, *axes, seed).
         axes: Keys of the axes.
+        loss: Name and units of the loss.
     """
 
-    def __init__(self, plan: StudyPlan, laid: xr.Dataset, axes: Sequence[str]) -> None:
-        self.plan, self.axes = plan, axes
+    def __init__(self, plan: StudyPlan, laid: xr.Dataset, axes: Sequence[str], loss: str) -> None:
+        self.plan, self.axes, self.loss = plan, axes, loss
         self.laid = laid.drop_vars("case", errors="ignore")
         self.metric = metric_name(plan.study.metric)
 
@@ -134,7 +152,7 @@ class GridFigures:
 
     def over_epochs(self) -> Figure | None:
         """Draw the validation loss after every epoch."""
-        losses = self.laid["curve_loss"].assign_attrs(long_name="validation loss", units="normalised units")
+        losses = self.laid["curve_loss"].assign_attrs(long_name=f"validation loss, {self.loss}", units="")
         return _lines({method: losses.sel({"method": method}) for method in self.plan.methods})
 
     def maps(self) -> Figure | None:

@@ -11,7 +11,8 @@ import xarray as xr
 
 from surrogate.evaluation import NORMALIZED, RELATIVE, Comparison, compare_cases
 from surrogate.evaluation.comparison import WORSE
-from surrogate.report.tables import MISSING, Table, number
+from surrogate.numbers import number
+from surrogate.report.tables import MISSING, Table, more
 from surrogate.studies import StudyPlan
 from surrogate.studies.settings import EPOCHS, TRAIN_SIZE
 
@@ -48,15 +49,19 @@ class Place:
         return values[np.isfinite(values)]
 
     def comparisons(self) -> tuple[str, dict[str, Comparison]] | None:
-        """Return the best method and all others compared with it, over the seeds that all of them finished."""
+        """Return the best method and all others compared with it, over the seeds that all of them finished.
+
+        The best has the lowest median over these seeds, which is the statistic of the tables.
+        """
         errors = self.data["sample_error"].transpose("method", "seed", "sample")
         seeds = np.isfinite(errors.values).any(2).all(0)
         if errors.sizes["method"] < 2 or not seeds.any():
             return None
         names = [str(name) for name in errors["method"].values]
+        medians = np.median(self.data["error"].transpose("method", "seed").values[:, seeds], axis=1)
+        scores = dict(zip(names, medians.tolist(), strict=True))
         tables = dict(zip(names, errors.values[:, seeds], strict=True))
-        tables = tables if seeds.sum() > 1 else {name: values[0] for name, values in tables.items()}
-        compared = compare_cases(tables, level=self.level)
+        compared = compare_cases(tables, scores=scores, level=self.level)
         best = next((name for name in names if name not in compared), None)
         return (best, compared) if best is not None and compared else None
 
@@ -78,7 +83,10 @@ def short(key: str) -> str:
 
 def metric_name(metric: str) -> str:
     """Return the name of a metric in a sentence."""
-    names = {each.metric: each.words for each in (RELATIVE, NORMALIZED)} | {"max_error": "largest error"}
+    names = {each.metric: each.words for each in (RELATIVE, NORMALIZED)} | {
+        "max_error": "largest error",
+        "rmse": "root mean square error",
+    }
     return names.get(metric, metric.replace("_", " "))
 
 
@@ -118,22 +126,32 @@ def study_findings(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
 
 def _verdicts(places: Sequence[Place]) -> list[str]:
     """Return a paragraph with a verdict at every place; none without a comparison."""
-    sentences, undecided = [], []
+    sentences, undecided, single = [], [], []
     for place in places:
         comparisons = place.comparisons()
         if comparisons is None:
             continue
         best, compared = comparisons
+        if next(iter(compared.values())).seeds == 1:
+            single.append(place.name)
+            continue
         worse = [name for name, item in compared.items() if item.verdict == WORSE]
         same = [name for name, item in compared.items() if item.verdict != WORSE]
         if worse:
             others = f" ({', '.join(same)}: no significant difference from it)" if same else ""
-            gains = ", ".join(f"{name} by {100 * compared[name].relative:.0f} %" for name in worse)
-            sentences.append(f"At {place.name}, {best} is better than {gains}{others}.")
+            medians = ", ".join(f"{name}, {more(compared[name].ratio)}" for name in worse)
+            sentences.append(f"At {place.name}, {best} is better than {medians}{others}.")
         else:
             undecided.append(place.name)
+    if sentences:
+        sentences.insert(0, "Percentages compare the medians over seeds of the table.")
     if undecided:
         sentences.append(f"At {'; '.join(undecided)} there is no significant difference between the methods.")
+    if single:
+        sentences.append(
+            f"At {'; '.join(single)} all methods have only one training in common, which gives no verdict about "
+            "methods. The table says how these trained models differ on the test simulations."
+        )
     return [" ".join(sentences)] if sentences else []
 
 
@@ -173,7 +191,7 @@ def _cautions(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
     return cautions
 
 
-def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[Table]:
+def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset], loss: str) -> list[Table]:
     """Make one table per grid, a row per place and a column per method, and tables of validation losses."""
     tables = []
     several = len(plan.methods) > 1
@@ -184,8 +202,9 @@ def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[Table]:
             comparisons = place.comparisons() if several else None
             if comparisons is not None:
                 best, compared = comparisons
-                verdicts = [f"{name} {item.verdict} (p {item.p_value:.2g})" for name, item in compared.items()]
-                row.append(f"best {best}; " + "; ".join(verdicts))
+                verdicts = [f"{name} {item.verdict} (p {number(item.p_value, 2)})" for name, item in compared.items()]
+                models = " (these models, one seed)" if next(iter(compared.values())).seeds == 1 else ""
+                row.append(f"best {best}; " + "; ".join(verdicts) + models)
             elif several:
                 row.append(MISSING)
             rows.append(row)
@@ -193,7 +212,7 @@ def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[Table]:
         caption = f"The {metric_name(plan.study.metric)} on the test simulations: median over seeds (lowest, highest)."
         tables.append(Table(caption, header, rows))
     if plan.study.epochs:
-        tables += [_epoch_table(plan, grid) for grid in grids]
+        tables += [_epoch_table(plan, grid, loss) for grid in grids]
     return tables
 
 
@@ -204,7 +223,7 @@ def spread(values: np.ndarray) -> str:
     return f"{number(float(np.median(values)))} ({number(float(values.min()))}, {number(float(values.max()))})"
 
 
-def _epoch_table(plan: StudyPlan, laid: xr.Dataset) -> Table:
+def _epoch_table(plan: StudyPlan, laid: xr.Dataset, loss: str) -> Table:
     """Make the table of validation losses after chosen epochs."""
     epochs = [epoch for epoch in plan.study.epochs if epoch in laid["epoch"].values]
     others = [dim for dim in laid["curve_loss"].dims if dim not in ("method", "epoch")]
@@ -213,7 +232,7 @@ def _epoch_table(plan: StudyPlan, laid: xr.Dataset) -> Table:
         curves = laid["curve_loss"].sel({"method": method}).transpose(*others, "epoch")
         columns = [curves.sel(epoch=epoch).values.ravel() for epoch in epochs]
         rows.append([method, *(spread(column[np.isfinite(column)]) for column in columns)])
-    caption = "Validation loss (normalised units) after an epoch: median over seeds (lowest, highest)."
+    caption = f"Validation loss ({loss}) after an epoch: median over seeds (lowest, highest)."
     return Table(caption, ["method", *(f"epoch {epoch}" for epoch in epochs)], rows)
 
 

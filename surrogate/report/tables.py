@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from surrogate.evaluation import RELATIVE, Comparison, Headline, headline
+from surrogate.experiment.loss import common_loss
+from surrogate.numbers import ABSENT, number
 from surrogate.report.runs import Case
 
 __all__ = [
     "MISSING",
     "Table",
     "case_table",
+    "comparison_table",
     "facts_table",
     "known_by",
-    "number",
+    "more",
     "ranked",
     "rollout_table",
     "scale_table",
@@ -25,7 +27,7 @@ __all__ = [
     "variable_table",
 ]
 
-MISSING = "–"
+MISSING = ABSENT
 BAND_NAMES = {"low": "[0, 4)", "middle": "[4, 12)", "high": "[12, …)"}
 VARIABLE_COLUMNS = {  # metric and column of `summary.csv`
     "relative L2": ("relative_l2", "mean"),
@@ -36,11 +38,11 @@ VARIABLE_COLUMNS = {  # metric and column of `summary.csv`
     "cRMSE": ("crmse", "mean"),
     "max error": ("max_error", "largest"),
 }
-NUMBER_COLUMNS = {  # where a sample is one number: its root mean square error is its absolute error
+NUMBER_COLUMNS = {  # where a sample is one number of each variable
     "normalised error": ("normalized_error", "mean"),
     "90 % interval": ("normalized_error", "interval"),
-    "mean absolute error": ("rmse", "mean"),
-    "root mean square error": ("crmse", "mean"),
+    "RMSE": ("rmse", "mean"),
+    "MAE": ("mae", "mean"),
     "max error": ("max_error", "largest"),
 }
 SHOWN_LEVELS = ("0.5", "0.9", "0.99")
@@ -61,11 +63,9 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def number(value: Any) -> str:
-    """Format a number with four digits."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return MISSING
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def more(ratio: float) -> str:
+    """Say how much larger an error is: in percent, or as a factor from 2 on."""
+    return f"{100 * (ratio - 1):.0f} % more" if ratio < 2 else f"{number(ratio, 3)} times as large"
 
 
 def known_by(cases: Sequence[Case]) -> Headline:
@@ -90,11 +90,12 @@ def case_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | Non
     single = cases[0].variables[0] if all(case.variables == cases[0].variables[:1] for case in cases) else None
     header = ["case", "against the best"] if len(cases) > 1 else ["case"]
     header += [f"{error.short}, mean", "90 % interval", "median"]
-    second, name = ("nrmse", f"nRMSE {single}") if error is RELATIVE else ("rmse", "mean absolute error")
+    second, name = ("nrmse", f"nRMSE {single}") if error is RELATIVE else ("rmse", "RMSE")
     if single:
         unit = cases[0].units[single]
         header += [name if error is RELATIVE else _with_unit(name, unit), _with_unit("max error", unit)]
     header += ["parameters", "epochs", "best validation loss", "training [s]"]
+    loss = common_loss(case.loss for case in cases)
     best = ranked(cases)[0].name
     verdicts = {name: item.verdict for name, item in (comparison or {}).items()}
     rows = []
@@ -109,7 +110,7 @@ def case_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | Non
         row += [number(case.facts.get("parameters")), number(case.epochs.sizes["epoch"]), number(validation)]
         row += [number(case.facts.get("train_seconds"))]
         rows.append(row)
-    return Table(f"Cases ({_steps(cases[0])}).", header, rows)
+    return Table(f"Cases ({_steps(cases[0])}). Validation loss: {loss}.", header, rows)
 
 
 def _entry(case: Case, metric: str, column: str, variable: str) -> str:
@@ -118,6 +119,29 @@ def _entry(case: Case, metric: str, column: str, variable: str) -> str:
 
 def _with_unit(name: str, unit: str) -> str:
     return f"{name} [{unit}]" if unit else name
+
+
+def comparison_table(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None) -> Table | None:
+    """List the paired comparisons of all models with the best one; None without any."""
+    if not comparison:
+        return None
+    error, best = known_by(cases), ranked(cases)[0].name
+    header = ["model", "ratio of means", "typical ratio", "90 % interval", "p", "against the best"]
+    rows = [
+        [
+            name,
+            number(item.ratio),
+            number(item.typical),
+            f"{number(item.low)} … {number(item.high)}",
+            number(item.p_value, 2),
+            item.verdict,
+        ]
+        for name, item in comparison.items()
+    ]
+    caption = (
+        f"The {error.short} of each model over that of {best}, on the same test samples; typical: the geometric mean"
+    )
+    return Table(f"{caption}.", header, rows)
 
 
 def variable_table(cases: Sequence[Case]) -> Table:

@@ -71,7 +71,7 @@ class Result(Settings):
     """The result of a finished case; written last.
 
     Arguments:
-        validation_loss: Mean squared error of the chosen model on the validation data, in normalised units.
+        validation_loss: Loss of the chosen model on the validation data, as training minimises it.
         test: Mean over the test samples of every metric; None if no sample has it.
         seconds: Time spent training.
         epochs: Epochs trained.

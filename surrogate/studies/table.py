@@ -14,6 +14,7 @@ from surrogate.errors import ConfigError, did_you_mean
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.files import replacing
+from surrogate.quantiles import ROOTS
 from surrogate.studies.settings import Value
 from surrogate.studies.study_plan import Result, StudyPlan, read_failure, read_result
 
@@ -52,7 +53,6 @@ def study_table(plan: StudyPlan, cases: Path) -> xr.Dataset:
     data |= _per_sample(plan, cases, results) | _curves(plan, results)
     table = xr.Dataset(data, {name: ("point", column) for name, column in _coordinates(plan).items()})
     table["error"].attrs |= table["sample_error"].attrs | {"long_name": plan.study.metric}
-    table["validation_loss"].attrs["units"] = "normalised units"
     table["seconds"].attrs["units"] = "s"
     return table.assign_attrs(study=plan.name, kind=plan.study.kind, metric=plan.study.metric)
 
@@ -98,7 +98,8 @@ def per_sample(metrics: xr.Dataset, metric: str) -> xr.DataArray:
     """Return a metric with one number per sample: over all times and variables if so defined, else their mean."""
     if f"{metric}_sample" in metrics:
         return metrics[f"{metric}_sample"]
-    return metrics[metric].mean([dim for dim in metrics[metric].dims if dim != "sample"])
+    dims = [dim for dim in metrics[metric].dims if dim != "sample"]
+    return (metrics[metric] ** 2).mean(dims) ** 0.5 if metric in ROOTS else metrics[metric].mean(dims)
 
 
 def _per_sample(plan: StudyPlan, cases: Path, results: dict[str, Result | None]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from surrogate.evaluation import METRICS, headline
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import read_experiment
 from surrogate.files import claim_output, locked
+from surrogate.quantiles import mean_error
 from surrogate.runtime.futures import as_finished
 from surrogate.runtime.signals import StopRequest
 from surrogate.studies import Failure, Result, per_sample, read_failure, read_result, write_json
@@ -147,7 +148,7 @@ def _result(run: RunFolder, metrics: xr.Dataset) -> Result:
     epochs = [record for record in run.records() if record["event"] == "epoch"]
     elapsed = np.cumsum([record["seconds"] for record in epochs])
     names = (*METRICS, headline(metrics).metric)
-    means = {name: float(per_sample(metrics, name).mean()) for name in names}
+    means = {name: mean_error(name, per_sample(metrics, name).values) for name in names}
     return Result(
         validation_loss=facts["validation_loss"],
         test={name: value if math.isfinite(value) else None for name, value in means.items()},

@@ -22,6 +22,7 @@ from surrogate.experiment.settings import Experiment, case_sources, read_experim
 from surrogate.files import claim_output
 from surrogate.models.signature import signature_of
 from surrogate.models.surrogate import Surrogate
+from surrogate.numbers import number
 from surrogate.progress import ProgressBar
 from surrogate.report import write_report
 from surrogate.simulate.generate import find_recipe, generate, load_recipe
@@ -206,13 +207,13 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     unfinished = "" if metrics.attrs["training_finished"] else " (training is not finished: continue it with --resume)"
     known_by = headline(metrics)
     error = float(metrics[f"{known_by.metric}_sample"].mean())
-    say(f"{folder.name}: mean {known_by.short} on {part} {error:.4f}{unfinished}")
+    say(f"{folder.name}: mean {known_by.short} on {part} {number(error)}{unfinished}")
     if rolled is not None:
         errors = rolled["relative_l2"].mean("variable").median(("sample", "time")).values
         say(
             f"{folder.name}: rolled out over {rolled.attrs['steps']} steps from the first of "
-            f"{rolled.sizes['sample']} simulations, median relative L2 {errors[0]:.4f} after one and {errors[-1]:.4f} "
-            "at the end"
+            f"{rolled.sizes['sample']} simulations, median relative L2 {number(errors[0])} after one "
+            f"and {number(errors[-1])} at the end"
         )
     return metrics
 

@@ -21,6 +21,7 @@ from surrogate.errors import ConfigError, DataError, NumericalError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.settings import Experiment, case_sources, read_experiment
 from surrogate.files import claim_output, locked, replacing
+from surrogate.numbers import number
 from surrogate.report import write_study_report
 from surrogate.runtime.dask import dask_executor
 from surrogate.runtime.signals import StopRequest
@@ -267,7 +268,7 @@ def _describe(plan: StudyPlan, outcome: Outcome, output: Path) -> str:
     result = read_result(ProjectFolder(output).case(outcome.name))
     error = result.test.get(plan.study.metric) if result else None
     seconds = f", {result.seconds:.1f} s" if result else ""
-    return f"{what}: {plan.study.metric} {'none' if error is None else f'{error:.4g}'}{seconds}"
+    return f"{what}: {plan.study.metric} {'none' if error is None else number(error)}{seconds}"
 
 
 def _close(plan: StudyPlan, output: Path, say: Say) -> Path | None:

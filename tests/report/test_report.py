@@ -149,13 +149,13 @@ def test_facts_are_those_of_the_files(compared: Path, fact: str) -> None:
 
 def test_a_difference_that_holds_on_every_sample_is_told(compared: Path) -> None:
     text = Page(compared).text
-    assert "slimtrain is better than adam: on the same 12 samples" in text
-    assert "Each case was trained once (seeds: slimtrain 4, adam 4)" in text
+    assert "The model slimtrain is better than the model adam, with a mean error" in text
+    assert "Each case was trained once (seeds: slimtrain 4, adam 4), so the verdicts are about these trained models" in text
 
 
 def test_equal_cases_are_not_told_apart(tmp_path: Path) -> None:
     text = words({name: make_run(tmp_path / name, noise=0.03, samples=3) for name in ("a", "b")})
-    assert "no significant difference between a and b" in text
+    assert "no significant difference between the models a and b" in text
     assert "With 3 test samples, the intervals are rough." in text
 
 

@@ -32,7 +32,7 @@ __all__ = [
 
 MOVING = re.compile(r"(.*)\[t([+-]\d+)\]")
 Rollout = Callable[[Tensor, int], Tensor]
-DIVERGED = ("relative_l2", "nrmse", "rmse", "vrmse", "max_error", "squared_error")
+DIVERGED = ("relative_l2", "nrmse", "rmse", "vrmse", "mae", "max_error", "squared_error")
 
 
 @dataclass(frozen=True)
