@@ -150,7 +150,10 @@ def test_facts_are_those_of_the_files(compared: Path, fact: str) -> None:
 def test_a_difference_that_holds_on_every_sample_is_told(compared: Path) -> None:
     text = Page(compared).text
     assert "The model slimtrain is better than the model adam, with a mean error" in text
-    assert "Each case was trained once (seeds: slimtrain 4, adam 4), so the verdicts are about these trained models" in text
+    assert (
+        "Each case was trained once (seeds: slimtrain 4, adam 4), so the verdicts are about these trained models"
+        in text
+    )
 
 
 def test_equal_cases_are_not_told_apart(tmp_path: Path) -> None:
