@@ -112,8 +112,8 @@ class Leaderboard:
         trivial = min((entry for entry in self.entries if entry.name in TRIVIAL), key=lambda e: e.error, default=None)
         if trivial is not None and trivial.name in self.ties:
             lines.append(
-                f"Nothing is significantly better than {_named(trivial.name)}: the inputs may not determine the "
-                "targets, or there are too few simulations."
+                f"Nothing is significantly better than {_named(trivial.name)}: there are too few simulations to tell, "
+                "or the inputs do not determine the targets."
             )
         elif trivial is not None:
             lines.append(f"The error of {_named(trivial.name)}, which learns nothing, is {trivial.error:.3g}.")
@@ -126,7 +126,10 @@ class Leaderboard:
             )
         linear = next((entry for entry in self.entries if entry.name == "linear"), None)
         if linear is not None and linear.name in self.ties and linear is not best:
-            lines.append("A linear map is as good: the problem is linear as far as these data show.")
+            lines.append(
+                f"A linear map (error {linear.error:.3g}) does not differ significantly from the best; with few "
+                "simulations such a test misses real differences, so compare the errors and intervals too."
+            )
         if self.failed:
             lines.append(f"Without a result: {'; '.join(f'{name} ({why})' for name, why in self.failed.items())}.")
         return lines

@@ -22,6 +22,7 @@ def by_hand(name: str) -> list[float]:
         "squared_error": [12.0, 4.0, 16.0],
         "squared_target": [25.0, 0.0, 36.0],
         "rmse": [math.sqrt(3), 1.0, 2.0],
+        "mae": [1.5, 0.5, 1.0],
         "nrmse": [math.sqrt(3 / 6.25), nan, 2 / 3],
         "relative_l2": [math.sqrt(12) / 5, nan, 2 / 3],
         "max_error": [3.0, 2.0, 4.0],
