@@ -13,6 +13,8 @@ from surrogate.simulate.equations.convection_diffusion import convection_diffusi
 from surrogate.simulate.equations.convection_diffusion_reaction import convection_diffusion_reaction
 from surrogate.simulate.equations.dc_resistivity import dc_resistivity
 from surrogate.simulate.equations.gray_scott import gray_scott
+from surrogate.simulate.equations.korteweg_de_vries import korteweg_de_vries
+from surrogate.simulate.equations.kuramoto_sivashinsky import kuramoto_sivashinsky
 from surrogate.simulate.equations.peaks import peaks
 from surrogate.simulate.equations.reaction_diffusion import reaction_diffusion
 
@@ -29,6 +31,8 @@ EQUATIONS: dict[str, Evolution | Map] = {
         gray_scott,
         convection_diffusion_reaction,
         dc_resistivity,
+        kuramoto_sivashinsky,
+        korteweg_de_vries,
         peaks,
     )
 }
