@@ -133,8 +133,11 @@ def test_every_equation_has_the_stated_order_in_time(name: str) -> None:
 
     truth = final(32)
     errors = [relative_error(final(refine), truth) for refine in (1, 4)]
-    halves = name in ("kuramoto_sivashinsky", "korteweg_de_vries")  # their steps are powers of two, not any size
-    assert 0.5 * order(*errors) == pytest.approx(expected, abs=0.7 if halves else 0.45)
+    observed = 0.5 * order(*errors)
+    if name in ("kuramoto_sivashinsky", "korteweg_de_vries"):  # steps are rounded down to powers of two
+        assert observed > expected - 0.45
+    else:
+        assert observed == pytest.approx(expected, abs=0.45)
 
 
 # --- reaction_diffusion ----------------------------------------------------------------------------------------------
