@@ -1,6 +1,7 @@
 """Evaluation of a run: one pass over the data, and roll-outs of time steppers in files, tables and the report."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,11 @@ training: {{epochs: 1, batch_size: 8}}
     assert f"main: mean normalised error on test {expected:.4f}" in said
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert f"main has a normalised error of {expected:.4g} on average over 6 samples" in page
-    assert "mean absolute error" in page
+    assert re.search(r"<th[^>]*>\s*RMSE\b", page)
+    summary = rows_of(tmp_path / "out" / "cases" / "main" / "evaluation" / "summary.csv")
+    means = {row["metric"]: float(row["mean"]) for row in summary}
+    assert means["rmse"] == pytest.approx(np.sqrt(error.mean()), rel=1e-5)
+    assert means["mae"] == pytest.approx(np.sqrt(error).mean(), rel=1e-5)
     assert "VRMSE, median" not in page
 
 
