@@ -15,8 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from surrogate import __version__
-from surrogate.errors import ConfigError, SurrogateError, did_you_mean
-from surrogate.runtime.launch import Launch, interruptible
+from surrogate.errors import ConfigError, did_you_mean
+from surrogate.files import check_output
+from surrogate.runtime.command import run_command, say
+from surrogate.runtime.launch import Launch
 from surrogate.runtime.launch import launch as start_ranks
 from surrogate.runtime.launch import requeue as put_back
 from surrogate.runtime.resources import set_threads
@@ -84,14 +86,15 @@ def simulate(
     if card is not None:
         from surrogate.simulate.card import write_card
 
-        typer.echo(f"{write_card(loaded, size, card)}")
+        say(f"{write_card(loaded, size, card)}")
         return
     folder = output or Path("data") / loaded.name
     remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
+    check_output(folder, overwrite=overwrite, resume=resume, reads=[find_recipe(recipe)])
     with _executor(workers, scheduler, remedy) as executor, ProgressBar("simulating", "simulations") as progress:
         options: dict[str, Any] = {"batch": batch, "resume": resume, "overwrite": overwrite, "device": device}
         generate(loaded, size, folder, progress=progress, executor=executor, **options)
-    typer.echo(f"{folder}")
+    say(f"{folder}")
 
 
 @app.command(epilog="Example: surrogate inspect simulations.h5")
@@ -135,6 +138,7 @@ def convert(
     from surrogate.data.convert import convert, read_size
     from surrogate.progress import ProgressBar
 
+    check_output(output, overwrite=overwrite, resume=resume, reads=[config] if config else [])
     remedy = "lower --memory, which each of them takes"
     with ProgressBar("converting", "bytes") as progress, _executor(workers, scheduler, remedy) as executor:
         folder = convert(
@@ -149,7 +153,7 @@ def convert(
             progress=progress,
             executor=executor,
         )
-    typer.echo(f"{folder}")
+    say(f"{folder}")
 
 
 @contextmanager
@@ -201,7 +205,7 @@ def train(
         overwrite=overwrite,
         staging=Path(os.path.expandvars(stage)) if stage else None,
     )
-    typer.echo(f"{run}")
+    say(f"{run}")
 
 
 @app.command(epilog="Example: surrogate statistics my.yaml --workers 4")
@@ -217,7 +221,7 @@ def statistics(
 
     with _executor(workers, scheduler, "lower training.buffer_mb") as executor:
         for path in keep_case_statistics(find_pipeline(config), overrides or [], case, executor):
-            typer.echo(f"{path}")
+            say(f"{path}")
 
 
 @app.command(epilog="Example: surrogate evaluate runs/my")
@@ -232,7 +236,7 @@ def evaluate(
     from surrogate.workflows import cases_of, evaluate_run
 
     for case in cases_of(run):
-        evaluate_run(case, typer.echo, part=split, rollout_steps=rollout)
+        evaluate_run(case, say, part=split, rollout_steps=rollout)
 
 
 @app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")
@@ -268,7 +272,7 @@ def predict(
             about={"history": _command()},
             progress=progress,
         )
-    typer.echo(f"{path}")
+    say(f"{path}")
 
 
 @app.command(epilog="Example: surrogate export runs/my --output my.pt2")
@@ -284,7 +288,7 @@ def export(
 
     if output.exists():
         raise ConfigError(f"{output} exists already; choose another --output")
-    typer.echo(f"{export_surrogate(load_surrogate(run, 'cpu')[0], output)}")
+    say(f"{export_surrogate(load_surrogate(run, 'cpu')[0], output)}")
 
 
 @app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
@@ -295,7 +299,7 @@ def report(
     """Write one HTML page about evaluated runs, or about a study."""
     from surrogate.workflows import report_folders
 
-    typer.echo(f"{report_folders(runs, output, command=_command())}")
+    say(f"{report_folders(runs, output, command=_command())}")
 
 
 @app.command(epilog="Example: surrogate run scarce --output runs/scarce --workers 2")
@@ -316,7 +320,7 @@ def run(
 
     spread = Spread(workers, scheduler, read_part(part))
     options: dict[str, Any] = {"command": _command(), "resume": resume, "overwrite": overwrite, "spread": spread}
-    run_file(find_pipeline(config), overrides or [], output, typer.echo, **options)
+    run_file(find_pipeline(config), overrides or [], output, say, **options)
 
 
 @app.command(epilog="Example: surrogate compare mine.yaml --minutes 10")
@@ -334,7 +338,7 @@ def compare(
 
     options: dict[str, Any] = {"command": _command(), "resume": resume, "overwrite": overwrite}
     options |= {"spread": Spread(workers), "minutes": minutes}
-    run_comparison(find_pipeline(config), overrides or [], output, typer.echo, **options)
+    run_comparison(find_pipeline(config), overrides or [], output, say, **options)
 
 
 @app.command(
@@ -366,7 +370,7 @@ def submit(config: Config, output: Output = None, overrides: Overrides = None, c
     from surrogate.workflows.slurm import submit as submit_stages
 
     path, folder, facts, _ = _stages(config, output, overrides, cluster)
-    submit_stages(path, overrides or [], folder, facts, typer.echo)
+    submit_stages(path, overrides or [], folder, facts, say)
 
 
 @slurm.command(epilog="Example, in a job script: surrogate train my.yaml --resume || exec surrogate slurm requeue $?")
@@ -398,22 +402,5 @@ def main() -> None:
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         app()
-    try:
-        with interruptible():
-            app()
-    except SurrogateError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(Launch.of(os.environ).leave(error.exit_code))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        print(
-            f"error: {error.filename or 'output'}: {error.strerror or error}; check space and permissions",
-            file=sys.stderr,
-        )
-        sys.exit(5)
-    except MemoryError:
-        print("error: out of memory; lower training.batch_size or training.buffer_mb", file=sys.stderr)
-        sys.exit(5)
+    code = run_command(lambda: app(standalone_mode=False))
+    sys.exit(Launch.of(os.environ).leave(code))

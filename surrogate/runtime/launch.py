@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -172,10 +173,23 @@ def interruptible() -> Iterator[None]:
         name = signal.Signals(number).name
         raise Interrupted(f"stopped by {name}; what is finished is kept: continue with --resume")
 
+    def stop_again(lost: sys.UnraisableHookArgs) -> None:
+        """Repeat a signal that came in a finalizer, where Python ignores exceptions."""
+        if not isinstance(lost.exc_value, Interrupted):
+            hook(lost)
+            return
+        for number in SIGNALS:
+            signal.signal(number, stop)
+        repeat = threading.Timer(POLL_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        repeat.daemon = True
+        repeat.start()
+
     before = {number: signal.signal(number, stop) for number in SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, stop_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

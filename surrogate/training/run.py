@@ -74,10 +74,7 @@ def _train(
     datasets = split_datasets(_staged(experiment, staging))
     if "validation" not in datasets:
         raise ConfigError("data.split.validation: training chooses its best model on validation data; give it a share")
-    if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
-        raise ConfigError(
-            f"the data lie inside the output {output}, which --overwrite removes; choose another --output"
-        )
+    check_output(output, overwrite=overwrite, resume=resume, reads=files)
     data = fingerprint(files)
     if resume and run.config.is_file():
         refuse_changes(run, experiment, data)
