@@ -8,9 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TextIO
-
-import click
+from typing import Protocol, TextIO, runtime_checkable
 
 from surrogate.errors import ResourceError, SurrogateError
 from surrogate.runtime.launch import interruptible
@@ -22,7 +20,18 @@ REMEDIES = {
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n) or use fewer, larger files (surrogate convert)",
     errno.ENAMETOOLONG: "choose a shorter name or path",
 }
+AT_ONCE_CODE, AT_ONCE = 130, "stopped at once; what is finished is kept: continue with --resume"
 NO_MEMORY = ("can't allocate memory", "out of memory", "can't start new thread", "Cannot allocate memory")
+
+
+@runtime_checkable
+class UsageError(Protocol):
+    """An error in the use of a command, as libraries for command lines raise it."""
+
+    exit_code: int
+
+    def show(self) -> None:
+        """Print how the command is used."""
 
 
 def say(text: str) -> None:
@@ -52,16 +61,20 @@ def run_command(command: Callable[[], object]) -> int:
         with interruptible():
             result = command()
             code = result if isinstance(result, int) else 0
+            lines = [AT_ONCE] if code == AT_ONCE_CODE else []
             if sys.stdout is not None:
                 sys.stdout.flush()
-    except click.ClickException as error:  # of the usage
-        code = error.exit_code
-        with contextlib.suppress(OSError, ValueError):
-            error.show()
+    except SystemExit as end:  # by typer, which ends with 1 where the reader of a pipe has gone
+        code = end.code if isinstance(end.code, int) and not isinstance(end.__context__, BrokenPipeError) else 0
     except BrokenPipeError:
         code = 0
-    except (Exception, KeyboardInterrupt) as error:  # the last resort: a line instead of a traceback
-        code, lines = _explain(error)
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, UsageError):
+            code = error.exit_code
+            with contextlib.suppress(OSError, ValueError):
+                error.show()
+        else:
+            code, lines = _explain(error)
     for line in lines:
         _complain(f"error: {line}")
     for stream in (sys.stdout, sys.stderr):
@@ -78,8 +91,8 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
     if isinstance(error, SurrogateError):
         return error.exit_code, str(error).splitlines()
     text = " ".join(str(error).split())
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        return 130, ["stopped at once; what is finished is kept: continue with --resume"]
+    if isinstance(error, KeyboardInterrupt):
+        return AT_ONCE_CODE, [AT_ONCE]
     if isinstance(error, MemoryError) or any(part in text for part in NO_MEMORY):
         reason = f" ({text})" if text else ""
         return ResourceError.exit_code, [f"out of memory{reason}; lower training.batch_size or training.buffer_mb"]
