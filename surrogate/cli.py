@@ -16,6 +16,7 @@ import typer
 
 from surrogate import __version__
 from surrogate.errors import ConfigError, did_you_mean, failure_of
+from surrogate.files import check_output
 from surrogate.progress import mute, say
 from surrogate.runtime.launch import Launch, interruptible
 from surrogate.runtime.launch import launch as start_ranks
@@ -85,10 +86,11 @@ def simulate(
     if card is not None:
         from surrogate.simulate.card import write_card
 
-        typer.echo(f"{write_card(loaded, size, card)}")
+        say(f"{write_card(loaded, size, card)}")
         return
     folder = output or Path("data") / loaded.name
     remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
+    check_output(folder, overwrite=overwrite, resume=resume, reads=[find_recipe(recipe)])
     with _executor(workers, scheduler, remedy) as executor, ProgressBar("simulating", "simulations") as progress:
         options: dict[str, Any] = {"batch": batch, "resume": resume, "overwrite": overwrite, "device": device}
         generate(loaded, size, folder, progress=progress, executor=executor, **options)
@@ -136,6 +138,7 @@ def convert(
     from surrogate.data.convert import convert, read_size
     from surrogate.progress import ProgressBar
 
+    check_output(output, overwrite=overwrite, resume=resume, reads=[config] if config else [])
     remedy = "lower --memory, which each of them takes"
     with ProgressBar("converting", "bytes") as progress, _executor(workers, scheduler, remedy) as executor:
         folder = convert(
@@ -285,7 +288,7 @@ def export(
 
     if output.exists():
         raise ConfigError(f"{output} exists already; choose another --output")
-    typer.echo(f"{export_surrogate(load_surrogate(run, 'cpu')[0], output)}")
+    say(f"{export_surrogate(load_surrogate(run, 'cpu')[0], output)}")
 
 
 @app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
@@ -296,7 +299,7 @@ def report(
     """Write one HTML page about evaluated runs, or about a study."""
     from surrogate.workflows import report_folders
 
-    typer.echo(f"{report_folders(runs, output, command=_command())}")
+    say(f"{report_folders(runs, output, command=_command())}")
 
 
 @app.command(epilog="Example: surrogate run scarce --output runs/scarce --workers 2")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,12 @@ __all__ = [
 MAX_BYTES = 1_000_000
 UNICODE_BREAKS = frozenset("\x85\u2028\u2029")
 MAX_DEPTH = 20
-PLAIN_TAGS = ("null", "bool", "int", "float", "str", "map", "seq")
+SHOWN = 60  # letters of a value in a message
+PLAIN_TAGS = {
+    yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
+    yaml.MappingNode: ("map",),
+    yaml.SequenceNode: ("seq",),
+}
 
 Key = tuple[str | int, ...]
 
@@ -109,7 +115,10 @@ def read_yaml(path: Path) -> Source:
         ConfigError: The file is missing, too large, not YAML, not a mapping, or repeats a key.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"cannot read configuration {path}: it is a folder, a pipe or a device; give a file")
+        size = status.st_size
         text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
@@ -145,14 +154,16 @@ def _plain(node: yaml.Node, key: Key, source: Source) -> Any:
     source.lines.setdefault(key, line)
     if len(key) > MAX_DEPTH:
         raise ConfigError(f"{source.name}:{line}: nested deeper than {MAX_DEPTH} levels")
-    if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS:
-        raise ConfigError(f"{source.name}:{line}: tag {node.tag} is not allowed; plain values only")
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS[type(node)]:
+        raise ConfigError(f"{source.name}:{line}: tag {node.tag} is not allowed here; plain values only")
     if isinstance(node, yaml.ScalarNode):
+        _refuse_unprintable(node.value, line, source)
         loader = _Loader("")
         try:
             return loader.construct_object(node)
-        except (ValueError, yaml.YAMLError) as error:
-            raise ConfigError(f"{source.name}:{line}: cannot read value '{node.value}'") from error
+        except (ValueError, KeyError, yaml.YAMLError) as error:  # such as `!!bool maybe`
+            shown = node.value if len(node.value) <= SHOWN else node.value[:SHOWN] + "..."
+            raise ConfigError(f"{source.name}:{line}: cannot read value '{shown}'") from error
         finally:
             loader.dispose()
     if node.start_mark.index in source.containers:
@@ -165,12 +176,19 @@ def _plain(node: yaml.Node, key: Key, source: Source) -> Any:
         line, name = name_node.start_mark.line + 1, name_node.value
         if not isinstance(name_node, yaml.ScalarNode) or name_node.tag == "tag:yaml.org,2002:merge":
             raise ConfigError(f"{source.name}:{line}: expected a plain word as a key")
+        _refuse_unprintable(name, line, source)
         if name in result:
             shown = ".".join(map(str, (*key, name)))
             raise ConfigError(f"{source.name}:{line}: key '{shown}' appears twice; remove one")
         source.lines[(*key, name)] = line
         result[name] = _plain(value_node, (*key, name), source)
     return result
+
+
+def _refuse_unprintable(text: str, line: int, source: Source) -> None:
+    """Refuse NUL and lone surrogates, which can be in no name of a file."""
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError(f"{source.name}:{line}: a NUL or half of a surrogate pair is no text; remove it")
 
 
 def apply_overrides(source: Source, overrides: list[str]) -> Source:

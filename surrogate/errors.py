@@ -24,6 +24,11 @@ class SurrogateError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Return the text with control characters, which a name in a file may have, escaped."""
+        text = super().__str__()
+        return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
 
 class ConfigError(SurrogateError, ValueError):
     """A usage or configuration error; its text may have one line for each mistake in a file."""

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,8 @@ __all__ = [
     "locked",
     "read_json",
     "read_pointer",
+    "refuse_links",
+    "regular",
     "replacing",
     "replacing_folder",
     "sha256",
@@ -35,6 +39,7 @@ MARKER = ".surrogate"
 LOCK = ".lock"
 MANIFEST = "MANIFEST.json"
 JSON_BYTES = 64 * 2**20  # of one file, above which it is none of ours
+OWN = (MARKER, LOCK)  # a folder with these alone is empty
 
 
 @contextmanager
@@ -47,6 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # a link would be followed
         yield part
         fsync_path(part)
         os.replace(part, path)
@@ -57,6 +63,21 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def regular(path: Path) -> Path:
+    """Return the path of a file to read, unless it is a pipe, a socket or a device, which could block or never end.
+
+    Raises:
+        DataError: It is one of these.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return path  # whoever opens it says why not
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(f"{path} is a pipe or a device; give a file")
+    return path
 
 
 def fsync_path(path: Path) -> None:
@@ -212,41 +233,95 @@ def read_pointer(path: Path) -> Path:
     raise DataError(f"{path} and the {MANIFEST} of {name} do not belong together; one was edited or damaged")
 
 
-def check_output(folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:
+def check_output(
+    folder: Path, *, overwrite: bool = False, resume: bool = False, reads: Iterable[Path | str] = ()
+) -> None:
     """Refuse an output folder that already holds something, before any work is done.
 
+    Arguments:
+        folder: The folder.
+        overwrite: What is in it will be removed.
+        resume: What is in it will be continued.
+        reads: Files and folders that the command reads; they must not be removed.
+
     Raises:
-        ConfigError: The folder is not empty and neither `overwrite` nor `resume` applies.
+        ConfigError: The folder is not empty and neither `overwrite` nor `resume` applies; it was not made by this
+            package; it holds what is read or the working directory; or a link in it leads outside.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output {folder} is a file; choose a folder with --output")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(entry.name not in OWN for entry in os.scandir(folder)):
         return
     if not overwrite and not resume:
         raise ConfigError(
             f"output {folder} exists already; give --overwrite to replace it, --resume to go on with an "
             "interrupted run, or choose another --output"
         )
-    if not (folder / MARKER).exists():
-        raise ConfigError(f"output {folder} was not made by surrogate; it is left alone: choose another --output")
+    if not os.path.lexists(folder / MARKER):
+        raise ConfigError(
+            f"output {folder} was not made by surrogate; it is left alone: choose another --output (or, if its file "
+            f"{MARKER} was lost: touch {shlex.quote(str(folder / MARKER))})"
+        )
+    if overwrite and not resume:
+        _refuse_removal(folder, reads)
+    else:
+        refuse_links(folder)
 
 
-def claim_output(folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:
-    """Make an output folder, or refuse one that already holds something.
+def _refuse_removal(folder: Path, reads: Iterable[Path | str]) -> None:
+    """Refuse to empty a folder that is a link, or that holds the working directory or something that is read."""
+    if folder.is_symlink():
+        raise ConfigError(f"output {folder} is a symbolic link; give the folder that it names to --overwrite")
+    top = folder.resolve()
+    if Path.cwd().resolve().is_relative_to(top):
+        raise ConfigError(f"output {folder} holds the working directory, which --overwrite would empty; choose another")
+    for path in map(Path, reads):
+        if path.resolve().is_relative_to(top) or Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+            raise ConfigError(
+                f"{path} is inside the output {folder}, which --overwrite empties; choose another --output"
+            )
 
-    A marker file is left in every folder made here, and only marked folders are ever removed.
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder with a symbolic link to something outside, through which writing would leave it.
 
     Raises:
-        ConfigError: The folder is not empty and neither `overwrite` nor `resume` applies.
-        ResourceError: The folder cannot be made.
+        ConfigError: There is one.
     """
-    check_output(folder, overwrite=overwrite, resume=resume)
+    top = folder.resolve()
+    for where, folders, files in os.walk(folder):
+        for path in (Path(where, name) for name in [*folders, *files]):
+            if path.is_symlink() and not path.resolve().is_relative_to(top):
+                raise ConfigError(
+                    f"{path} is a symbolic link to {os.readlink(path)}, outside of the folder that is written to; "
+                    "remove it, or put a copy in its place"
+                )
+
+
+def claim_output(
+    folder: Path, *, overwrite: bool = False, resume: bool = False, reads: Iterable[Path | str] = ()
+) -> None:
+    """Make an output folder, or refuse one that already holds something; arguments as of `check_output`.
+
+    A marker file is left in every folder made here, and only marked folders are ever emptied.
+
+    Raises:
+        ConfigError: The folder is refused.
+        ResourceError: The folder cannot be made or emptied.
+    """
+    check_output(folder, overwrite=overwrite, resume=resume, reads=reads)
     try:
-        if folder.exists() and overwrite and not resume:
-            with locked(folder):
-                shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).touch()
+        if overwrite and not resume:
+            with locked(folder):
+                for entry in os.scandir(folder):
+                    if entry.name in OWN:  # last of all: a marked folder can be emptied again
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
+                    else:
+                        os.unlink(entry.path)
+        os.close(os.open(folder / MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666))
     except OSError as error:
         raise ResourceError(f"cannot make output folder {folder}: {error.strerror}; choose another --output") from error
 
@@ -261,11 +336,22 @@ def locked(output: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[No
         wait: Wait for the other process instead of raising.
 
     Raises:
+        ConfigError: The lock is a symbolic link.
         InUse: Another process is in it.
+        ResourceError: The lock cannot be made.
     """
-    with open(output / name, "w") as file:
+    path = output / name
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a symbolic link, which a lock cannot be; remove it") from error
+        raise ResourceError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise InUse(f"another process writes to {output}; wait for it or choose another --output") from error
         yield
+    finally:
+        os.close(lock)

@@ -336,7 +336,7 @@ def test_overwrite_never_removes_the_data(run, folder: Path) -> None:
     os.rename("data.h5", "out/data.h5")
     code, _, err = run("train", "small.yaml", "--set", "data.path=out/data.h5", "--output", "out", "--overwrite")
     assert code == 2
-    assert "the data are inside the output" in err
+    assert "is inside the output" in err
     assert Path("out/data.h5").exists()
 
 

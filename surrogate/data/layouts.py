@@ -31,6 +31,7 @@ from surrogate.data.hdf5.file_type import looks_like
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST, read_manifest
 from surrogate.errors import DataError
+from surrogate.files import regular
 
 __all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "data_folder", "find_files", "open_snapshots"]
 
@@ -136,7 +137,7 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
             )
         return _each_once(files)
     if path.exists() or not glob.has_magic(str(path)):
-        return [path]
+        return [regular(path)]
     files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
     files = [file for file in files if file.is_file() or kind_of_file(file)]
     if not files:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from surrogate.config import Settings
 from surrogate.data.hdf5.writer import BLOCK_BYTES, Room, filling, reserve, set_attributes, write_file
 from surrogate.errors import DataError
-from surrogate.files import replacing, sha256
+from surrogate.files import regular, replacing, sha256
 
 __all__ = [
     "MANIFEST",
@@ -180,7 +180,7 @@ def read_manifest(folder: Path, file: str = MANIFEST) -> Manifest:
     """
     path = folder / file
     try:
-        if path.stat().st_size > MANIFEST_BYTES:
+        if regular(path).stat().st_size > MANIFEST_BYTES:
             raise DataError(f"{path} is larger than {MANIFEST_BYTES} bytes: not a manifest")
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:

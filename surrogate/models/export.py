@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from pathlib import Path
 
 import torch
 from torch import export
 
-from surrogate.errors import ConfigError, NumericalError, ResourceError
+from surrogate.errors import ConfigError, NumericalError
 from surrogate.files import replacing
 from surrogate.models.surrogate import Surrogate
 
@@ -53,13 +54,8 @@ def export_surrogate(surrogate: Surrogate, path: Path) -> Path:
         expected, exported = model(more), program.module()(more)
     if not float((exported - expected).abs().max()) <= CLOSE * float(expected.abs().max()):
         raise NumericalError("the exported program gives other predictions than the surrogate; please report this")
+    archive = io.BytesIO()  # torch ends the process where the disk is full
+    export.save(program, archive, extra_files={DESCRIPTION: json.dumps(signature.model_dump(mode="json"))})
     with replacing(path) as part:
-        named = part.with_suffix(".pt2")  # torch insists on the extension
-        try:
-            export.save(program, named, extra_files={DESCRIPTION: json.dumps(signature.model_dump(mode="json"))})
-            named.replace(part)
-        except RuntimeError as error:  # torch reports a full disk this way
-            raise ResourceError(f"cannot write {path}: {str(error).splitlines()[0]}; free some space") from error
-        finally:
-            named.unlink(missing_ok=True)
+        part.write_bytes(archive.getbuffer())
     return path

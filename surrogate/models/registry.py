@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from math import prod
-from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
+from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args
 
 from pydantic import Field, model_validator
 
@@ -31,12 +31,25 @@ __all__ = [
 ]
 
 
+LARGEST = {"depth": 1000, "blocks": 1000, "levels": 30}  # a network of more would be built for hours
+LARGEST_WIDTH = 1_000_000  # of every other number
+
+
 class ModelSettings(Settings):
     """Base of the settings of a family; a subclass declares `family: Literal["its name"]`."""
 
     family: str
     fitted: ClassVar[bool] = False  # in one pass over the training data; no optimizer changes such a network
     physical: ClassVar[bool] = False  # works on values as they are, without normalisation
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        for name, value in self:
+            largest = LARGEST.get(name, LARGEST_WIDTH)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int) and number > largest:
+                    raise ValueError(f"{name}: expected at most {largest:,}")
+        return self
 
 
 class Shapes(Settings):

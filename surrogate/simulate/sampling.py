@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.stats import qmc
 
+from surrogate import tables
 from surrogate.config import Settings
-from surrogate.errors import ConfigError, did_you_mean
+from surrogate.errors import ConfigError, DataError, did_you_mean
+from surrogate.files import regular
 
 __all__ = ["Sampling", "design", "read_table"]
 
@@ -74,7 +77,9 @@ def read_table(sampling: Sampling, sizes: dict[str, int], rows: int) -> tuple[di
     """
     path = Path(str(sampling.table))
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
+    except DataError as error:
+        raise ConfigError(f"cannot read table: {error}") from error
     except OSError as error:
         raise ConfigError(f"cannot read table {path}: {error.strerror}; give the path of a CSV or HDF5 file") from error
     checksum = hashlib.sha256(content).hexdigest()
@@ -94,19 +99,15 @@ def read_table(sampling: Sampling, sizes: dict[str, int], rows: int) -> tuple[di
 
 
 def _from_csv(content: bytes, path: Path, sizes: dict[str, int]) -> dict[str, Array]:
-    try:
-        header, *lines = content.decode("utf-8-sig").splitlines()
-        names = [name.strip() for name in header.split(",")]
-        numbers = np.loadtxt(io.StringIO("\n".join(lines)), delimiter=",", ndmin=2)
-    except ValueError as error:
-        raise ConfigError(f"cannot read table {path} as CSV: {str(error).splitlines()[0]}") from error
-    if len(names) != numbers.shape[1]:
-        raise ConfigError(f"table {path} has {len(names)} names, but {numbers.shape[1]} columns")
-    columns = dict(zip(names, numbers.T, strict=True))
     wanted = {name: [name] if size == 1 else [f"{name}_{i}" for i in range(size)] for name, size in sizes.items()}
-    for column in (column for parts in wanted.values() for column in parts):
-        _refuse_missing(column, columns, path)
-    return {n: columns[n] if sizes[n] == 1 else np.stack([columns[c] for c in parts], 1) for n, parts in wanted.items()}
+    try:
+        table = tables.read_table(path, content)
+        for column in (column for parts in wanted.values() for column in parts):
+            _refuse_missing(column, dict.fromkeys(table.columns), path)
+        columns = {name: table.numbers(parts, missing=True) for name, parts in wanted.items()}
+    except DataError as error:
+        raise ConfigError(f"cannot read table {path} as CSV: {error}") from error
+    return {name: values[:, 0] if sizes[name] == 1 else values for name, values in columns.items()}
 
 
 def _from_hdf5(content: bytes, path: Path, sizes: dict[str, int]) -> dict[str, Array]:
@@ -119,6 +120,6 @@ def _from_hdf5(content: bytes, path: Path, sizes: dict[str, int]) -> dict[str, A
         return {name: np.asarray(known[name][()], dtype=np.float64) for name in sizes}
 
 
-def _refuse_missing(name: str, known: dict[str, Array] | dict[str, h5py.Dataset], path: Path) -> None:
+def _refuse_missing(name: str, known: Mapping[str, object], path: Path) -> None:
     if name not in known:
         raise ConfigError(f"table {path} has no column '{name}'; {did_you_mean(name, known)}")

@@ -63,10 +63,7 @@ def train(
             raise ConfigError(
                 "data.split.validation: training chooses its best model on validation data; give it a share"
             )
-        if overwrite and any(file.resolve().is_relative_to(output.resolve()) for file in files):
-            raise ConfigError(
-                f"the data are inside the output {output}, which --overwrite removes; choose another --output"
-            )
+        check_output(output, overwrite=overwrite, resume=resume, reads=files)
         data = fingerprint(files)
         if resume:
             refuse_changes(run, experiment, data)

@@ -34,7 +34,7 @@ from surrogate.runtime.signals import StopRequest
 from surrogate.studies import case_name, per_sample, read_failure, read_result, write_json
 from surrogate.workflows.candidates import Candidate, candidates_for
 from surrogate.workflows.execute import Job, raise_if_stopped, run_jobs
-from surrogate.workflows.pipeline import simulate, with_own_data
+from surrogate.workflows.pipeline import read_by, simulate, with_own_data
 from surrogate.workflows.study import Say, Spread
 
 __all__ = ["FEW", "FOLDS", "compare"]
@@ -153,7 +153,8 @@ def compare(
     base = read_experiment(source)
     if base.data.nonfinite == "mask":
         raise ConfigError("compare: families that are fitted need every target; choose data.nonfinite: drop")
-    claim_output(folder, overwrite=overwrite, resume=resume)
+    reads = read_by(source, [base], ProjectFolder(folder).data)
+    claim_output(folder, overwrite=overwrite, resume=resume, reads=reads)
     with locked(folder), ExitStack() as stack:
         if base.data.path == str(ProjectFolder(folder).data):
             simulate(base, ProjectFolder(folder).data, say)

@@ -86,12 +86,14 @@ class Outcome:
         status: `done`, `failed`, or `in use` by another process.
         why: Reason of a failure, one line.
         ran: True if it ran now, False if an earlier run had finished it.
+        lost: True for a failure that is not due to the case, such as a full disk: the same case may succeed later.
     """
 
     name: str
     status: str
     why: str = ""
     ran: bool = True
+    lost: bool = False
 
 
 def run_case(job: Job) -> Outcome:
@@ -140,7 +142,7 @@ def note_failure(folder: Path, error: BaseException) -> Outcome:
         write_json(RunFolder(folder).failure, Failure(error=why, kind=kind, final=final))
     except (OSError, SurrogateError) as second:  # most likely a full disk: only the message says so
         why = f"{why}; and it could not be written down ({second})"
-    return Outcome(folder.name, "failed", why)
+    return Outcome(folder.name, "failed", why, lost=not final)
 
 
 def _result(run: RunFolder, metrics: xr.Dataset) -> Result:

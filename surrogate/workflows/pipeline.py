@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from surrogate.evaluation import SampleSource, headline, labels_of, write_evalua
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment, case_sources, read_experiment
-from surrogate.files import claim_output
+from surrogate.files import check_output, claim_output, refuse_links
 from surrogate.models.signature import signature_of
 from surrogate.models.surrogate import Surrogate
 from surrogate.numbers import number
@@ -101,6 +101,7 @@ def train_case(
     """Train one case of a configuration; `case` may be None if there is only one."""
     name, experiment = _one_case(path, overrides, case)
     folder = output or Path("runs") / (experiment.name if case is None else f"{experiment.name}-{name}")
+    check_output(folder, overwrite=overwrite, resume=resume, reads=[path])
     return train(experiment, folder, command=command, resume=resume, overwrite=overwrite, staging=staging).path
 
 
@@ -139,7 +140,9 @@ def run_cases(source: Source, output: Path | None, say: Say, *, command: str, re
     for case, experiment in experiments.items():
         if experiment.data.split.test == 0:
             raise ConfigError(f"data.split.test: case {case} keeps no simulation for the test; give it a share")
-    claim_output(output, overwrite=overwrite, resume=resume)
+    claim_output(
+        output, overwrite=overwrite, resume=resume, reads=read_by(source, list(experiments.values()), files.data)
+    )
     first = next(iter(experiments.values()))
     if first.data.path == str(files.data):
         simulate(first, files.data, say)
@@ -151,6 +154,13 @@ def run_cases(source: Source, output: Path | None, say: Say, *, command: str, re
     report = write_report(output, runs, title=first.name, command=command)
     say(f"report: {report}")
     return report
+
+
+def read_by(source: Source, experiments: Sequence[Experiment], own: Path) -> list[str]:
+    """List what a pipeline reads: its configuration, its data and recipes, except simulations of its `own`."""
+    paths = {experiment.data.path for experiment in experiments} - {str(own)}
+    recipes = {str(find_recipe(e.simulate.recipe)) for e in experiments if e.simulate is not None}
+    return [source.name, *sorted(paths | recipes)]
 
 
 def simulate(experiment: Experiment, output: Path, say: Say, executor: Executor | None = None) -> None:
@@ -181,6 +191,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     """
     run = RunFolder(folder)
     experiment = run.experiment()
+    refuse_links(folder)
     device = choose_device("auto")
     surrogate = Surrogate.load(run.checkpoints.best(), device)
     if fingerprint(find_files(experiment.data.path, experiment.data.layout)) != run.begun()["data_fingerprint"]:

@@ -17,7 +17,7 @@ from surrogate.config import Source, apply_overrides, dump, dump_tree, leaves, r
 from surrogate.data import open_data, split
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
-from surrogate.errors import ConfigError, DataError, NumericalError
+from surrogate.errors import ConfigError, DataError, NumericalError, ResourceError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.settings import Experiment, case_sources, read_experiment
 from surrogate.files import claim_output, locked, replacing
@@ -46,7 +46,7 @@ from surrogate.studies import (
 from surrogate.studies.settings import TRAIN_SIZE
 from surrogate.workflows.active_learning import plan_loops
 from surrogate.workflows.execute import Job, Outcome, Work, raise_if_stopped, run_jobs
-from surrogate.workflows.pipeline import report_runs, run_cases, simulate, with_own_data
+from surrogate.workflows.pipeline import read_by, report_runs, run_cases, simulate, with_own_data
 
 __all__ = ["Spread", "read_part", "report_folders", "run_file"]
 
@@ -119,12 +119,13 @@ def _run_study(
     study = read_study(source)
     methods = {name: with_own_data(case, ProjectFolder(output).data) for name, case in case_sources(source).items()}
     bases = {name: read_experiment(case) for name, case in methods.items()}
+    reads = read_by(source, list(bases.values()), ProjectFolder(output).data)
     if study.propose is not None:
         loops = plan_loops(study, bases, output, command)
-        claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None)
+        claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None, reads=reads)
         return _finish(source, loops[0], loops[1], output, say, spread)
     _check(study, methods, bases)
-    claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None)
+    claim_output(output, overwrite=overwrite, resume=resume or spread.part is not None, reads=reads)
     own = [base for base in bases.values() if base.data.path == str(ProjectFolder(output).data)]
     with locked(output, wait=True):  # of several parts that start together, one simulates
         made = own[0].simulate if own else None
@@ -143,11 +144,40 @@ def _run_study(
 def _finish(
     source: Source, plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread
 ) -> Path | None:
+    _refuse_other_study(source, plan, output)
     with replacing(ProjectFolder(output).study) as part:
         part.write_text(dump_tree(source.tree), encoding="utf-8")
     write_json(ProjectFolder(output).plan, plan)
-    _run(plan, jobs, output, say, spread)
-    return _close(plan, output, say)
+    lost = [outcome for outcome in _run(plan, jobs, output, say, spread) if outcome.lost]
+    report = _close(plan, output, say)
+    if lost:
+        raise ResourceError(
+            f"{len(lost)} of {len(plan.cases)} cases are not finished, the first for this reason: {lost[0].why}; "
+            "remove the reason, then --resume"
+        )
+    return report
+
+
+def _refuse_other_study(source: Source, plan: StudyPlan, output: Path) -> None:
+    """Refuse to go on in the folder of another study; one with more points, such as more seeds, is the same study.
+
+    Raises:
+        ConfigError: The name, the kind or the metric is another one, or a case that was planned is missing.
+    """
+    files = ProjectFolder(output)
+    if not files.plan.is_file():
+        return
+    before = read_plan(output)
+    same = all(getattr(before.study, key) == getattr(plan.study, key) for key in ("kind", "metric"))
+    if same and before.name == plan.name and set(before.cases) <= set(plan.cases):
+        return
+    old, new = leaves(read_yaml(files.study).tree if files.study.is_file() else {}), leaves(source.tree)
+    keys = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    changed = "; ".join(f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys)
+    raise ConfigError(
+        f"output {output} holds a study with another configuration ({changed or 'other data'}); resume with the old "
+        "one, give --overwrite or choose another --output"
+    )
 
 
 def _check(study: GridStudy, methods: Mapping[str, Source], bases: Mapping[str, Experiment]) -> None:
@@ -236,7 +266,7 @@ def _plan(
     return plan, list(jobs.values())
 
 
-def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> None:
+def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: Spread) -> list[Outcome]:
     first, step = spread.part or (1, 1)
     mine = jobs[first - 1 :: step]
     left = [job for job in mine if job.open]
@@ -248,8 +278,11 @@ def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: 
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
         executor = stack.enter_context(_executor(spread)) if left else None
-        for number, outcome in enumerate(run_jobs(left, executor, lambda: raise_if_stopped(stop)), start=1):
-            say(f"[{number}/{todo}] {_describe(plan, outcome, output)}")
+        outcomes = []
+        for outcome in run_jobs(left, executor, lambda: raise_if_stopped(stop)):
+            outcomes.append(outcome)
+            say(f"[{len(outcomes)}/{todo}] {_describe(plan, outcome, output)}")
+    return outcomes
 
 
 def _executor(spread: Spread) -> AbstractContextManager[Executor | None]:
@@ -283,9 +316,9 @@ def _close(plan: StudyPlan, output: Path, say: Say) -> Path | None:
         return None
     report = _report(plan, output, plan.command)
     failed = [case for case in cases if read_result(case) is None]
-    if len(failed) == len(cases):
-        failure = read_failure(failed[0])
-        raise NumericalError(f"every case of the study failed, the first with: {failure.error if failure else ''}")
+    failures = [failure for case in failed if (failure := read_failure(case)) is not None]
+    if len(failed) == len(cases) and all(failure.final for failure in failures):
+        raise NumericalError(f"every case of the study failed, the first with: {failures[0].error}")
     if failed:
         say(f"{len(failed)} of {len(cases)} cases failed; the report says which and why")
     say(f"report: {report}")

@@ -110,7 +110,7 @@ def test_mistakes_of_a_table_are_named(tmp_path: Path, columns: dict, message: s
 
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("speed, diffusivity\none, two\n")
+    (tmp_path / "a.csv").write_text("speed, diffusivity\n1, 2, 3\n")
     with pytest.raises(ConfigError, match=r"cannot read table .* as CSV"):
         Ensemble(recipe(f"sampling={{method: table, table: {tmp_path / 'a.csv'}}}"), "tiny")
     with pytest.raises(ConfigError, match=r"cannot read table .*No such file"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import nn
 
+from surrogate.errors import ConfigError
 from surrogate.models.heads import head_of
 from surrogate.models.layers.building_blocks import BoundaryPadding, Coordinates, Padding, ResidualBlock, convolution
 from surrogate.models.layers.symmetry import Symmetry, symmetrized
@@ -34,7 +35,7 @@ class ConvNetSettings(ModelSettings):
     family: Literal["convnet"] = "convnet"
     width: int = Field(32, ge=1)
     depth: int = Field(6, ge=1)
-    dilations: tuple[int, ...] = Field((1, 2, 4), min_length=1)
+    dilations: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 2, 4), min_length=1)
     padding: Padding = "zeros"
     coordinates: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -80,6 +81,12 @@ def convnet(settings: ConvNetSettings, shapes: Shapes) -> Separable:
             )
         )
     reach = settings.head_kernel // 2
+    widest = max(*settings.dilations[: settings.depth], 1, reach)
+    if settings.padding == "circular" and widest > min(shapes.grid):
+        raise ConfigError(
+            f"model.dilations: circular padding by {widest} points would go around a grid of "
+            f"{'x'.join(map(str, shapes.grid))} more than once; choose smaller dilations"
+        )
     padded = reach > 0 and settings.padding != "zeros"  # by a layer of the features: heads pad with zeros alone
     layers += [nn.GELU(), *([BoundaryPadding(reach, settings.padding)] if padded else [])]
     head = conv(settings.width, shapes.outputs, settings.head_kernel, padding=0 if padded else reach)
