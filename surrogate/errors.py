@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 __all__ = [
@@ -17,6 +18,13 @@ __all__ = [
     "failure_of",
     "nearest",
 ]
+
+
+LONGEST = 2000  # letters of a line of a message
+REMEDIES = {
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n) or use fewer, larger files (surrogate convert)",
+    errno.ENAMETOOLONG: "choose a shorter name or path",
+}
 
 
 class SurrogateError(Exception):
@@ -76,7 +84,7 @@ NO_THREAD = ("can't start new thread", "unable to create", "cannot create thread
 
 def failure_of(error: BaseException) -> tuple[str, int] | None:
     """Return the message and the exit code for an error that ends a command; None if it is a defect of the program."""
-    text = str(error)
+    text = "\n".join(map(_shortened, str(error).splitlines()))
     if isinstance(error, SurrogateError):
         return text, error.exit_code
     if isinstance(error, BrokenPipeError):
@@ -88,8 +96,14 @@ def failure_of(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, RuntimeError) and any(mark in text for mark in NO_THREAD):
         return f"{text}; raise the limit of processes (ulimit -u) or of memory, or lower OMP_NUM_THREADS", 5
     if isinstance(error, OSError):
-        return f"{error.filename or 'output'}: {error.strerror or error}; check space and permissions", 5
+        remedy = REMEDIES.get(error.errno or 0, "check space and permissions")
+        return f"{error.filename or 'output'}: {error.strerror or error}; {remedy}", ResourceError.exit_code
     return None
+
+
+def _shortened(line: str) -> str:
+    """Return a line of a message with its middle left out where it is very long."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 200]} ... {line[-150:]}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -163,7 +163,11 @@ class Surrogate(nn.Module):
         except (OSError, ValueError, RecursionError, SafetensorError, KeyError, TypeError) as error:
             if isinstance(error, ConfigError):
                 raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            if isinstance(error, ValidationError):
+                wrong = error.errors()[0]
+                reason = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
+            else:
+                reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ConfigError(
                 f"no readable surrogate in {folder}: {reason}; name a run folder or one of its checkpoints"
             ) from error

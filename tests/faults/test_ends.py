@@ -93,7 +93,7 @@ def test_a_defect_of_the_program_is_not_taken_for_an_exhausted_resource() -> Non
 
 def test_memory_that_torch_cannot_allocate_ends_a_command_in_one_line(folder: Path) -> None:
     done = surrogate(
-        folder, "train", "ends.yaml", "--output", "out", "--set", "model.width=4000000", capture_output=True
+        folder, "train", "ends.yaml", "--output", "out", "--set", "model.width=900000", capture_output=True
     )
     assert done.returncode == 5, done.stderr
     assert done.stderr.startswith("error: out of memory: ")
