@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs
 PIP := $(BIN)/pip --disable-pip-version-check
 SOURCES := surrogate tests examples benchmarks
 
-.PHONY: demo test lint types unit test-slow test-gpu test-cluster clean
+.PHONY: demo test lint types unit test-slow test-gpu test-cluster docs clean
 
 demo: $(STAMP)  ## simulate, train with slimTrain and Adam, evaluate, report
 	$(BIN)/surrogate run quickstart --output runs/quickstart --overwrite
@@ -32,6 +33,13 @@ test-gpu: $(STAMP)  ## the tests that need a CUDA device
 test-cluster: $(STAMP)  ## on a Slurm of its own; root, Debian's slurm-wlm and munge
 	$(BIN)/pytest -q -m cluster tests/cluster
 
+docs: $(DOCS_STAMP)  ## the documentation as HTML in docs/_build; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
+$(DOCS_STAMP): $(STAMP)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $(DOCS_STAMP)
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; call make PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
@@ -39,4 +47,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
