@@ -88,12 +88,16 @@ def plan_loops(
     points, jobs = [], []
     for method, base in bases.items():
         held_out(base, loop)
+        simulate = base.simulate or SimulateSettings(recipe="")
+        recipe = digest(load_recipe(find_recipe(simulate.recipe)))
         for way in loop.ways:
+            # what determines a loop besides its training; the number of rounds does not
+            identity = json.dumps([recipe, simulate.size, loop.initial, loop.batch, way])
             label = way if len(bases) == 1 else f"{method}-{way}"
             for seed in study.seeds:
                 training = base.training.model_copy(update={"seed": seed, "uncertainty": True})
                 experiment = base.model_copy(update={"training": training})
-                name = case_name(label, experiment.model_dump(mode="json"), _identity(experiment, loop, way))
+                name = case_name(label, experiment.model_dump(mode="json"), identity)
                 cases = [f"{name}-{size}" for size in loop.sizes]
                 points += [
                     PlannedPoint(method=label, grid=0, values={TRAIN_SIZE: size}, trial={}, seed=seed, case=case)
@@ -109,13 +113,6 @@ def plan_loops(
     return StudyPlan(
         name=first.name, study=laid, base=labels, points=points, command=command, fingerprint="made as it goes"
     ), jobs
-
-
-def _identity(experiment: Experiment, loop: Proposing, way: str) -> str:
-    """Return what determines a loop besides its training; the number of rounds does not."""
-    simulate = experiment.simulate or SimulateSettings(recipe="")
-    recipe = digest(load_recipe(find_recipe(simulate.recipe)))
-    return json.dumps([recipe, simulate.size, loop.initial, loop.batch, way])
 
 
 def held_out(experiment: Experiment, loop: Proposing) -> tuple[int, int]:
@@ -152,7 +149,12 @@ def run_loop(job: LoopJob) -> list[Outcome]:
         chosen, data = candidates.start, folder / DATA
         for number, case in enumerate(job.cases):
             if number:
-                chosen = _next(folder / f"round-{number}", chosen, candidates, Path(job.cases[number - 1]), job.way)
+                note = folder / f"round-{number}" / CHOSEN
+                if not note.is_file():
+                    more = candidates.choose(chosen, Path(job.cases[number - 1]), job.way)
+                    with replacing(note) as part:
+                        part.write_text(json.dumps([*chosen, *more]), encoding="utf-8")
+                chosen = [int(choice) for choice in json.loads(note.read_text(encoding="utf-8"))]
             before = data if number else folder.parent / f"held-out-{candidates.identity}.h5"
             data = folder / f"round-{number}" / DATA
             if not before.is_file():
@@ -167,16 +169,6 @@ def run_loop(job: LoopJob) -> list[Outcome]:
                 error = NumericalError(f"the round before failed: {outcome.why}")
                 return outcomes + [note_failure(name, error) for name in later]
     return outcomes
-
-
-def _next(folder: Path, chosen: list[int], candidates: _Candidates, case: Path, way: str) -> list[int]:
-    """Return the simulations of the next round: those in `chosen.json`, or chosen now and written there."""
-    note = folder / CHOSEN
-    if not note.is_file():
-        more = candidates.choose(chosen, case, way)
-        with replacing(note) as part:
-            part.write_text(json.dumps([*chosen, *more]), encoding="utf-8")
-    return [int(number) for number in json.loads(note.read_text(encoding="utf-8"))]
 
 
 class _Candidates:
@@ -230,7 +222,11 @@ class _Candidates:
 
     def write(self, path: Path, chosen: list[int], before: Path | None) -> None:
         """Write one file with a group for each part; simulations in the file before it are not run again."""
-        known = _read(before) if before else {"train": {}, "validation": {}, "test": {}}
+        known: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}, "test": {}}
+        if before:
+            with h5py.File(before, "r") as file:
+                for part in known:
+                    known[part] = {name: values[()] for name, values in file.get(part, {}).items()}
         done = len(next(iter(known["train"].values()), ()))
         wanted = {"train": chosen[done:]} if before else {"validation": self.validation, "test": self.test}
         for part, numbers in wanted.items():
@@ -259,10 +255,3 @@ class _Candidates:
             "split": {"validation": {"group": "validation"}, "test": {"group": "test"}},
         }
         return self.base.model_copy(update={"data": type(self.base.data).model_validate(settings), "simulate": None})
-
-
-def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Read values by part and variable."""
-    with h5py.File(path, "r") as file:
-        parts = {part: dict(file[part].items()) if part in file else {} for part in ("train", "validation", "test")}
-        return {part: {name: values[()] for name, values in variables.items()} for part, variables in parts.items()}

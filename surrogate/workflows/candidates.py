@@ -44,7 +44,17 @@ class Candidate:
 
 def candidates_for(shapes: Shapes, base: Experiment) -> list[Candidate]:
     """List the candidates for data of given shapes; the model of the configuration is the last of them."""
-    fitted = [Candidate(str(model["family"]), model) for model in _fitted(shapes)]
+    outputs = shapes.outputs * shapes.points
+    families: list[dict[str, Any]] = [
+        {"family": "mean"},
+        *([{"family": "persistence"}] if shapes.latest else []),
+        {"family": "nearest"},
+        {"family": "linear"},
+        {"family": "kernel_ridge"},
+        {"family": "pod_rbf", "modes": MODES if outputs > MODES else None},
+        {"family": "pod_gp", "modes": MODES if outputs > MODES else outputs},
+    ]
+    fitted = [Candidate(str(model["family"]), model) for model in families]
     networks = [
         Candidate(f"{model['family']}-{name}", model, optimizer, {"schedule": "cosine"} if name != "elm" else {})
         for model in _networks(shapes)
@@ -56,18 +66,6 @@ def candidates_for(shapes: Shapes, base: Experiment) -> list[Candidate]:
     training = {key: value for key, value in kept.items() if key not in ("epochs", "steps", "patience")}
     yours = Candidate("yours", own, None if base.model.fitted else given, {} if base.model.fitted else training)
     return [candidate for candidate in [*fitted, *networks, yours] if _fits(candidate, shapes)]
-
-
-def _fitted(shapes: Shapes) -> Iterator[dict[str, Any]]:
-    yield {"family": "mean"}
-    if shapes.latest:
-        yield {"family": "persistence"}
-    yield {"family": "nearest"}
-    yield {"family": "linear"}
-    yield {"family": "kernel_ridge"}
-    fields = shapes.outputs * shapes.points > MODES
-    yield {"family": "pod_rbf", "modes": MODES if fields else None}
-    yield {"family": "pod_gp", "modes": MODES if fields else shapes.outputs * shapes.points}
 
 
 def _networks(shapes: Shapes) -> Iterator[dict[str, Any]]:

@@ -141,7 +141,12 @@ def plan(config: Path, overrides: list[str], output: Path, cluster: Cluster) -> 
     source = apply_overrides(read_yaml(config), overrides)
     tree = source.tree
     options = [word for entry in overrides for word in ("--set", entry)]
-    stages = list(_simulation(tree, output))
+    stages = []
+    section, data = tree.get("simulate"), tree.get("data")
+    if isinstance(section, dict) and not (isinstance(data, dict) and "path" in data):  # a recipe, no other data
+        size = str(section.get("size", "default"))
+        recipe = (str(section.get("recipe")), "--size", size, "--output", str(ProjectFolder(output).data))
+        stages.append(Stage("simulate", "simulate", recipe, "simulate"))
     before = tuple(stage.name for stage in stages)
     if STUDY in tree:
         arguments = (str(config), "--output", str(output), *options)
@@ -150,15 +155,6 @@ def plan(config: Path, overrides: list[str], output: Path, cluster: Cluster) -> 
         stages += _trainings(source, config, overrides, output, cluster, before)
     ends = tuple(stage.name for stage in stages if stage.kind in ("train", "study"))
     return [*stages, Stage("report", "report", (str(output),), "report", ends, "afterany")]
-
-
-def _simulation(tree: dict[str, object], output: Path) -> Iterator[Stage]:
-    """Yield the stage that simulates the data, if the configuration names a recipe and no other data."""
-    section, data = tree.get("simulate"), tree.get("data")
-    if isinstance(section, dict) and not (isinstance(data, dict) and "path" in data):
-        size = str(section.get("size", "default"))
-        arguments = (str(section.get("recipe")), "--size", size, "--output", str(ProjectFolder(output).data))
-        yield Stage("simulate", "simulate", arguments, "simulate")
 
 
 def _trainings(
@@ -197,7 +193,14 @@ def render(stage: Stage, cluster: Cluster, logs: Path) -> str:
     directives = max(number for number, line in enumerate(lines) if line.startswith("#SBATCH ")) + 1
     site = next(number for number, line in enumerate(lines) if line.startswith(SITE))
     facts = [f"#SBATCH --{key}={value}" for key, value in _options(stage, cluster, logs)]
-    inserted = [*_environment(stage, cluster), shlex.join(["set", "--", *stage.arguments])]
+    inserted = [f"module load {shlex.quote(name)}" for name in cluster.modules]
+    if cluster.activate is not None:
+        inserted.append(f"source {shlex.quote(cluster.activate)}")
+    variables = dict(cluster.variables)
+    if stage.kind == "train":
+        variables["SURROGATE_PROCESSES"] = str(cluster.ranks)
+    inserted += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    inserted.append(shlex.join(["set", "--", *stage.arguments]))
     body = [*lines[:directives], *facts, *lines[directives:site], *inserted, *lines[site + 1 :]]
     return "\n".join(body) + "\n"
 
@@ -219,16 +222,6 @@ def _options(stage: Stage, cluster: Cluster, logs: Path) -> Iterator[tuple[str, 
         yield "gpus-per-node", cluster.gpus if training else 1
     if stage.kind == "study":
         yield "array", f"1-{cluster.parts}" + (f"%{cluster.running}" if cluster.running else "")
-
-
-def _environment(stage: Stage, cluster: Cluster) -> Iterator[str]:
-    yield from (f"module load {shlex.quote(name)}" for name in cluster.modules)
-    if cluster.activate is not None:
-        yield f"source {shlex.quote(cluster.activate)}"
-    variables = dict(cluster.variables)
-    if stage.kind == "train":
-        variables["SURROGATE_PROCESSES"] = str(cluster.ranks)
-    yield from (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def submit(config: Path, overrides: list[str], output: Path, cluster: Cluster, say: Say) -> dict[str, int]:
@@ -259,25 +252,21 @@ def submit(config: Path, overrides: list[str], output: Path, cluster: Cluster, s
             part.write_text(text, encoding="utf-8")
     ids: dict[str, int] = {}
     for stage in renamed:
-        ids[stage.name] = _sbatch(stage, folder / f"{stage.name}.sbatch", ids)
+        command, script = ["sbatch", "--parsable"], folder / f"{stage.name}.sbatch"
+        if stage.after:
+            command.append(f"--dependency={stage.condition}:" + ":".join(str(ids[name]) for name in stage.after))
+            command.append("--kill-on-invalid-dep=yes")
+        try:
+            answer = _run([*command, str(script)])
+            ids[stage.name] = int(answer.strip().split(";")[0])
+        except ValueError as error:
+            _cancel(ids)
+            raise ResourceError(f"sbatch answered {answer!r:.200} for {script}, and no job id") from error
+        except ResourceError:
+            _cancel(ids)
+            raise
         say(f"{ids[stage.name]} {stage.name}")
     return ids
-
-
-def _sbatch(stage: Stage, script: Path, ids: dict[str, int]) -> int:
-    command = ["sbatch", "--parsable"]
-    if stage.after:
-        command.append(f"--dependency={stage.condition}:" + ":".join(str(ids[name]) for name in stage.after))
-        command.append("--kill-on-invalid-dep=yes")
-    try:
-        answer = _run([*command, str(script)])
-        return int(answer.strip().split(";")[0])
-    except ValueError as error:
-        _cancel(ids)
-        raise ResourceError(f"sbatch answered {answer!r:.200} for {script}, and no job id") from error
-    except ResourceError:
-        _cancel(ids)
-        raise
 
 
 def _cancel(ids: dict[str, int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from surrogate.config import Settings, parse_yaml, validate
@@ -53,25 +52,16 @@ def proposed_model(data: str) -> str:
         stream = Stream(ds, settings.inputs, settings.targets, batch_size=1, window=settings.window, shuffle=False)
     except (ConfigError, DataError):
         return f"{CONVNET}  # fields to fields on one grid; choose another family for other data"
-    return _fitting(stream, ds.sizes["sample"])
-
-
-def _fitting(stream: Stream, samples: int) -> str:
     inputs, targets = stream.inputs, stream.targets
     if not targets.dims:
         return "{family: mlp, width: 32, depth: 3}  # to numbers"
     if (inputs.dims, inputs.shape[1:]) != (targets.dims, targets.shape[1:]):
-        return (
-            f"{{family: pod, modes: {max(1, min(MODES, samples // 2))}, width: 32, depth: 2}}  # parameters to fields"
-        )
+        modes = max(1, min(MODES, ds.sizes["sample"] // 2))
+        return f"{{family: pod, modes: {modes}, width: 32, depth: 2}}  # parameters to fields"
     if len(targets.dims) > MOST_AXES:
         return "{family: mlp, width: 32, depth: 3}  # more than three axes of space"
-    levels = _halvings(targets.shape[1:])
+    grid = targets.shape[1:]  # halved at most as often as an autoencoder needs
+    levels = max(level for level in range(LEVELS + 1) if all(side % 2**level == 0 for side in grid))
     if inputs.columns == targets.columns and levels:
         return f"{{family: autoencoder, width: 16, latent: {LATENT}, levels: {levels}}}  # fields to themselves"
     return f"{CONVNET}  # {'time steps to the next ones' if stream.window else 'fields to fields on one grid'}"
-
-
-def _halvings(grid: Sequence[int]) -> int:
-    """Count how often a grid can be halved, at most as often as an autoencoder needs."""
-    return max(level for level in range(LEVELS + 1) if all(side % 2**level == 0 for side in grid))

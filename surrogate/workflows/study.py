@@ -136,7 +136,12 @@ def _run_study(
                 simulate(own[0], ProjectFolder(output).data, say, executor)
     study = _with_sizes(study, next(iter(bases.values())))
     experiments = _experiments(study, methods, bases)
-    _refuse_more_than_there_is(experiments)
+    opened: dict[str, xr.Dataset] = {}
+    for experiment in {e.data.model_dump_json(): e for _, e in experiments}.values():
+        content = experiment.data.model_dump_json(exclude={"split"})
+        if content not in opened:
+            opened[content] = open_data(experiment.data)
+        _refuse_long(experiment, opened[content])  # before anything is trained
     plan, jobs = _plan(study, bases, experiments, output, command)
     return _finish(source, plan, jobs, output, say, spread)
 
@@ -203,18 +208,8 @@ def _experiments(
     return [(point, read_experiment(point.source)) for point in points]
 
 
-def _refuse_more_than_there_is(experiments: Sequence[tuple[Point, Experiment]]) -> None:
-    """Refuse a learning curve that needs more simulations than there are, before anything is trained."""
-    opened: dict[str, xr.Dataset] = {}
-    for experiment in {e.data.model_dump_json(): e for _, e in experiments}.values():
-        data = experiment.data
-        content = data.model_dump_json(exclude={"split"})
-        if content not in opened:
-            opened[content] = open_data(data)
-        _refuse_long(experiment, opened[content])
-
-
 def _refuse_long(experiment: Experiment, data: xr.Dataset) -> None:
+    """Refuse a learning curve that needs more simulations than there are."""
     try:
         split(data, experiment.data.split, by=experiment.data.by, window=experiment.data.window)
     except DataError as error:
@@ -281,7 +276,17 @@ def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: 
         outcomes = []
         for outcome in run_jobs(left, executor, lambda: raise_if_stopped(stop)):
             outcomes.append(outcome)
-            say(f"[{len(outcomes)}/{todo}] {_describe(plan, outcome, output)}")
+            point = next(point for point in plan.points if point.case == outcome.name)
+            values = {key: value for key, value in {**point.values, **point.trial}.items() if value is not None}
+            settings = (f"{key.rpartition('.')[2]} {value}" for key, value in values.items())
+            about = f"[{len(outcomes)}/{todo}] {', '.join([point.method, *settings, f'seed {point.seed}'])}"
+            if outcome.status != "done":
+                say(f"{about}: {outcome.status}{': ' if outcome.why else ''}{outcome.why}")
+                continue
+            result = read_result(ProjectFolder(output).case(outcome.name))
+            error = result.test.get(plan.study.metric) if result else None
+            seconds = f", {result.seconds:.1f} s" if result else ""
+            say(f"{about}: {plan.study.metric} {'none' if error is None else number(error)}{seconds}")
     return outcomes
 
 
@@ -290,18 +295,6 @@ def _executor(spread: Spread) -> AbstractContextManager[Executor | None]:
     if not spread.workers and spread.scheduler is None:
         return nullcontext()
     return dask_executor(spread.workers, spread.scheduler)
-
-
-def _describe(plan: StudyPlan, outcome: Outcome, output: Path) -> str:
-    point = next(point for point in plan.points if point.case == outcome.name)
-    values = {key: value for key, value in {**point.values, **point.trial}.items() if value is not None}
-    what = ", ".join([point.method, *(f"{k.rpartition('.')[2]} {v}" for k, v in values.items()), f"seed {point.seed}"])
-    if outcome.status != "done":
-        return f"{what}: {outcome.status}{': ' if outcome.why else ''}{outcome.why}"
-    result = read_result(ProjectFolder(output).case(outcome.name))
-    error = result.test.get(plan.study.metric) if result else None
-    seconds = f", {result.seconds:.1f} s" if result else ""
-    return f"{what}: {plan.study.metric} {'none' if error is None else number(error)}{seconds}"
 
 
 def _close(plan: StudyPlan, output: Path, say: Say) -> Path | None:
