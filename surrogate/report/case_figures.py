@@ -59,12 +59,29 @@ class CaseFigures:
         self.case, self.stem = case, stem
 
     def examples(self) -> Iterator[Picture]:
-        """Draw the worst, the median and the best example."""
+        """Draw the worst, the median and the best example, a row of panels per variable."""
         if self.case.examples is None:
             return
         for name in map(str, self.case.examples["example"].values):
             example = self.case.examples.sel(example=name)
-            yield save_picture(_compare(example), self._path(name), _example_caption(name, example))
+            fields, variables = example["truth"].ndim > 1, example.sizes["variable"]
+            if fields:
+                shown = _shown(example)
+                figure, axes = new_figure(len(shown), 3, width=10.5, height=3.1 * len(shown))
+                for row, index in zip(axes, shown, strict=True):
+                    one = example.isel(variable=index)
+                    plot_comparison(_labelled(one, str(one["variable"].item()), str(one["units"].item())), ax=row)
+            else:  # without space, the variables themselves are the axis
+                figure, axes = new_figure(1, 3, width=10.5, height=3.2)
+                plot_comparison(_labelled(example, "value", ""), ax=axes[0])
+            left_out = f" {SHOWN} of {variables} variables." if fields and variables > SHOWN else ""
+            error = number(float(example["error_of_pair"]))
+            time = f", time {number(float(example['time']))} {example['time'].attrs.get('units', '')}".rstrip()
+            when = "" if example.attrs.get("times", 1) == 1 else time
+            words = example["error_of_pair"].attrs.get("long_name", RELATIVE.words)
+            simulation = example["simulation"].item()
+            caption = f"{name.capitalize()}: simulation {simulation}{when}, {words} {error}.{left_out}"
+            yield save_picture(figure, self._path(name), caption)
 
     def rollout(self) -> Iterator[Picture]:
         """Animate one roll-out, a picture per variable; none without space."""
@@ -172,32 +189,8 @@ def _shown(data: xr.Dataset) -> list[int]:
     return [int(i) for i in np.unique(np.linspace(0, data.sizes["variable"] - 1, SHOWN).round())]
 
 
-def _compare(example: xr.Dataset) -> Figure:
-    """Draw a row of panels per variable; without space, the variables themselves are the axis."""
-    if example["truth"].ndim == 1:
-        figure, axes = new_figure(1, 3, width=10.5, height=3.2)
-        plot_comparison(_labelled(example, "value", ""), ax=axes[0])
-        return figure
-    shown = _shown(example)
-    figure, axes = new_figure(len(shown), 3, width=10.5, height=3.1 * len(shown))
-    for row, index in zip(axes, shown, strict=True):
-        fields = example.isel(variable=index)
-        plot_comparison(_labelled(fields, str(fields["variable"].item()), str(fields["units"].item())), ax=row)
-    return figure
-
-
 def _labelled(fields: xr.Dataset, name: str, units: str) -> xr.Dataset:
     """Return truth and prediction with name and units for labels."""
     chosen = fields[["truth", "prediction"]]
     chosen["truth"] = chosen["truth"].assign_attrs(long_name=name, units=units)
     return chosen
-
-
-def _example_caption(name: str, example: xr.Dataset) -> str:
-    variables = example.sizes["variable"]
-    left_out = f" {SHOWN} of {variables} variables." if example["truth"].ndim > 1 and variables > SHOWN else ""
-    error = number(float(example["error_of_pair"]))
-    time = f", time {number(float(example['time']))} {example['time'].attrs.get('units', '')}".rstrip()
-    when = "" if example.attrs.get("times", 1) == 1 else time
-    words = example["error_of_pair"].attrs.get("long_name", RELATIVE.words)
-    return f"{name.capitalize()}: simulation {example['simulation'].item()}{when}, {words} {error}.{left_out}"

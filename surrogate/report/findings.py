@@ -45,7 +45,21 @@ def findings(cases: Sequence[Case], comparison: Mapping[str, Comparison] | None)
         )
     if comparison:
         named = {case.name: case for case in cases}
-        verdicts = [_verdict(name, item, named, best.name, error) for name, item in comparison.items()]
+        verdicts = []
+        for name, item in comparison.items():
+            means = " and ".join(number(named[case].number(error.metric, "mean")) for case in (name, best.name))
+            test = f"paired test on the same {_samples(item.samples, item.simulations)}: p = {number(item.p_value, 2)}"
+            if item.verdict == WORSE:
+                size = f"{number(item.ratio, 3)} times" if item.ratio >= 1.005 else "slightly above"
+                verdicts.append(
+                    f"The model {best.name} is better than the model {name}, with a mean error {size} its own "
+                    f"({means}; {test})."
+                )
+            else:
+                verdicts.append(
+                    f"There is no significant difference between the models {best.name} and {name} "
+                    f"(mean errors {means}; {test})."
+                )
         paragraphs.append(" ".join(verdicts))
     return paragraphs + _cautions(cases, error)
 
@@ -71,16 +85,6 @@ def _how_good(case: Case, error: Headline, *, alone: bool) -> str:
     )
 
 
-def _verdict(name: str, item: Comparison, cases: Mapping[str, Case], best: str, error: Headline) -> str:
-    """Say which of two trained models is better, by the means of the table."""
-    means = " and ".join(number(cases[case].number(error.metric, "mean")) for case in (name, best))
-    test = f"paired test on the same {_samples(item.samples, item.simulations)}: p = {number(item.p_value, 2)}"
-    if item.verdict == WORSE:
-        size = f"{number(item.ratio, 3)} times" if item.ratio >= 1.005 else "slightly above"
-        return f"The model {best} is better than the model {name}, with a mean error {size} its own ({means}; {test})."
-    return f"There is no significant difference between the models {best} and {name} (mean errors {means}; {test})."
-
-
 def _samples(samples: int, simulations: int) -> str:
     """Count samples, and their simulations where several samples belong to one."""
     return f"{samples} samples" + (f" of {simulations} simulations" if simulations != samples else "")
@@ -100,7 +104,14 @@ def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
             "about the methods: another seed may change them. A study with several seeds compares methods."
         )
     for case in cases:
-        cautions += _unfinished(case)
+        if case.facts.get("train_seconds") is None:
+            planned = f" of {case.planned_epochs}" if case.planned_epochs else ""
+            cautions.append(
+                f"{case.name}: training was interrupted after {case.epochs.sizes['epoch']}{planned} epochs. The "
+                "numbers are those of the best checkpoint so far; go on with --resume, then evaluate again."
+            )
+        elif not case.metrics.attrs.get("training_finished", 1):
+            cautions.append(f"{case.name}: evaluated before its training had finished; run `surrogate evaluate` again.")
         if case.uncertainty_rows:
             cautions.append(_coverage(case))
         zero, constant = (int(case.metrics.attrs.get(f"{kind}_targets", 0)) for kind in ("zero", "constant"))
@@ -122,16 +133,3 @@ def _coverage(case: Case) -> str:
     exact = 0 if case.uncertainty is None else int(case.uncertainty.attrs.get("degenerate_points", 0))
     lost = f" {exact} values have a standard deviation of zero and no likelihood." if exact else ""
     return f"{case.name}: the 90 % intervals of its predicted standard deviations contain {', '.join(texts)}.{lost}"
-
-
-def _unfinished(case: Case) -> list[str]:
-    """Warn of a run that was stopped, or evaluated before it had finished."""
-    if case.facts.get("train_seconds") is None:
-        planned = f" of {case.planned_epochs}" if case.planned_epochs else ""
-        return [
-            f"{case.name}: training was interrupted after {case.epochs.sizes['epoch']}{planned} epochs. The numbers "
-            "are those of the best checkpoint so far; go on with --resume, then evaluate again."
-        ]
-    if not case.metrics.attrs.get("training_finished", 1):
-        return [f"{case.name}: evaluated before its training had finished; run `surrogate evaluate` again."]
-    return []

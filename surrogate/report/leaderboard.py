@@ -103,8 +103,10 @@ class Leaderboard:
         others = [entry for entry in self.entries[1:] if entry.name in self.ties]
         if others:
             cheapest = min([best, *others], key=lambda entry: entry.train_seconds)
+            *rest, last = (_named(entry.name) for entry in others)
+            listed = f"{', '.join(rest)} and {last}" if rest else last
             lines.append(
-                f"No significant difference from it: {_listed([_named(entry.name) for entry in others])}. The cheapest "
+                f"No significant difference from it: {listed}. The cheapest "
                 f"of these to train is {_named(cheapest.name)} ({_seconds(cheapest.train_seconds)})."
             )
         elif len(self.entries) > 1:
@@ -134,11 +136,6 @@ class Leaderboard:
             lines.append(f"Without a result: {'; '.join(f'{name} ({why})' for name, why in self.failed.items())}.")
         return lines
 
-    def _against_best(self, entry: Entry) -> str:
-        if entry is self.entries[0]:
-            return "best"
-        return "no significant difference" if entry.name in self.ties else "worse"
-
     @property
     def table(self) -> Table:
         """Return the leaderboard as a table of text."""
@@ -166,10 +163,6 @@ def _named(name: str) -> str:
     return NAMES.get(name, name)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _seconds(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.2g} min"
 
@@ -186,21 +179,7 @@ def write_leaderboard(leaderboard: Leaderboard, folder: Path) -> Path:
     report.figures.mkdir(exist_ok=True)
     caption = "Errors with 90 % intervals; filled where there is no significant difference from the best."
     picture = Picture(report.figures / "leaderboard.png", caption)
-    _figure(leaderboard).savefig(picture.path)
-    return write_page(
-        report.page,
-        "leaderboard.html.j2",
-        title=f"Which surrogate for {leaderboard.name}?",
-        findings=leaderboard.sentences(),
-        pictures=[Embedder(folder)(picture)],
-        table_of_all=leaderboard.table,
-        command=leaderboard.command,
-    )
-
-
-def _figure(leaderboard: Leaderboard) -> Figure:
-    """Draw the errors of all surrogates, the best on top."""
-    entries = list(reversed(leaderboard.entries))
+    entries = list(reversed(leaderboard.entries))  # the best on top
     figure = Figure(figsize=(7, 0.7 + 0.32 * len(entries)), layout="constrained", dpi=120)
     ax = figure.subplots()
     for row, entry in enumerate(entries):
@@ -211,4 +190,13 @@ def _figure(leaderboard: Leaderboard) -> Figure:
     ax.set_xscale("log" if min(entry.error for entry in entries) > 0 else "linear")
     ax.set_xlabel(leaderboard.metric)
     ax.grid(axis="x", alpha=0.3)
-    return figure
+    figure.savefig(picture.path)
+    return write_page(
+        report.page,
+        "leaderboard.html.j2",
+        title=f"Which surrogate for {leaderboard.name}?",
+        findings=leaderboard.sentences(),
+        pictures=[Embedder(folder)(picture)],
+        table_of_all=leaderboard.table,
+        command=leaderboard.command,
+    )

@@ -121,7 +121,15 @@ def study_findings(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
             paragraphs += _verdicts(list(places_of(laid, list(axes))))
         if study.kind == "sensitivity":
             paragraphs += [text for name in plan.methods if (text := _sensitivity(plan, name, laid, list(axes)))]
-    return [*paragraphs, *_cautions(plan, grids)]
+    if len(study.seeds) < 3:
+        paragraphs.append(f"With {counted(len(study.seeds), 'seed')}, the spread over seeds is hardly known.")
+    samples = max(grid.sizes["sample"] for grid in grids)
+    if samples < 10:
+        paragraphs.append(f"With {samples} test samples, the comparisons are rough.")
+    bad = sum(int((grid["status"] == "failed").sum()) for grid in grids)
+    if bad:
+        paragraphs.append(f"{bad} of the training runs shown failed and have no error; they are listed below.")
+    return paragraphs
 
 
 def _verdicts(places: Sequence[Place]) -> list[str]:
@@ -177,20 +185,6 @@ def _sensitivity(plan: StudyPlan, method: str, laid: xr.Dataset, axes: Sequence[
     )
 
 
-def _cautions(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
-    """Warn of few seeds, few test samples and failed runs."""
-    cautions = []
-    if len(plan.study.seeds) < 3:
-        cautions.append(f"With {counted(len(plan.study.seeds), 'seed')}, the spread over seeds is hardly known.")
-    samples = max(grid.sizes["sample"] for grid in grids)
-    if samples < 10:
-        cautions.append(f"With {samples} test samples, the comparisons are rough.")
-    bad = sum(int((grid["status"] == "failed").sum()) for grid in grids)
-    if bad:
-        cautions.append(f"{bad} of the training runs shown failed and have no error; they are listed below.")
-    return cautions
-
-
 def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset], loss: str) -> list[Table]:
     """Make one table per grid, a row per place and a column per method, and tables of validation losses."""
     tables = []
@@ -211,8 +205,16 @@ def study_tables(plan: StudyPlan, grids: Sequence[xr.Dataset], loss: str) -> lis
         header = [*(short(axis) for axis in axes), *plan.methods, *(["verdict"] if several else [])]
         caption = f"The {metric_name(plan.study.metric)} on the test simulations: median over seeds (lowest, highest)."
         tables.append(Table(caption, header, rows))
-    if plan.study.epochs:
-        tables += [_epoch_table(plan, grid, loss) for grid in grids]
+    for laid in grids if plan.study.epochs else ():
+        epochs = [epoch for epoch in plan.study.epochs if epoch in laid["epoch"].values]
+        others = [dim for dim in laid["curve_loss"].dims if dim not in ("method", "epoch")]
+        rows = []
+        for method in plan.methods:
+            curves = laid["curve_loss"].sel({"method": method}).transpose(*others, "epoch")
+            columns = [curves.sel(epoch=epoch).values.ravel() for epoch in epochs]
+            rows.append([method, *(spread(column[np.isfinite(column)]) for column in columns)])
+        caption = f"Validation loss ({loss}) after an epoch: median over seeds (lowest, highest)."
+        tables.append(Table(caption, ["method", *(f"epoch {epoch}" for epoch in epochs)], rows))
     return tables
 
 
@@ -221,19 +223,6 @@ def spread(values: np.ndarray) -> str:
     if not values.size:
         return MISSING
     return f"{number(float(np.median(values)))} ({number(float(values.min()))}, {number(float(values.max()))})"
-
-
-def _epoch_table(plan: StudyPlan, laid: xr.Dataset, loss: str) -> Table:
-    """Make the table of validation losses after chosen epochs."""
-    epochs = [epoch for epoch in plan.study.epochs if epoch in laid["epoch"].values]
-    others = [dim for dim in laid["curve_loss"].dims if dim not in ("method", "epoch")]
-    rows = []
-    for method in plan.methods:
-        curves = laid["curve_loss"].sel({"method": method}).transpose(*others, "epoch")
-        columns = [curves.sel(epoch=epoch).values.ravel() for epoch in epochs]
-        rows.append([method, *(spread(column[np.isfinite(column)]) for column in columns)])
-    caption = f"Validation loss ({loss}) after an epoch: median over seeds (lowest, highest)."
-    return Table(caption, ["method", *(f"epoch {epoch}" for epoch in epochs)], rows)
 
 
 def failure_table(plan: StudyPlan, table: xr.Dataset) -> Table | None:

@@ -196,7 +196,24 @@ def rollout_table(cases: Sequence[Case]) -> Table | None:
     threshold = float(rolled[0].rollout_growth[0]["threshold"])
     header = ["case", "variable", "first step", "halfway", "end", "persistence, end", "growth rate"]
     header += [f"time to {threshold:g}", "persistence", "passed", "diverged", "zero targets"]
-    rows = [_rollout_row(case, row) for case in rolled for row in case.rollout_growth]
+    rows = []
+    for case, growth in ((each, row) for each in rolled for row in each.rollout_growth):
+        leads = [row for row in case.rollout_rows if row["variable"] == growth["variable"]]
+        first, middle, last = leads[0], leads[(len(leads) - 1) // 2], leads[-1]
+        end = f"> {number(float(last['lead']))}"
+        rows.append(
+            [
+                case.name,
+                growth["variable"],
+                *(_rolled(row["median"]) for row in (first, middle, last)),
+                _rolled(last["persistence"]),
+                number(float(growth["rate"])),
+                *(_rolled(growth[key], beyond=end) for key in ("time", "persistence")),
+                f"{growth['passed']} of {int(growth['passed']) + int(growth['censored'])}",
+                last["diverged"],
+                str(sum(int(row["degenerate"]) for row in leads)),
+            ]
+        )
     given, scored = (rolled[0].rollout_growth[0].get(f"steps_{name}", "not stated") for name in ("given", "scored"))
     unit = rolled[0].lead_unit or "steps"
     caption = (
@@ -206,25 +223,6 @@ def rollout_table(cases: Sequence[Case]) -> Table | None:
         f"the last state given; times in {unit}"
     )
     return Table(f"{caption}.", header, rows)
-
-
-def _rollout_row(case: Case, growth: Mapping[str, str]) -> list[str]:
-    leads = [row for row in case.rollout_rows if row["variable"] == growth["variable"]]
-    first, middle, last = leads[0], leads[(len(leads) - 1) // 2], leads[-1]
-    rollouts = int(growth["passed"]) + int(growth["censored"])
-    errors = [_rolled(row["median"]) for row in (first, middle, last)]
-    times = [_rolled(growth[key], beyond=f"> {number(float(last['lead']))}") for key in ("time", "persistence")]
-    return [
-        case.name,
-        growth["variable"],
-        *errors,
-        _rolled(last["persistence"]),
-        number(float(growth["rate"])),
-        *times,
-        f"{growth['passed']} of {rollouts}",
-        last["diverged"],
-        str(sum(int(row["degenerate"]) for row in leads)),
-    ]
 
 
 def _rolled(text: str, beyond: str = "diverged") -> str:

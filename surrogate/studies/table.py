@@ -51,13 +51,6 @@ def study_table(plan: StudyPlan, cases: Path) -> xr.Dataset:
     data["status"] = ("point", [status[point.case] for point in plan.points])
     data["why"] = ("point", [failure.error if (failure := failures[p.case]) else "" for p in plan.points])
     data |= _per_sample(plan, cases, results) | _curves(plan, results)
-    table = xr.Dataset(data, {name: ("point", column) for name, column in _coordinates(plan).items()})
-    table["error"].attrs |= table["sample_error"].attrs | {"long_name": plan.study.metric}
-    table["seconds"].attrs["units"] = "s"
-    return table.assign_attrs(study=plan.name, kind=plan.study.kind, metric=plan.study.metric)
-
-
-def _coordinates(plan: StudyPlan) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {
         name: np.array([getattr(point, name) for point in plan.points]) for name in ("method", "grid", "seed", "case")
     }
@@ -67,7 +60,10 @@ def _coordinates(plan: StudyPlan) -> dict[str, np.ndarray]:
         columns[key] = as_column([{**plan.base[p.method], **p.values}.get(key) for p in plan.points])
     for key in dict.fromkeys(key for point in plan.points for key in point.trial):
         columns[f"tuned.{key}"] = as_column([point.trial.get(key) for point in plan.points])
-    return columns
+    table = xr.Dataset(data, {name: ("point", column) for name, column in columns.items()})
+    table["error"].attrs |= table["sample_error"].attrs | {"long_name": plan.study.metric}
+    table["seconds"].attrs["units"] = "s"
+    return table.assign_attrs(study=plan.name, kind=plan.study.kind, metric=plan.study.metric)
 
 
 def as_column(values: Sequence[Value | None]) -> np.ndarray:
