@@ -42,7 +42,14 @@ def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15, fig
     leading = [str(dim) for dim in fields["truth"].dims[1:-2]]
     fields = fields.isel({dim: fields.sizes[dim] // 2 for dim in leading}).drop_vars(leading, errors="ignore")
     images = [Image.fromarray(pixels) for pixels in _frames(fields, figure)]
-    palette = _palette() if fields["truth"].ndim > 2 else images[-1].quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    if fields["truth"].ndim > 2:  # one palette of both colour maps and of text, so that a colour means one value
+        shades = np.linspace(0, 1, SHADES)
+        maps = [colormaps[name](shades)[:, :3] for name in (FIELD_COLOURS, ERROR_COLOURS)]
+        greys = np.linspace(0, 1, GREYS)[:, None].repeat(3, axis=1)
+        palette = Image.new("P", (1, 1))
+        palette.putpalette((255 * np.concatenate([*maps, greys])).round().astype(np.uint8).ravel().tolist())
+    else:
+        palette = images[-1].quantize(256, method=Image.Quantize.MAXCOVERAGE)
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     with replacing(path) as part:
         frames[0].save(
@@ -60,7 +67,13 @@ def _frames(fields: xr.Dataset, figure: Figure | None) -> list[np.ndarray]:
     canvas = FigureCanvasAgg(figure)
     panels = plot_comparison(fields.isel(lead=0), ax=axes[0])
     error = fields["prediction"] - fields["truth"]
-    limits, largest = _limits(fields), float(abs(error).max()) or 1.0
+    both = [fields["truth"], fields["prediction"]]
+    low, high = min(float(f.min()) for f in both), max(float(f.max()) for f in both)
+    truth = float(fields["truth"].min()), float(fields["truth"].max())
+    span = truth[1] - truth[0]
+    if span > 0:  # cut off where a prediction explodes
+        low, high = max(low, truth[0] - span), min(high, truth[1] + span)
+    limits, largest = (low, high if high > low else low + 1.0), float(abs(error).max()) or 1.0
     for panel, (bottom, top) in zip(panels, [limits, limits, (-largest, largest)], strict=True):
         if panel.collections:
             panel.collections[0].set_clim(bottom, top)
@@ -84,27 +97,6 @@ def _frames(fields: xr.Dataset, figure: Figure | None) -> list[np.ndarray]:
     return images
 
 
-def _limits(fields: xr.Dataset) -> tuple[float, float]:
-    """Return the limits of truth and prediction over all frames, cut off where a prediction explodes."""
-    both = [fields["truth"], fields["prediction"]]
-    low, high = min(float(f.min()) for f in both), max(float(f.max()) for f in both)
-    truth = float(fields["truth"].min()), float(fields["truth"].max())
-    span = truth[1] - truth[0]
-    if span > 0:
-        low, high = max(low, truth[0] - span), min(high, truth[1] + span)
-    return low, high if high > low else low + 1.0
-
-
 def _caption(lead: xr.DataArray) -> str:
     name, _, unit = label_of(lead).replace("\n", " ").partition(" [")
     return f"{name} {float(lead):.3g} {unit.removesuffix(']')}".rstrip()
-
-
-def _palette() -> Image.Image:
-    """Make the palette of both colour maps and of text, the same for every frame, so that a colour means one value."""
-    shades = np.linspace(0, 1, SHADES)
-    maps = [colormaps[name](shades)[:, :3] for name in (FIELD_COLOURS, ERROR_COLOURS)]
-    greys = np.linspace(0, 1, GREYS)[:, None].repeat(3, axis=1)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette((255 * np.concatenate([*maps, greys])).round().astype(np.uint8).ravel().tolist())
-    return palette

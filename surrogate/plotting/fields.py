@@ -40,8 +40,15 @@ def plot_comparison(fields: xr.Dataset, *, ax: Sequence[Axes] | None = None) -> 
     fields, note = _middle_slice(fields)
     truth, prediction = fields["truth"], fields["prediction"].assign_attrs(fields["truth"].attrs)
     error = (prediction - truth).assign_attrs(truth.attrs | {"long_name": "error"})
-    draw = _compare_lines if truth.ndim == 1 else _compare_images
-    draw(panels, truth, prediction, error)
+    if truth.ndim == 1:
+        _compare_lines(panels, truth, prediction, error)
+    else:
+        low, high = float(min(truth.min(), prediction.min())), float(max(truth.max(), prediction.max()))
+        largest = float(abs(error).max()) or 1.0
+        scales = [(FIELD_COLOURS, low, high), (FIELD_COLOURS, low, high), (ERROR_COLOURS, -largest, largest)]
+        for panel, field, (colours, bottom, top) in zip(panels, (truth, prediction, error), scales, strict=True):
+            mesh = _image(panel, field, cmap=colours, vmin=bottom, vmax=top)
+            panel.figure.colorbar(mesh, ax=panel).set_label(label_of(field))
     for panel, title in zip(panels, ("truth", "prediction", "prediction less truth"), strict=True):
         panel.set_title(title + note, fontsize="medium")
     return panels
@@ -115,15 +122,6 @@ def _compare_lines(panels: Sequence[Axes], truth: xr.DataArray, prediction: xr.D
     largest = float(abs(error).max()) or 1.0
     panels[2].set_ylim(-1.1 * largest, 1.1 * largest)
     panels[2].axhline(0, color="0.6", linewidth=0.8, zorder=0)
-
-
-def _compare_images(panels: Sequence[Axes], truth: xr.DataArray, prediction: xr.DataArray, error: xr.DataArray) -> None:
-    low, high = float(min(truth.min(), prediction.min())), float(max(truth.max(), prediction.max()))
-    largest = float(abs(error).max()) or 1.0
-    scales = [(FIELD_COLOURS, low, high), (FIELD_COLOURS, low, high), (ERROR_COLOURS, -largest, largest)]
-    for panel, field, (colours, bottom, top) in zip(panels, (truth, prediction, error), scales, strict=True):
-        mesh = _image(panel, field, cmap=colours, vmin=bottom, vmax=top)
-        panel.figure.colorbar(mesh, ax=panel).set_label(label_of(field))
 
 
 def _image(ax: Axes, field: xr.DataArray, **colours: Any) -> ScalarMappable:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from surrogate import __version__
 from surrogate.data import mask_missing, open_snapshots
@@ -104,7 +103,14 @@ def predict_into(
                         "": rollout(surrogate, inputs, rollout_steps) if rollout_steps else surrogate(inputs)[:, None]
                     }
             for suffix, values in predictions.items():
-                _refuse_non_finite(values, rows, source, path)
+                if not bool(torch.isfinite(values).all()):
+                    row = int(rows[int(torch.nonzero(~torch.isfinite(values))[0, 0])])
+                    sample, start = divmod(row, source.starts)
+                    where = f"sample {sample}" + (f", window {start}" if source.starts > 1 else "")
+                    raise NumericalError(
+                        f"{path}: the prediction for {where} is not finite, so nothing is written; compare the inputs "
+                        "with those of the training, or roll out over fewer steps"
+                    )
                 done += _put(room, output, rows, values.cpu().numpy(), suffix)
             if progress is not None:
                 progress(done, total)
@@ -121,15 +127,3 @@ def _put(room: Room, output: Output, rows: np.ndarray, values: np.ndarray, suffi
             room.put(variable.name + suffix, int(rows[run[0]]) * size, content[run[0] : run[-1] + 1])
         written += 4 * content.size
     return written
-
-
-def _refuse_non_finite(values: Tensor, rows: np.ndarray, source: Source, path: Path) -> None:
-    if bool(torch.isfinite(values).all()):
-        return
-    row = int(rows[int(torch.nonzero(~torch.isfinite(values))[0, 0])])
-    sample, start = divmod(row, source.starts)
-    where = f"sample {sample}" + (f", window {start}" if source.starts > 1 else "")
-    raise NumericalError(
-        f"{path}: the prediction for {where} is not finite, so nothing is written; compare the inputs with those of "
-        "the training, or roll out over fewer steps"
-    )

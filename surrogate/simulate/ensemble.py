@@ -103,7 +103,13 @@ class Ensemble:
         boundary = recipe.boundary or self.equation.boundaries[0]
         self.grid = Grid(self.size.grid, recipe.lengths, boundary, recipe.origin)
         self.times = np.linspace(0.0, self.size.final_time, self.size.snapshots)
-        self.numerics = Numerics(_device(device), getattr(torch, recipe.precision), refine, recipe.tolerance)
+        try:
+            place = torch.device(device)
+            torch.empty(0, device=place)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ResourceError(f"device {device} cannot be used: {reason}; use --device cpu") from error
+        self.numerics = Numerics(place, getattr(torch, recipe.precision), refine, recipe.tolerance)
         self._numbers = sum(quantity.size for quantity in self.equation.ranges.values())
         self._design = design(recipe.sampling.method, recipe.seed, self.size.simulations, self._numbers)
         self._table, checksum = self._read_table(recipe)
@@ -255,16 +261,6 @@ class Ensemble:
             letter = {"axis": axis.upper()} if axis in self.grid.axes else {}
             coordinates[axis] = ((axis,), along.values, attributes | letter)
         return coordinates
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ResourceError(f"device {name} cannot be used: {reason}; use --device cpu") from error
-    return device
 
 
 def simulate_members(recipe: Recipe, size: str, numbers: Sequence[int], *, device: str = "cpu") -> xr.Dataset:

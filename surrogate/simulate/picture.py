@@ -39,7 +39,14 @@ def draw_dataset(ds: xr.Dataset, fields: list[str]) -> Figure:
     first = ds[fields[0]]
     space = [str(dim) for dim in first.dims if dim not in ("sample", "time")]
     if not space:
-        return _scatter(ds, fields[0])
+        figure, axes = new_figure(width=0.5 * WIDTH, height=1.3 * HEIGHT)
+        parameters = [str(key) for key in ds.data_vars if key != fields[0] and ds[key].dims == ("sample",)]
+        across, up = parameters[0], parameters[-1]
+        points = axes[0][0].scatter(ds[across], ds[up], c=first, s=9, cmap=FIELD_COLOURS)
+        figure.colorbar(points, ax=axes[0][0]).set_label(_label(first), fontsize="x-small")
+        axes[0][0].set_ylabel(_label(ds[up]), fontsize="x-small")
+        _finish(axes[0][0], _label(ds[across]))
+        return figure
     if len(space) == 1:
         return _lines(first, space[0])
     if "time" in first.dims:
@@ -87,17 +94,6 @@ def _lines(field: xr.DataArray, axis: str) -> Figure:
         _finish(ax, _label(across))
     axes[0][0].set_ylabel(_label(field), fontsize="x-small")
     axes[0][-1].legend(fontsize="xx-small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def _scatter(ds: xr.Dataset, name: str) -> Figure:
-    figure, axes = new_figure(width=0.5 * WIDTH, height=1.3 * HEIGHT)
-    parameters = [str(key) for key in ds.data_vars if key != name and ds[key].dims == ("sample",)]
-    across, up = parameters[0], parameters[-1]
-    points = axes[0][0].scatter(ds[across], ds[up], c=ds[name], s=9, cmap=FIELD_COLOURS)
-    figure.colorbar(points, ax=axes[0][0]).set_label(_label(ds[name]), fontsize="x-small")
-    axes[0][0].set_ylabel(_label(ds[up]), fontsize="x-small")
-    _finish(axes[0][0], _label(ds[across]))
     return figure
 
 

@@ -36,7 +36,12 @@ def viscous_burgers(
     laplacian = Laplacian(grid.spacing, grid.boundary)
 
     def rate(u: Tensor, p: Mapping[str, Tensor]) -> Tensor:
-        fluxes = [_flux(*face_values(u, axis, grid.boundary)) for axis in range(2, u.ndim)]
+        fluxes = []
+        for axis in range(2, u.ndim):
+            lower, upper = face_values(u, axis, grid.boundary)
+            speed = torch.maximum(lower.abs(), upper.abs())
+            central = (lower.square() + upper.square()).mul_(0.25)
+            fluxes.append(central - (upper - lower).mul_(speed).mul_(0.5))
         return laplacian(u, p["viscosity"]).sub_(divergence(fluxes, grid.spacing))
 
     def limit(u: Tensor, p: Mapping[str, Tensor]) -> Tensor:
@@ -45,12 +50,6 @@ def viscous_burgers(
         return courant / (convection + diffusion)
 
     return SSPRK3(rate, limit, parameters, interval)
-
-
-def _flux(lower: Tensor, upper: Tensor) -> Tensor:
-    """Return the local Lax-Friedrichs flux of u^2 / 2."""
-    speed = torch.maximum(lower.abs(), upper.abs())
-    return (lower.square() + upper.square()).mul_(0.25) - (upper - lower).mul_(speed).mul_(0.5)
 
 
 _RANGES = {

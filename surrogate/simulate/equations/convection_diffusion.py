@@ -54,25 +54,22 @@ class ConvectionDiffusion:
         if velocity.shape != expected:
             raise DataError(f"velocity has shape {velocity.shape}, expected {expected}: (members, axes of the grid)")
         self.shape = grid.shape
-        factors = torch.stack(
-            [_factor(v, float(D), grid, step) for v, D in zip(velocity, diffusivity, strict=True)]
-        ).unsqueeze(1)
-        self.factors = factors.to(device, torch.complex128 if dtype == torch.float64 else torch.complex64)
+        factors = []
+        for v, D in zip(velocity, map(float, diffusivity), strict=True):
+            product = torch.ones((1,) * len(grid.shape), dtype=torch.complex128)  # over the axes
+            for axis, (k, speed, points) in enumerate(zip(wave_numbers(grid), v, grid.shape, strict=True)):
+                nyquist = (np.arange(len(k)) == points // 2) & (points % 2 == 0)
+                moved = np.where(nyquist, 0.0, k)
+                along = torch.from_numpy(np.exp(-1j * moved * speed * step) * np.exp(-D * k**2 * step))
+                shape = [-1 if other == axis else 1 for other in range(len(grid.shape))]
+                product = multiply(product, along.reshape(shape))
+            factors.append(product)
+        kind = torch.complex128 if dtype == torch.float64 else torch.complex64
+        self.factors = torch.stack(factors).unsqueeze(1).to(device, kind)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Advance fields (B, 1, *S) by one step."""
         return from_spectrum(multiply(to_spectrum(u), self.factors), self.shape)
-
-
-def _factor(velocity: Array, diffusivity: float, grid: Grid, step: float) -> Tensor:
-    """Return exp((-i k . v - D |k|^2) dt) of one member, a product over the axes, in the shape of a real transform."""
-    product = torch.ones((1,) * len(grid.shape), dtype=torch.complex128)
-    for axis, (k, speed, points) in enumerate(zip(wave_numbers(grid), velocity, grid.shape, strict=True)):
-        nyquist = (np.arange(len(k)) == points // 2) & (points % 2 == 0)
-        moved = np.where(nyquist, 0.0, k)
-        along = torch.from_numpy(np.exp(-1j * moved * speed * step) * np.exp(-diffusivity * k**2 * step))
-        product = multiply(product, along.reshape([-1 if other == axis else 1 for other in range(len(grid.shape))]))
-    return product
 
 
 def settling(parameters: Mapping[str, Tensor], grid: Grid, interval: float, *, courant: float = COURANT) -> SSPRK3:

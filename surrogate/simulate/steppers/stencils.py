@@ -145,12 +145,8 @@ def face_values(u: Tensor, axis: int, boundary: str) -> tuple[Tensor, Tensor]:
     padded = pad(u, axis, 3, boundary)
     faces = u.shape[axis] + 1
     cells = [padded.narrow(axis, start, faces) for start in range(6)]
-    lower, upper = _weno(*(torch.stack([cells[place], cells[5 - place]]) for place in range(5)))
-    return lower, upper
-
-
-def _weno(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
-    """Return the value between cells c and d, seen from c; for both sides of a face at once."""
+    # the value between cells c and d, seen from c; for both sides of a face at once
+    a, b, c, d, e = (torch.stack([cells[place], cells[5 - place]]) for place in range(5))
     candidates = (
         (2.0 * a - 7.0 * b + 11.0 * c) / 6.0,
         (5.0 * c - b + 2.0 * d) / 6.0,
@@ -166,7 +162,8 @@ def _weno(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
         weight = share / (beta + 1e-6).square()
         total = total + weight
         weighted = weighted + weight * value
-    return weighted / total
+    lower, upper = weighted / total
+    return lower, upper
 
 
 def wall_flux(u: Tensor, axis: int, velocity: Tensor, conductance: Tensor | float) -> Tensor:
