@@ -133,23 +133,19 @@ def join_tables(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     for name in map(str, first.coords):
         if name not in result.coords or name == "time":
             axis = str(first[name].dims[0])
-            result = result.assign_coords({name: (axis, _look_up(parts, name, axis, result), first[name].attrs)})
+            key = "sample" if axis == "sample" else "step"
+            labels: dict[int, Any] = {}
+            for part in parts:
+                for position, value in zip(part[key].values.tolist(), part[name].values.tolist(), strict=True):
+                    if labels.setdefault(position, value) != value:
+                        raise DataError(
+                            f"evaluation: {name} of {key} {position} differs between the parts; they cannot be merged"
+                        )
+            values = np.array([labels[position] for position in result[key].values.tolist()])
+            result = result.assign_coords({name: (axis, values, first[name].attrs)})
     for field in result.data_vars:
         result[field].attrs = first[field].attrs
     return result.assign_attrs({**first.attrs, **result.attrs})
-
-
-def _look_up(parts: Sequence[xr.Dataset], name: str, axis: str, result: xr.Dataset) -> np.ndarray:
-    """Collect a coordinate along samples or steps from the parts that have it."""
-    key = "sample" if axis == "sample" else "step"
-    labels: dict[int, Any] = {}
-    for part in parts:
-        for position, value in zip(part[key].values.tolist(), part[name].values.tolist(), strict=True):
-            if labels.setdefault(position, value) != value:
-                raise DataError(
-                    f"evaluation: {name} of {key} {position} differs between the parts; they cannot be merged"
-                )
-    return np.array([labels[position] for position in result[key].values.tolist()])
 
 
 def _pick(labels: Axis | None, positions: np.ndarray) -> np.ndarray:

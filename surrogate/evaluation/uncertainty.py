@@ -139,7 +139,18 @@ class UncertaintyScores:
             NumericalError: A standard deviation is not finite or negative.
             DataError: The shapes differ.
         """
-        spread = _checked(prediction, std, batch, self.variables)
+        if std.shape != prediction.shape:
+            raise DataError(
+                f"uncertainty: standard deviations of shape {tuple(std.shape)}, predictions {tuple(prediction.shape)}"
+            )
+        spread = std.detach().to("cpu", torch.float64)
+        bad = ~(torch.isfinite(spread) & (spread >= 0))
+        if bool(bad.any()):
+            row, channel = torch.nonzero(bad)[0, :2].tolist()
+            raise NumericalError(
+                f"uncertainty: the standard deviation of '{self.variables[channel]}' is negative or not finite for "
+                f"sample {int(batch.sample[row])} at step {int(batch.time[row])}; train with more regularisation"
+            )
         self._parts.append(_score(_rows(prediction.numpy()), _rows(spread.numpy()), batch, self.levels))
         self._size = points(batch.targets)
 
@@ -193,23 +204,6 @@ def calibration(scores: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
 
 def _standardized(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     return (target - mean) / np.where(std > 0, std, 1.0)
-
-
-def _checked(prediction: Tensor, std: Tensor, batch: Batch, variables: Sequence[str]) -> Tensor:
-    """Check standard deviations and return them in float64 on the host."""
-    if std.shape != prediction.shape:
-        raise DataError(
-            f"uncertainty: standard deviations of shape {tuple(std.shape)}, predictions {tuple(prediction.shape)}"
-        )
-    spread = std.detach().to("cpu", torch.float64)
-    bad = ~(torch.isfinite(spread) & (spread >= 0))
-    if bool(bad.any()):
-        row, channel = torch.nonzero(bad)[0, :2].tolist()
-        raise NumericalError(
-            f"uncertainty: the standard deviation of '{variables[channel]}' is negative or not finite for sample "
-            f"{int(batch.sample[row])} at step {int(batch.time[row])}; train with more regularisation"
-        )
-    return spread
 
 
 def _score(mean: np.ndarray, std: np.ndarray, batch: Batch, levels: Sequence[float]) -> Columns:

@@ -52,27 +52,22 @@ def ensemble(networks: Sequence[Separable]) -> Separable:
     ensembles, NeurIPS 2017.
     """
     heads = [network.head for network in networks]
-    _refuse_different(heads)
-    head = heads[0].widened(len(heads))
+    first = heads[0]
+    for other in heads[1:]:
+        if _kind(other) != _kind(first):
+            raise ConfigError(f"an ensemble needs heads of one kind and size, not {_kind(first)} and {_kind(other)}")
+        for (name, value), theirs in zip(first.named_buffers(), other.buffers(), strict=True):
+            if not (value.is_meta or bool((value - theirs).abs().max() <= CLOSE * value.abs().max())):
+                raise ConfigError(
+                    f"an ensemble needs heads that differ in their weights only; these {type(other).__name__}s "
+                    f"differ in '{name}' too"
+                )
+    head = first.widened(len(heads))
     matrices = torch.stack([head.matrix() for head in heads])  # (N, K, M)
-    biases = 0 if heads[0].bias is None else 1
+    biases = 0 if first.bias is None else 1
     weights, bias = matrices.split([matrices.shape[1] - biases, biases], 1)
     head.assign_(torch.cat([weights.flatten(0, 1) / len(heads), bias.mean(0)]))
     return Separable(SideBySide([network.features for network in networks], head.channel_axis), head)
-
-
-def _refuse_different(heads: Sequence[Head]) -> None:
-    """Raise unless all heads are of one kind and size, with the same constants."""
-    first = heads[0]
-    for head in heads[1:]:
-        if _kind(head) != _kind(first):
-            raise ConfigError(f"an ensemble needs heads of one kind and size, not {_kind(first)} and {_kind(head)}")
-        for (name, value), other in zip(first.named_buffers(), head.buffers(), strict=True):
-            if not (value.is_meta or bool((value - other).abs().max() <= CLOSE * value.abs().max())):
-                raise ConfigError(
-                    f"an ensemble needs heads that differ in their weights only; these {type(head).__name__}s "
-                    f"differ in '{name}' too"
-                )
 
 
 def _kind(head: Head) -> str:

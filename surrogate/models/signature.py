@@ -153,6 +153,12 @@ def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
     variables = list(dict.fromkeys(column.variable for side in sides for column in side.columns))
     axes = list(dict.fromkeys(dim for side in sides for dim in side.dims))
     named = [name for name in [*variables, *axes, "time"] if "units" in getattr(dataset.get(name), "attrs", {})]
+    window, times = stream.window, _positions(dataset, "time")
+    steps = np.diff(times)
+    constant = window is not None and len(steps) and np.allclose(steps, steps[0], rtol=1e-3)
+    # the times of the targets where inputs without time are mapped to the one window of every simulation
+    moving = any(variable_and_step(name)[1] is not None for name in stream.input_names)
+    offsets = window.target_offsets if window is not None and window.extent == len(times) and not moving else None
     return Signature(
         inputs=stream.input_names,
         targets=stream.target_names,
@@ -165,8 +171,8 @@ def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
         grid=_grid(stream.targets),
         input_grid=_grid(stream.inputs),
         coordinates={axis: tuple(points) for axis in axes if (points := _positions(dataset, axis))},
-        time_step=_time_step(stream, dataset),
-        times=_times(stream, dataset),
+        time_step=float(steps.mean()) if constant else None,
+        times=None if offsets is None else tuple(times[offset] for offset in offsets),
         masked=tuple(name for name in variables if MASKED in pick(dataset, name).attrs),
     )
 
@@ -181,20 +187,3 @@ def _positions(dataset: xr.Dataset, axis: str) -> list[float]:
         return []
     positions: list[float] = dataset[axis].values.astype(np.float64).tolist()
     return positions
-
-
-def _time_step(stream: Stream, dataset: xr.Dataset) -> float | None:
-    """Return the time between neighbouring steps of the file; None where it is unknown or not constant."""
-    steps = np.diff(_positions(dataset, "time"))
-    if stream.window is None or not len(steps) or not np.allclose(steps, steps[0], rtol=1e-3):
-        return None
-    return float(steps.mean())
-
-
-def _times(stream: Stream, dataset: xr.Dataset) -> tuple[float, ...] | None:
-    """Return the times of the targets where inputs without time are mapped to the one window of every simulation."""
-    times = _positions(dataset, "time")
-    moving = any(variable_and_step(name)[1] is not None for name in stream.input_names)
-    if stream.window is None or stream.window.extent != len(times) or moving:
-        return None
-    return tuple(times[offset] for offset in stream.window.target_offsets)

@@ -84,8 +84,18 @@ class Surrogate(nn.Module):
             ConfigError: They differ in more than their weights.
         """
         first = surrogates[0]
-        if not all(_are_alike(first, other) for other in surrogates):
-            raise ConfigError("an ensemble needs single networks of one family, one signature and one normalisation")
+        for other in surrogates:
+            same = (first.settings, first.signature) == (other.settings, other.signature)
+            pairs = ((first.inputs, other.inputs), (first.targets, other.targets))
+            if not (same and first.members + other.members <= 2) or not all(
+                a.mean.shape == b.mean.shape
+                and bool(((a.mean - b.mean).abs() <= CLOSE * a.scale).all())
+                and torch.allclose(a.scale, b.scale, rtol=CLOSE)
+                for a, b in pairs
+            ):
+                raise ConfigError(
+                    "an ensemble needs single networks of one family, one signature and one normalisation"
+                )
         mean = cls(first.settings, first.signature, first.inputs, first.targets, members=len(surrogates))
         mean.network = ensemble([surrogate.network for surrogate in surrogates])
         return mean
@@ -175,36 +185,11 @@ class Surrogate(nn.Module):
         return surrogate.to(device).eval()
 
 
-def _are_alike(first: Surrogate, other: Surrogate) -> bool:
-    """Return True if two surrogates of one network each differ in its weights only."""
-    if (first.settings, first.signature) != (other.settings, other.signature) or first.members + other.members > 2:
-        return False
-    pairs = ((first.inputs, other.inputs), (first.targets, other.targets))
-    return all(
-        a.mean.shape == b.mean.shape
-        and bool(((a.mean - b.mean).abs() <= CLOSE * a.scale).all())
-        and torch.allclose(a.scale, b.scale, rtol=CLOSE)
-        for a, b in pairs
-    )
-
-
 def chosen_checkpoint(checkpoints: Path) -> Path | None:
     """Return the checkpoint of a run to use: the final model, otherwise the one that `BEST` names, if there is any."""
     if (checkpoints / FINAL).is_dir():
         return checkpoints / FINAL
     return read_pointer(checkpoints / BEST) if (checkpoints / BEST).is_file() else None
-
-
-def _refuse_large_settings(settings: ModelSettings, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuse a huge depth or other size, above the number of all stored values, before anything is built."""
-    stored = sum(math.prod(shape) for shape in shapes.values())
-    for name, value in settings:
-        for size in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(size, int) and size > max(stored, MOST_SIZE):
-                raise ConfigError(
-                    f"{WEIGHTS} does not fit {DESCRIPTION}: {name} is {size}, but {stored} values are stored; the "
-                    "folder was changed or damaged, train again"
-                )
 
 
 @contextmanager
@@ -252,7 +237,14 @@ class _Description(Settings):
         Raises:
             ConfigError: Its tensors do not have the given shapes.
         """
-        _refuse_large_settings(self.model, shapes)
+        stored = sum(math.prod(shape) for shape in shapes.values())
+        for name, value in self.model:
+            for size in value if isinstance(value, tuple | list) else [value]:
+                if isinstance(size, int) and size > max(stored, MOST_SIZE):
+                    raise ConfigError(
+                        f"{WEIGHTS} does not fit {DESCRIPTION}: {name} is {size}, but {stored} values are stored; the "
+                        "folder was changed or damaged, train again"
+                    )
         try:
             with torch.device("meta"), _limited(len(shapes)):
                 sketch = self._build(shapes)

@@ -279,7 +279,20 @@ class SlimTrain(Optimizer):
         memory = self._restored(slimtik)
         groups = {**state_dict, "state": {int(index): values for index, values in state_dict["state"].items()}}
         del groups["slimtik"]
-        _refuse_other_shapes(self.base, groups)
+        # torch would load state silently into parameters of other shapes
+        parameters = [parameter for group in self.base.param_groups for parameter in group["params"]]
+        if len(parameters) != sum(len(group["params"]) for group in groups["param_groups"]):
+            raise ConfigError(
+                "the state has another number of parameters than the optimizer; load it into the same network"
+            )
+        for index, values in groups["state"].items():
+            shape = parameters[index].shape
+            for name, value in values.items():
+                if name in ELEMENTWISE and value.shape != shape:
+                    raise ConfigError(
+                        f"'{name}' of parameter {index} in the state has shape {tuple(value.shape)}, "
+                        f"the parameter {tuple(shape)}; load it into the same network"
+                    )
         self.base.load_state_dict(groups)
         self._share()
         self.memory, self.running_sum, self.steps = memory, float(slimtik["running_sum"]), int(slimtik["steps"])
@@ -303,20 +316,3 @@ class SlimTrain(Optimizer):
                 )
             stacks[name] = stack.unbind() if blocks is None else tuple(map(blocks.packed, stack))
         return Memory(depth, stacks["front"], stacks["back"])
-
-
-def _refuse_other_shapes(base: Optimizer, state: dict[str, Any]) -> None:
-    """Refuse state that torch would load silently into parameters of other shapes."""
-    parameters = [parameter for group in base.param_groups for parameter in group["params"]]
-    if len(parameters) != sum(len(group["params"]) for group in state["param_groups"]):
-        raise ConfigError(
-            "the state has another number of parameters than the optimizer; load it into the same network"
-        )
-    for index, values in state["state"].items():
-        shape = parameters[index].shape
-        for name, value in values.items():
-            if name in ELEMENTWISE and value.shape != shape:
-                raise ConfigError(
-                    f"'{name}' of parameter {index} in the state has shape {tuple(value.shape)}, "
-                    f"the parameter {tuple(shape)}; load it into the same network"
-                )

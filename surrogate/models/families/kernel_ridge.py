@@ -60,20 +60,15 @@ class _KernelRidge(ReducedNetwork):
             warnings.filterwarnings("ignore", "Singular matrix")  # scikit-learn then takes the least-squares solution
             if len(lengths) * len(alphas) > 1:
                 some = np.linspace(0, len(x) - 1, min(SEARCHED, len(x))).astype(int)
-                best = _searched(x[some], c[some], simulation[some], grid)
+                groups = len(np.unique(simulation[some]))
+                folds = GroupKFold(min(FOLDS, groups)) if groups > 1 else KFold(min(FOLDS, len(some)))
+                kernel, error = KernelRidge(kernel="rbf"), "neg_mean_squared_error"  # on simulations left out
+                search = GridSearchCV(kernel, grid, cv=folds, scoring=error, refit=False)
+                best = search.fit(x[some], c[some], groups=simulation[some]).best_params_
             else:
                 best = {name: values[0] for name, values in grid.items()}
             model = KernelRidge(kernel="rbf", **best).fit(x, c)
         self.assign(len(x), centers=x, dual=model.dual_coef_, length=(0.5 / best["gamma"]) ** 0.5)
-
-
-def _searched(x: np.ndarray, c: np.ndarray, simulation: np.ndarray, grid: dict[str, list[float]]) -> dict[str, float]:
-    """Return the settings with the least squared error on simulations left out."""
-    groups = len(np.unique(simulation))
-    folds = GroupKFold(min(FOLDS, groups)) if groups > 1 else KFold(min(FOLDS, len(x)))
-    search = GridSearchCV(KernelRidge(kernel="rbf"), grid, cv=folds, scoring="neg_mean_squared_error", refit=False)
-    best: dict[str, float] = search.fit(x, c, groups=simulation).best_params_
-    return best
 
 
 def median_distance(x: np.ndarray) -> float:

@@ -118,7 +118,13 @@ class Piece:
             fixed = zip(section, self.low[1:], self.strides[1:-1], strict=True)
             start = sum((at - low) * stride for at, low, stride in fixed if at is not None)
             axes = zip((*section, None), self.sizes[1:], self.strides[1:], strict=True)
-            areas.append(Area(start, *_merged([(size, stride) for at, size, stride in axes if at is None])))
+            free = [(size, stride) for at, size, stride in axes if at is None]
+            merged = free[:1]  # contiguous axes are merged
+            for size, stride in free[1:]:
+                more, step = merged[-1]
+                merged[-1:] = [(more * size, stride)] if step == size * stride else [(more, step), (size, stride)]
+            sizes, strides = zip(*merged, strict=True)
+            areas.append(Area(start, sizes, strides))
         return areas
 
 
@@ -126,16 +132,6 @@ def _within(positions: slice, part: slice) -> slice:
     """Slice a slice."""
     inside = range(positions.start, positions.stop, positions.step or 1)[part]
     return slice(inside.start, inside.stop, inside.step)
-
-
-def _merged(axes: list[tuple[int, int]]) -> tuple[Position, Position]:
-    """Return sizes and strides with contiguous axes merged."""
-    merged = axes[:1]
-    for size, stride in axes[1:]:
-        more, step = merged[-1]
-        merged[-1:] = [(more * size, stride)] if step == size * stride else [(more, step), (size, stride)]
-    sizes, strides = zip(*merged, strict=True)
-    return sizes, strides
 
 
 def _from(low: Position, box: Box) -> tuple[slice, ...]:
