@@ -250,7 +250,17 @@ def validate(source: Source, settings: type[S]) -> S:
 
 
 def _explain(error: Any, source: Source, settings: type[BaseModel]) -> str:
-    location = _without_union_tags(error["loc"], source.tree)
+    # pydantic puts the chosen member of a union into the path; a user's file has no such key
+    parts: list[str | int] = []
+    tree: Any = source.tree
+    for index, part in enumerate(error["loc"]):
+        in_list = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        if in_list or (isinstance(tree, dict) and part in tree):
+            parts.append(part)
+            tree = tree[part]
+        elif index == len(error["loc"]) - 1:
+            parts.append(part)
+    location = tuple(parts)
     shown = ".".join(str(part) for part in location) or "the file"
     where = source.where(location)
     kind = error["type"]
@@ -268,20 +278,6 @@ def _explain(error: Any, source: Source, settings: type[BaseModel]) -> str:
     given = error.get("input")
     suffix = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return f"{where}: {shown}: {message[0].lower()}{message[1:]}{suffix}"
-
-
-def _without_union_tags(location: Key, tree: Any) -> Key:
-    """pydantic puts the chosen member of a union into the path; a user's file has no such key."""
-    result: list[str | int] = []
-    for index, part in enumerate(location):
-        last = index == len(location) - 1
-        in_list = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
-        if in_list or (isinstance(tree, dict) and part in tree):
-            result.append(part)
-            tree = tree[part]
-        elif last:
-            result.append(part)
-    return tuple(result)
 
 
 def _siblings(location: Key, settings: type[BaseModel]) -> list[str]:

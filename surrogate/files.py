@@ -262,14 +262,9 @@ def check_output(
             f"output {folder} was not made by surrogate; it is left alone: choose another --output (or, if its file "
             f"{MARKER} was lost: touch {shlex.quote(str(folder / MARKER))})"
         )
-    if overwrite and not resume:
-        _refuse_removal(folder, reads)
-    else:
+    if resume or not overwrite:
         refuse_links(folder)
-
-
-def _refuse_removal(folder: Path, reads: Iterable[Path | str]) -> None:
-    """Refuse to empty a folder that is a link, or that holds the working directory or something that is read."""
+        return
     if folder.is_symlink():
         raise ConfigError(f"output {folder} is a symbolic link; give the folder that it names to --overwrite")
     top = folder.resolve()

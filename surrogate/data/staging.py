@@ -41,7 +41,9 @@ def stage(path: str, folder: Path, layout: Layout | None = None) -> str:
     """
     source = Path(path).expanduser().absolute()
     files = find_files(source, layout)
-    root = _root(source)
+    root = source if source.is_dir() else source.parent  # contains all files
+    if not source.exists() and glob.has_magic(str(source)):
+        root = next(parent for parent in source.parents if not glob.has_magic(str(parent)))
     behind = referenced_files(files)  # sources of virtual datasets and the like are copied along
     if any(not file.is_relative_to(root) for file in behind):
         warnings.warn(
@@ -75,15 +77,6 @@ def _key(files: list[Path]) -> str:
     return hashlib.sha256(f"{fingerprint(files)}:{times}".encode()).hexdigest()[:16]
 
 
-def _root(source: Path) -> Path:
-    """Return the folder that contains all files of a path."""
-    if source.is_dir():
-        return source
-    if source.exists() or not glob.has_magic(str(source)):
-        return source.parent
-    return next(parent for parent in source.parents if not glob.has_magic(str(parent)))
-
-
 def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]) -> bool:
     """Copy files to a temporary folder next to the target, check them, and rename; return False without enough space.
 
@@ -108,7 +101,13 @@ def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]
         for file in files:
             copy = part / file.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            read = _copy(file, copy)
+            total = hashlib.sha256()
+            with open(file, "rb") as reader, open(copy, "wb") as writer:
+                while block := reader.read(BLOCK):
+                    total.update(block)
+                    writer.write(block)
+            fsync_path(copy)
+            read = total.hexdigest()
             if read != sums.get(file, read) or sha256(copy) != read:
                 raise DataError(f"{file}: its copy in {target.parent} has another SHA-256; copy or make the data again")
         os.replace(part, target)
@@ -116,14 +115,3 @@ def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return True
-
-
-def _copy(source: Path, copy: Path) -> str:
-    """Copy a file; return the SHA-256 of the bytes read."""
-    total = hashlib.sha256()
-    with open(source, "rb") as reader, open(copy, "wb") as writer:
-        while block := reader.read(BLOCK):
-            total.update(block)
-            writer.write(block)
-    fsync_path(copy)
-    return total.hexdigest()

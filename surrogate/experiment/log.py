@@ -32,7 +32,8 @@ class RunLog:
 
     def write(self, event: str, **values: Any) -> dict[str, Any]:
         """Append a record and return it; non-finite numbers become null, since JSON has none."""
-        record = {"event": event, **self.labels, **{key: _finite(value) for key, value in values.items()}}
+        missing = {key: None for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+        record = {"event": event, **self.labels, **values, **missing}
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
@@ -54,10 +55,6 @@ class RunLog:
         content = self.path.read_bytes()[:size]
         with replacing(self.path) as part:
             part.write_bytes(content)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Reporter:

@@ -208,26 +208,26 @@ def case_sources(source: Source) -> dict[str, Source]:
         return {"main": Source(source.name, base, source.lines)}
     if not isinstance(cases, dict) or not cases:
         raise ConfigError(f"{source.where((CASES,))}: cases: expected `name: {{section: ...}}` lines")
-    return {str(name): _case(source, base, str(name), sections) for name, sections in cases.items()}
-
-
-def _case(source: Source, base: dict[str, Any], name: str, sections: Any) -> Source:
-    where = source.where((CASES, name))
-    if Path(name).name != name or name.startswith("."):
-        raise ConfigError(f"{where}: cases.{name}: a case names a folder; use letters, digits, - and _")
-    if sections is not None and not isinstance(sections, dict):
-        raise ConfigError(f"{where}: cases.{name}: expected sections ({', '.join(SECTIONS)})")
-    sections = sections or {}
-    for section in sections:
-        if section.partition(".")[0] not in SECTIONS:
-            remedy = did_you_mean(section, SECTIONS)
-            raise ConfigError(
-                f"{source.where((CASES, name, section))}: cases.{name}.{section}: unknown section; {remedy}"
-            )
-    whole = {key: value for key, value in sections.items() if "." not in key}
-    single = {key: value for key, value in sections.items() if "." in key}
-    lines = {key: line for key, line in source.lines.items() if key and key[0] not in whole}
-    for key, line in source.lines.items():
-        if key[:2] == (CASES, name) and len(key) > 2:
-            lines[(*str(key[2]).split("."), *key[3:])] = line
-    return assign(Source(source.name, base | whole, lines), single)
+    result: dict[str, Source] = {}
+    for case, sections in cases.items():
+        name = str(case)
+        where = source.where((CASES, name))
+        if Path(name).name != name or name.startswith("."):
+            raise ConfigError(f"{where}: cases.{name}: a case names a folder; use letters, digits, - and _")
+        if sections is not None and not isinstance(sections, dict):
+            raise ConfigError(f"{where}: cases.{name}: expected sections ({', '.join(SECTIONS)})")
+        given = sections or {}
+        for section in given:
+            if section.partition(".")[0] not in SECTIONS:
+                remedy = did_you_mean(section, SECTIONS)
+                raise ConfigError(
+                    f"{source.where((CASES, name, section))}: cases.{name}.{section}: unknown section; {remedy}"
+                )
+        whole = {key: value for key, value in given.items() if "." not in key}
+        single = {key: value for key, value in given.items() if "." in key}
+        lines = {key: line for key, line in source.lines.items() if key and key[0] not in whole}
+        for key, line in source.lines.items():
+            if key[:2] == (CASES, name) and len(key) > 2:
+                lines[(*str(key[2]).split("."), *key[3:])] = line
+        result[name] = assign(Source(source.name, base | whole, lines), single)
+    return result

@@ -34,7 +34,14 @@ def scratch() -> Iterator[Path]:
     """A temporary folder for a launch; what runs with its name in `SURROGATE_LAUNCH` does not outlive this process."""
     place = Path(tempfile.gettempdir())
     _sweep(place)
-    folder, lock = _make(place)
+    while True:  # again if a sweep removed the folder before it was locked
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(), dir=place))
+        lock = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a file system without locks: no sweep gets one either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            break
+        os.close(lock)
 
     def ignore_signals() -> None:
         for number in SIGNALS:
@@ -60,18 +67,6 @@ def scratch() -> Iterator[Path]:
 def _prefix() -> str:
     """Return how the names of folders of this machine begin; machines may share a temporary folder."""
     return f"surrogate-launch-{socket.gethostname()}-"
-
-
-def _make(place: Path) -> tuple[Path, int]:
-    """Make a locked folder; try again if a sweep removed it before it was locked."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_prefix(), dir=place))
-        lock = os.open(folder, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # a file system without locks: no sweep gets one either
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
-            return folder, lock
-        os.close(lock)
 
 
 def _sweep(place: Path) -> None:

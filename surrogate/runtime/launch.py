@@ -104,12 +104,25 @@ def launch(command: Sequence[str]) -> int:
     Raises:
         ConfigError: There is no such command.
     """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def prepare() -> None:  # the child ignores the signals of the launch and ends when the launch does
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if libc is not None:
+            libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGHUP))  # torchrun ends its ranks with it
+
     with scratch() as folder:
         watch = _Watch(folder)
         before = {number: signal.signal(number, watch.note) for number in SIGNALS}
         try:
             given = {FOLDER: str(folder), THREADS_GIVEN: os.environ.get(THREADS, "")}
-            child = _start(command, {LOGS: str(folder / "torchrun"), **os.environ, **TORCHRUN, **given})
+            environment = {LOGS: str(folder / "torchrun"), **os.environ, **TORCHRUN, **given}
+            try:
+                child = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare)
+            except OSError as error:
+                message = f"cannot start {command[0]}: {error.strerror}; is the environment activated?"
+                raise ConfigError(message) from error
             while child.poll() is None and not watch.at_once:
                 time.sleep(POLL_SECONDS)
             end_all(folder, GRACE_SECONDS * (not watch.at_once))
@@ -140,22 +153,6 @@ class _Watch:
             part = self.folder / f"{STOP}.part"
             part.write_text(str(int(number)), encoding="ascii")
             part.replace(self.folder / STOP)
-
-
-def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start the command in a session of its own; it ignores the signals of the launch and ends when the launch does."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def prepare() -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        if libc is not None:
-            libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGHUP))  # torchrun ends its ranks with it
-
-    try:
-        return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare)
-    except OSError as error:
-        raise ConfigError(f"cannot start {command[0]}: {error.strerror}; is the environment activated?") from error
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from surrogate.errors import ResourceError
@@ -39,14 +39,28 @@ def set_threads(environment: MutableMapping[str, str] = os.environ) -> None:
 
 def memory_limit(membership: Path = MEMBERSHIP, root: Path = CGROUP) -> int | None:
     """Return the memory limit in bytes of the control groups (version 1 or 2) of this process; None without limit."""
+    try:
+        lines = membership.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
     limits = []
-    for file in _limit_files(membership, root):
-        try:
-            text = file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if number == "0" and not controllers:
+            top, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "memory", "memory.limit_in_bytes"
+        else:
             continue
-        if text.isdecimal() and int(text) < 2**60:  # else `max`, or the largest number of version 1
-            limits.append(int(text))
+        parts = [part for part in group.split("/") if part not in ("", "..")]
+        for depth in range(len(parts), -1, -1):  # the group of this process and all above it
+            try:
+                text = top.joinpath(*parts[:depth], name).read_text(encoding="ascii").strip()
+            except (OSError, UnicodeDecodeError):
+                continue
+            if text.isdecimal() and int(text) < 2**60:  # else `max`, or the largest number of version 1
+                limits.append(int(text))
     return min(limits, default=None)
 
 
@@ -66,23 +80,3 @@ def check_memory(needed: int, key: str, limit: int | None) -> None:
             f"{key} asks for {needed / 2**20:.0f} MB, but this job may use {limit / 2**20:.0f} MB of memory (its "
             "control group); lower it, or ask for more memory"
         )
-
-
-def _limit_files(membership: Path, root: Path) -> Iterator[Path]:
-    """Yield the files that may set a limit: of the group of this process and of all above it."""
-    try:
-        lines = membership.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if number == "0" and not controllers:
-            top, name = root, "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = root / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        parts = [part for part in group.split("/") if part not in ("", "..")]
-        for depth in range(len(parts), -1, -1):
-            yield top.joinpath(*parts[:depth], name)

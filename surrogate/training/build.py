@@ -83,7 +83,18 @@ def setup_of(
     """
     training, device = experiment.training, choose_device(experiment.training.device, ranks.local)
     unshuffled = evaluation_stream(experiment, datasets["train"], ranks=ranks)
-    model = (surrogate or _untrained(experiment, datasets["train"], unshuffled, ranks)).to(device)
+    if surrogate is None:
+        signature, kind = signature_of(unshuffled, datasets["train"]), experiment.data.normalize
+        if training.rollout > 1:
+            Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
+        if kind == "none" or experiment.model.physical:
+            names = (unshuffled.input_names, unshuffled.target_names)
+            inputs, targets = (Normalizer.identity(len(of_side)) for of_side in names)
+        else:  # each rank reads its share of the data
+            folder = statistics_folder(Path(experiment.data.path))
+            inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+        surrogate = Surrogate(experiment.model, signature, inputs, targets)
+    model = surrogate.to(device)
     return Setup(
         surrogate=model,
         objective=Objective.of(training, model),
@@ -101,12 +112,24 @@ def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: Run
     """Build the trainer of a new model."""
     training = experiment.training
     check_memory(training.buffer_mb * 2**20, "training.buffer_mb", memory_limit())
-    full = experiment.optimizer.full_batch
+    optimizer, full = experiment.optimizer, experiment.optimizer.full_batch
     train = _stream(experiment, datasets["train"], ranks, shuffle=not full, steps=training.rollout)
-    _refuse_large(experiment, train, ranks)
+    if isinstance(optimizer, FullBatchSettings):
+        numbers = torch.Size(train.inputs.shape).numel() + torch.Size(train.targets.shape).numel()
+        megabytes = 4 * numbers * train.samples / 2**20
+        if megabytes > optimizer.memory_mb:
+            raise ConfigError(
+                f"optimizer {optimizer.name} holds all training data in memory: {train.samples} samples of {numbers} "
+                f"numbers are {megabytes:.0f} MB, optimizer.memory_mb is {optimizer.memory_mb}; raise it, take fewer "
+                "samples (data.split.train), or another optimizer"
+            )
+        if ranks.world > 1:
+            raise ConfigError(
+                f"optimizer {optimizer.name} runs on one process, for small data; start it without torchrun"
+            )
     setup = setup_of(experiment, datasets, run, ranks)
     network = setup.surrogate.network
-    method = build_method(experiment.optimizer, network, setup.objective)
+    method = build_method(optimizer, network, setup.objective)
     if training.compile:
         network.features.compile()
     per_step = len(train) if full else training.accumulate
@@ -115,37 +138,6 @@ def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: Run
     method.begin(total)
     scheduler = scheduler_of(method.optimizer, training, total)
     return Trainer(**vars(setup), method=method, scheduler=scheduler, train=train, per_step=per_step, total=total)
-
-
-def _untrained(experiment: Experiment, dataset: xr.Dataset, unshuffled: Stream, ranks: Ranks) -> Surrogate:
-    """Build the untrained surrogate, the same on every rank; each reads its share of the data for the normalisation."""
-    signature, kind = signature_of(unshuffled, dataset), experiment.data.normalize
-    if experiment.training.rollout > 1:
-        Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
-    if kind == "none" or experiment.model.physical:
-        names = (unshuffled.input_names, unshuffled.target_names)
-        inputs, targets = (Normalizer.identity(len(of_side)) for of_side in names)
-    else:
-        folder = statistics_folder(Path(experiment.data.path))
-        inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
-    return Surrogate(experiment.model, signature, inputs, targets)
-
-
-def _refuse_large(experiment: Experiment, stream: Stream, ranks: Ranks) -> None:
-    """Refuse too many data for the memory of a full-batch method, and several ranks."""
-    optimizer = experiment.optimizer
-    if not isinstance(optimizer, FullBatchSettings):
-        return
-    numbers = torch.Size(stream.inputs.shape).numel() + torch.Size(stream.targets.shape).numel()
-    megabytes = 4 * numbers * stream.samples / 2**20
-    if megabytes > optimizer.memory_mb:
-        raise ConfigError(
-            f"optimizer {optimizer.name} holds all training data in memory: {stream.samples} samples of {numbers} "
-            f"numbers are {megabytes:.0f} MB, optimizer.memory_mb is {optimizer.memory_mb}; raise it, take fewer "
-            "samples (data.split.train), or another optimizer"
-        )
-    if ranks.world > 1:
-        raise ConfigError(f"optimizer {optimizer.name} runs on one process, for small data; start it without torchrun")
 
 
 def choose_device(name: str, local: int = 0) -> torch.device:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -51,24 +50,12 @@ def fit_members(job: Job, experiment: Experiment, run: RunFolder) -> None:
         if job.resume and job.ranks.all(folder.begun().get("train_seconds") is not None):
             continue
         name = f"member {number} of {len(folders)}"
-        with _named(name):
+        try:
             trainer = job.trainer(member, folder)
             trainer.log.labels["member"] = number
             job.fit(trainer, member, folder, title=f"{run.path.name}, {name}")
-    _keep_mean(job, experiment, run, folders)
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Name the member in errors that are raised inside the block."""
-    try:
-        yield
-    except (Interrupted, NumericalError) as error:
-        raise type(error)(f"{name}: {error}") from error
-
-
-def _keep_mean(job: Job, experiment: Experiment, run: RunFolder, folders: Sequence[RunFolder]) -> None:
-    """Write the mean of the members as the model of the run, and its facts."""
+        except (Interrupted, NumericalError) as error:
+            raise type(error)(f"{name}: {error}") from error
     mean = Surrogate.mean_of([Surrogate.load(folder.checkpoints.best()) for folder in folders])
     setup = setup_of(experiment, job.datasets, run, job.ranks, mean)
     setup.callbacks = job.callbacks

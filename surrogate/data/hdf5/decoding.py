@@ -131,7 +131,10 @@ def decoding_of(dataset: h5py.Dataset, native: np.dtype, where: str) -> Decoding
     for name in FILLS:
         for fill in np.ravel(attributes.get(name, [])):
             if fill == fill:  # NaN is missing anyway
-                stored = _stored_fill(fill, native, integer if name == "_FillValue" else None)
+                stored = np.asarray(fill).tolist()
+                if integer is not None and name == "_FillValue":  # as it is after their conversion to this type
+                    held = np.array(fill)
+                    stored = int(held.astype(native).view(integer) if integer.kind == "u" else held.astype(integer))
                 fills = (*fills, stored)
                 reasons.append(f"{stored} is missing ({name})")
     scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
@@ -172,15 +175,6 @@ def _number(dataset: h5py.Dataset, name: str, where: str) -> Any:
     except (TypeError, ValueError) as error:
         text = f"{value!r:.60}"
         raise DataError(f"{where}: its attribute {name} is {text}, expected a number; correct or remove it") from error
-
-
-def _stored_fill(fill: Any, native: np.dtype, integer: np.dtype | None) -> Any:
-    """Return a fill value as it is among the stored values, after their conversion to another integer type."""
-    if integer is None:
-        return np.asarray(fill).tolist()
-    if integer.kind == "u":
-        return int(np.array(fill).astype(native).view(integer))
-    return int(np.array(fill).astype(integer))
 
 
 def _valid(attributes: dict[str, Any], native: np.dtype) -> tuple[tuple[float, float] | None, bool]:

@@ -75,36 +75,27 @@ def decode(stored: np.ndarray, filters: Sequence[int], skipped: int, itemsize: i
         if skipped >> position & 1:
             continue
         if filters[position] == GZIP:
-            values = _inflate(values, size)
+            try:
+                if fast_zlib is not None:
+                    inflated = fast_zlib.decompressobj().decompress(values, size)
+                else:
+                    inflated = zlib.decompress(values.data, bufsize=size)
+            except ZLIB_ERRORS as error:
+                raise ValueError(str(error)) from error
+            values = np.frombuffer(inflated, np.uint8)
         elif filters[position] == LZF:
             out = scratch("expanded", size)
             if _LZF(values.ctypes.data, len(values), out.ctypes.data, size) != size:
                 raise ValueError("lzf data do not decode")
             values = out
-        else:
-            values = _unshuffle(values, itemsize)
+        else:  # interleave bytes that are stored as all first bytes, all second bytes, ... of the values
+            if len(values) % itemsize:
+                raise ValueError(f"shuffled bytes ({len(values)}) are not a multiple of {itemsize}")
+            planes = values.reshape(itemsize, -1)
+            out = scratch("unshuffled", len(values)).reshape(-1, itemsize)
+            for byte, plane in enumerate(planes):  # several times faster than a transposed copy
+                out[:, byte] = plane
+            values = out.reshape(-1)
     if len(values) != size:
         raise ValueError(f"a chunk holds {len(values)} of {size} bytes")
     return values
-
-
-def _inflate(values: np.ndarray, size: int) -> np.ndarray:
-    try:
-        if fast_zlib is not None:
-            inflated = fast_zlib.decompressobj().decompress(values, size)
-        else:
-            inflated = zlib.decompress(values.data, bufsize=size)
-    except ZLIB_ERRORS as error:
-        raise ValueError(str(error)) from error
-    return np.frombuffer(inflated, np.uint8)
-
-
-def _unshuffle(values: np.ndarray, itemsize: int) -> np.ndarray:
-    """Interleave bytes that are stored as all first bytes, all second bytes, ... of the values."""
-    if len(values) % itemsize:
-        raise ValueError(f"shuffled bytes ({len(values)}) are not a multiple of {itemsize}")
-    planes = values.reshape(itemsize, -1)
-    out = scratch("unshuffled", len(values)).reshape(-1, itemsize)
-    for position, plane in enumerate(planes):  # several times faster than a transposed copy
-        out[:, position] = plane
-    return out.reshape(-1)

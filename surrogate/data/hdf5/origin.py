@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -221,7 +221,20 @@ class _Described:
             index = consecutive(index.astype(np.int64))
         if isinstance(index, range) and index.step < 1:
             raise TypeError("increasing steps only")
-        parts = [piece for part in self.parts for piece in _within(part, axis, index)]
+        parts: list[Part] = []
+        for part in self.parts:  # its pieces, at their place in the selection
+            first, end = part.start[axis], part.start[axis] + part.shape[axis]
+            if isinstance(index, range):
+                a = max(0, -(-(first - index.start) // index.step))
+                b = min(len(index), -(-(end - index.start) // index.step))
+                if a < b:
+                    chosen = range(index[a] - first, index[b - 1] - first + 1, index.step)
+                    parts.append(_narrowed(part, axis, chosen, a))
+                continue
+            inside = np.flatnonzero((index >= first) & (index < end))
+            for run in np.split(inside, np.flatnonzero(np.diff(inside) != 1) + 1):
+                if len(run):
+                    parts.append(_narrowed(part, axis, consecutive(index[run] - first), int(run[0])))
         shape = (*self.shape[:axis], len(index), *self.shape[axis + 1 :])
         if isinstance(key, int | np.integer):  # the axis disappears
 
@@ -231,21 +244,6 @@ class _Described:
             parts = [replace(part, start=others(part.start), axes=others(part.axes)) for part in parts]
             shape = others(shape)
         return _Described(shape, self.dtype, parts)
-
-
-def _within(part: Part, axis: int, index: Index) -> Iterable[Part]:
-    """Yield the pieces of a part that an index selects along an axis, at their place in the selection."""
-    first, end = part.start[axis], part.start[axis] + part.shape[axis]
-    if isinstance(index, range):
-        a = max(0, -(-(first - index.start) // index.step))
-        b = min(len(index), -(-(end - index.start) // index.step))
-        if a < b:
-            yield _narrowed(part, axis, range(index[a] - first, index[b - 1] - first + 1, index.step), a)
-        return
-    inside = np.flatnonzero((index >= first) & (index < end))
-    for run in np.split(inside, np.flatnonzero(np.diff(inside) != 1) + 1):
-        if len(run):
-            yield _narrowed(part, axis, consecutive(index[run] - first), int(run[0]))
 
 
 def _narrowed(part: Part, axis: int, chosen: Index, start: int) -> Part:

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,15 @@ def read_box(
     if way == "threaded decoding":
         array.check()
         return _read_chunks(array, index, into)
-    return _read_h5py(array, index, array.through_hdf5 if way == "h5py" else lambda key: array.mapped()[key])
+    # by slices, one for each run of neighbouring chunks
+    sizes = array.chunks or (1,) * array.ndim
+    segments = [_segments(i, size) for i, size in zip(index, sizes, strict=True)]
+    out = np.empty([len(i) for i in index], array.stored)
+    for place in itertools.product(*segments):
+        key = tuple(slice(start, stop) for start, stop, _, _ in place)
+        values = array.through_hdf5(key) if way == "h5py" else array.mapped()[key]
+        out[tuple(target for _, _, target, _ in place)] = values[_outer([chosen for _, _, _, chosen in place])]
+    return out
 
 
 def _memory(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -188,7 +196,16 @@ def _read_chunks(array: H5Array, index: Sequence[Index], into: np.ndarray | None
     wanted = np.ix_(*[[number for number, _, _ in along] for along in pieces])
     offsets, stored, skipped = (part[wanted].ravel().tolist() for part in (table.offset, table.size, table.skipped))
     places, file = list(itertools.product(*pieces)), opened(array)
-    for run in _neighbours(offsets, stored):
+    runs: list[list[int]] = []  # of chunks that follow one another in the file, so that one call reads them
+    first = end = -1
+    for k in sorted(range(len(offsets)), key=offsets.__getitem__):
+        if runs and offsets[k] == end >= 0 and end + stored[k] - first <= READ_BYTES:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+            first = offsets[k]
+        end = offsets[k] + stored[k]
+    for run in runs:
         start = offsets[run[0]]
         content = scratch("stored", offsets[run[-1]] + stored[run[-1]] - start)
         if start >= 0:
@@ -202,20 +219,6 @@ def _read_chunks(array: H5Array, index: Sequence[Index], into: np.ndarray | None
             into = _memory(lengths, array.stored) if into is None else into
             into[tuple([target for _, target, _ in places[k]])] = values
     return np.empty(lengths, array.stored) if into is None else into
-
-
-def _neighbours(offsets: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
-    """Group chunks that follow one another in the file, so that one call reads them."""
-    runs: list[list[int]] = []
-    first = end = -1
-    for k in sorted(range(len(offsets)), key=offsets.__getitem__):
-        if runs and offsets[k] == end >= 0 and end + sizes[k] - first <= READ_BYTES:
-            runs[-1].append(k)
-        else:
-            runs.append([k])
-            first = offsets[k]
-        end = offsets[k] + sizes[k]
-    return runs
 
 
 def _decoded(array: H5Array, stored: np.ndarray | None, skipped: int, place: Sequence[int]) -> np.ndarray:
@@ -250,6 +253,9 @@ def _pieces(index: Index, size: int) -> list[tuple[int, slice, Selection]]:
     return pieces
 
 
+# parts of an index
+
+
 def _selection(index: np.ndarray) -> Selection:
     tidy = consecutive(index)
     return slice(tidy.start, tidy.stop) if isinstance(tidy, range) else tidy
@@ -262,20 +268,6 @@ def _outer(chosen: Sequence[Selection]) -> tuple[Selection, ...]:
         return tuple(chosen)
     whole = [np.arange(e.start, e.stop) if isinstance(e, slice) else e for e in chosen]
     return np.ix_(*whole)
-
-
-# everything else
-
-
-def _read_h5py(array: H5Array, index: Sequence[Index], read: Callable[[Any], np.ndarray]) -> np.ndarray:
-    """Read a box by slices, one for each run of neighbouring chunks."""
-    sizes = array.chunks or (1,) * array.ndim
-    segments = [_segments(i, size) for i, size in zip(index, sizes, strict=True)]
-    out = np.empty([len(i) for i in index], array.stored)
-    for place in itertools.product(*segments):
-        values = read(tuple(slice(start, stop) for start, stop, _, _ in place))
-        out[tuple(target for _, _, target, _ in place)] = values[_outer([chosen for _, _, _, chosen in place])]
-    return out
 
 
 def _segments(index: Index, size: int) -> list[tuple[int, int, slice, Selection]]:

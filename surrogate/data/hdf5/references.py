@@ -204,27 +204,16 @@ def _boxes(
             taken = blocks * min(width, step) + min(rest, width) if width != UNLIMITED else max(0, length - first)
             whole, more = divmod(taken, int(block)) if block != UNLIMITED else (0, taken)
             end = min(end, int(start) + whole * int(stride) + more if block != UNLIMITED else int(start) + taken)
-        starts = range(int(start), end, int(stride)) if count == UNLIMITED else _starts(start, stride, count)
-        box.append([(a, min(end, a + int(min(block, UNLIMITED >> 1)))) for a in starts if a < end])
-    return [_merged(box)]
-
-
-def _starts(start: int, stride: int, count: int) -> range:
-    return range(int(start), int(start) + int(stride) * int(count), int(stride))
-
-
-def _merged(box: list[list[Interval]]) -> list[list[Interval]]:
-    """Join intervals that touch."""
-    merged: list[list[Interval]] = []
-    for intervals in box:
+        stop = end if count == UNLIMITED else int(start) + int(stride) * int(count)
         joined: list[Interval] = []
-        for a, b in intervals:
-            if joined and joined[-1][1] >= a:
+        for a in range(int(start), min(stop, end), int(stride)):
+            b = min(end, a + int(min(block, UNLIMITED >> 1)))
+            if joined and joined[-1][1] >= a:  # they touch
                 joined[-1] = (joined[-1][0], max(b, joined[-1][1]))
             else:
                 joined.append((a, b))
-        merged.append(joined)
-    return merged
+        box.append(joined)
+    return [box]
 
 
 def referenced_files(files: Sequence[Path]) -> list[Path]:

@@ -98,43 +98,39 @@ def h5_array(dataset: h5py.Dataset, *, hops: int = HOPS, external: bool = False)
     file = Path(dataset.file.filename)
     where = f"{file}:{(dataset.name or '?').strip('/')}"
     try:
-        return _checked_array(dataset, where, hops, external)
+        if dataset.shape is None:
+            raise DataError(f"{where}: is an empty (null) dataset, expected an array; leave it out")
+        if dataset.size == 0:
+            raise DataError(f"{where}: holds no values (shape {dataset.shape}); leave it out")
+        stored = stored_type(dataset, where)
+        native = native_type(stored, where)
+        decoding = decoding_of(dataset, native, where)
+        sources = check_storage(dataset, where, hops, external=external)
+        check_filters(dataset, where)
+        check_allocated(dataset, where)
+        properties = dataset.id.get_create_plist()
+        # Values are read at their offsets only where their type is exactly that of NumPy and they are in the file.
+        exact = stored.kind in "fiu" and dataset.id.get_type().equal(h5py.h5t.py_create(stored))
+        plain = exact and stored.itemsize <= 8 and not sources and not dataset.file.userblock_size
+        contiguous = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters()
+        chunked = properties.get_layout() == h5py.h5d.CHUNKED
+        return H5Array(
+            file=file,
+            path=dataset.name,
+            shape=dataset.shape,
+            dtype=native if decoding is None else decoding.dtype,
+            stamp=stamp(file, *sources),
+            stored=stored,
+            chunks=dataset.chunks,
+            offset=dataset.id.get_offset() if plain and contiguous else None,
+            filters=tuple(code for code, _ in _filters(dataset)) if plain and chunked else None,
+            sources=sources,
+            decoding=decoding,
+        )
     except DataError:
         raise
     except HDF5_ERRORS as error:
         raise DataError(f"{where}: cannot be read ({short(error)}); leave it out, or write it again") from error
-
-
-def _checked_array(dataset: h5py.Dataset, where: str, hops: int, external: bool) -> H5Array:
-    if dataset.shape is None:
-        raise DataError(f"{where}: is an empty (null) dataset, expected an array; leave it out")
-    if dataset.size == 0:
-        raise DataError(f"{where}: holds no values (shape {dataset.shape}); leave it out")
-    stored = stored_type(dataset, where)
-    native = native_type(stored, where)
-    decoding = decoding_of(dataset, native, where)
-    sources = check_storage(dataset, where, hops, external=external)
-    check_filters(dataset, where)
-    check_allocated(dataset, where)
-    file, properties = Path(dataset.file.filename), dataset.id.get_create_plist()
-    # Values are read at their offsets only where their type is exactly that of NumPy and they are in the file itself.
-    exact = stored.kind in "fiu" and dataset.id.get_type().equal(h5py.h5t.py_create(stored))
-    plain = exact and stored.itemsize <= 8 and not sources and not dataset.file.userblock_size
-    contiguous = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters()
-    chunked = properties.get_layout() == h5py.h5d.CHUNKED
-    return H5Array(
-        file=file,
-        path=dataset.name,
-        shape=dataset.shape,
-        dtype=native if decoding is None else decoding.dtype,
-        stamp=stamp(file, *sources),
-        stored=stored,
-        chunks=dataset.chunks,
-        offset=dataset.id.get_offset() if plain and contiguous else None,
-        filters=tuple(code for code, _ in _filters(dataset)) if plain and chunked else None,
-        sources=sources,
-        decoding=decoding,
-    )
 
 
 def stored_type(dataset: h5py.Dataset, where: str) -> np.dtype:

@@ -145,7 +145,14 @@ def write_file(
     with filling(path, declare) as room:
         digests = {name: _fill(room, name, variable, block_bytes, done) for name, variable in room.values.items()}
         room.file.flush()
-        again = _digests(room, block_bytes) if reread else digests
+        again = {} if reread else digests
+        if reread:
+            with h5py.File(room.part, "r") as file:
+                for name, variable in room.values.items():
+                    digest = hashlib.sha256()
+                    for block in blocks(variable, block_bytes):
+                        digest.update(np.ascontiguousarray(file[name][block]).data)
+                    again[name] = digest.hexdigest()
         different = [name for name in digests if again[name] != digests[name]]
         if different:
             raise ResourceError(
@@ -189,24 +196,20 @@ def filling(path: Path, declare: Callable[[h5py.File], Values]) -> Iterator[Room
     """
     skeleton, offsets, values, size = lay_out(declare)
     with replacing(path) as part, open(part, "wb") as file:
-        _claim(file, size)
+        # Claim the space on the disk first; where that is not supported, the writes themselves fail on a full disk.
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            file.truncate(size)
         for offset, piece in skeleton.pieces:
             file.seek(offset)
             file.write(piece)
         yield Room(part, file, offsets, values, size)
-
-
-def _claim(file: BinaryIO, size: int) -> None:
-    """Allocate the space on the disk first; where that is not supported, the writes themselves fail on a full disk."""
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-        file.truncate(size)
 
 
 def blocks(variable: xr.Variable, block_bytes: int) -> Iterator[Block]:
@@ -215,23 +218,20 @@ def blocks(variable: xr.Variable, block_bytes: int) -> Iterator[Block]:
     for axis in reversed(range(variable.ndim)):  # grow along the last axes first: they are contiguous
         others = math.prod(take) // take[axis]
         take[axis] = min(variable.shape[axis], max(take[axis], block_bytes // (others * variable.dtype.itemsize)))
-    if variable.chunks:
-        runs = [_joined(sizes, limit) for sizes, limit in zip(variable.chunks, take, strict=True)]
-    else:
-        sizes_and_limits = zip(variable.shape, take, strict=True)
-        runs = [[slice(a, min(a + limit, size)) for a in range(0, size, limit)] for size, limit in sizes_and_limits]
+    runs: list[list[slice]] = []
+    for axis, limit in enumerate(take):
+        if not variable.chunks:
+            size = variable.shape[axis]
+            runs.append([slice(a, min(a + limit, size)) for a in range(0, size, limit)])
+            continue
+        joined, start, stop = [], 0, 0
+        for size in variable.chunks[axis]:  # neighbouring chunks are joined up to the limit
+            if stop > start and stop + size - start > limit:
+                joined.append(slice(start, stop))
+                start = stop
+            stop += size
+        runs.append([*joined, slice(start, stop)])
     yield from itertools.product(*runs)
-
-
-def _joined(sizes: tuple[int, ...], limit: int) -> list[slice]:
-    """Join neighbouring chunks up to a length."""
-    runs, start, stop = [], 0, 0
-    for size in sizes:
-        if stop > start and stop + size - start > limit:
-            runs.append(slice(start, stop))
-            start = stop
-        stop += size
-    return [*runs, slice(start, stop)]
 
 
 def _fill(room: Room, name: str, variable: xr.Variable, block_bytes: int, done: Callable[[int], None] | None) -> str:
@@ -241,35 +241,17 @@ def _fill(room: Room, name: str, variable: xr.Variable, block_bytes: int, done: 
     for block in blocks(variable, block_bytes):
         values = np.ascontiguousarray(variable[block].values, dtype=dtype)
         digest.update(values.data)
-        for start, run in _contiguous(values, block, variable.shape):
-            room.put(name, start, run)
+        whole = variable.ndim
+        while whole and values.shape[whole - 1] == variable.shape[whole - 1]:
+            whole -= 1
+        fixed = max(whole - 1, 0)  # below the axes before this one, the block is contiguous in the variable
+        for index in np.ndindex(values.shape[:fixed]):
+            first = [part.start + step for part, step in zip(block, index, strict=False)]
+            first += [part.start for part in block[fixed:]]
+            start = 0  # number of the first value
+            for position, length in zip(first, variable.shape, strict=True):
+                start = start * length + position
+            room.put(name, start, values[index])
         if done:
             done(values.nbytes)
     return digest.hexdigest()
-
-
-def _contiguous(values: np.ndarray, block: Block, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield runs of a box that are contiguous in the whole array, each with the number of its first value."""
-    whole = len(shape)
-    while whole and values.shape[whole - 1] == shape[whole - 1]:
-        whole -= 1
-    fixed = max(whole - 1, 0)  # the axes before this one are walked through
-    for index in np.ndindex(values.shape[:fixed]):
-        first = [part.start + step for part, step in zip(block, index, strict=False)]
-        first += [part.start for part in block[fixed:]]
-        start = 0
-        for position, length in zip(first, shape, strict=True):
-            start = start * length + position
-        yield start, np.ascontiguousarray(values[index])
-
-
-def _digests(room: Room, block_bytes: int) -> dict[str, str]:
-    """Read all variables back through HDF5; return the SHA-256 of each."""
-    digests = {}
-    with h5py.File(room.part, "r") as file:
-        for name, variable in room.values.items():
-            digest = hashlib.sha256()
-            for block in blocks(variable, block_bytes):
-                digest.update(np.ascontiguousarray(file[name][block]).data)
-            digests[name] = digest.hexdigest()
-    return digests

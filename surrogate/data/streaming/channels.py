@@ -81,7 +81,15 @@ def make_side(ds: xr.Dataset, names: Sequence[str], offsets: Sequence[int], pres
     if not names:
         raise DataError("no variable was chosen; name at least one input and one target")
     arrays = {name: pick(ds, name) for name in names}
-    dims = _spatial_dims(arrays)
+    spatial = {name: tuple(str(dim) for dim in a.dims if dim not in LEADING) for name, a in arrays.items()}
+    widest = max(spatial, key=lambda name: len(spatial[name]))
+    dims = spatial[widest]  # to which the other variables are broadcast
+    for name, own in spatial.items():
+        if own != tuple(dim for dim in dims if dim in own):
+            raise DataError(
+                f"variables '{widest}' {dict(arrays[widest].sizes)} and '{name}' {dict(arrays[name].sizes)} are on "
+                "different grids; interpolate them to one grid, or leave one out"
+            )
     moving = [name for name in names if "time" in arrays[name].dims]
     wanted = [(name, offset, True) for offset in offsets for name in moving]
     wanted += [(name, 0, False) for name in names if name not in moving]
@@ -98,19 +106,6 @@ def make_side(ds: xr.Dataset, names: Sequence[str], offsets: Sequence[int], pres
         units += [str(arrays[name].attrs.get("units", ""))] * len(labels)
     shape = (len(channels), *(ds.sizes[dim] for dim in dims))
     return Side(tuple(columns), tuple(channels), tuple(units), dims, shape)
-
-
-def _spatial_dims(arrays: dict[str, xr.DataArray]) -> tuple[str, ...]:
-    """Return the spatial axes of the variable with most of them, to which the others are broadcast."""
-    spatial = {name: tuple(str(dim) for dim in a.dims if dim not in LEADING) for name, a in arrays.items()}
-    widest = max(spatial, key=lambda name: len(spatial[name]))
-    for name, dims in spatial.items():
-        if dims != tuple(dim for dim in spatial[widest] if dim in dims):
-            raise DataError(
-                f"variables '{widest}' {dict(arrays[widest].sizes)} and '{name}' {dict(arrays[name].sizes)} are on "
-                "different grids; interpolate them to one grid, or leave one out"
-            )
-    return spatial[widest]
 
 
 def canonical(values: np.ndarray, array: xr.DataArray, dims: tuple[str, ...]) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,21 +46,15 @@ def make_blocks(samples: Sequence[int], times: Sequence[int], extent: int, large
     time_edges = [min(edge, starts) for edge in itertools.accumulate(times, initial=0)]
     sample_edges = list(itertools.accumulate(samples, initial=0))
     rows: list[tuple[int, int, int, int]] = []
-    for a, b in itertools.pairwise(sample_edges):
-        for c, d in itertools.pairwise(time_edges):
-            rows += _cut(a, b, c, d, largest)
+    boxes = itertools.product(itertools.pairwise(sample_edges), itertools.pairwise(time_edges))
+    for (a, b), (c, d) in boxes:  # [a, b) x [c, d) is cut to fewer simulations first, then to fewer starts
+        if a >= b or c >= d:
+            continue
+        simulations = max(1, min(b - a, largest // (d - c)))
+        steps = min(d - c, max(1, largest // simulations))
+        for first, start in itertools.product(range(a, b, simulations), range(c, d, steps)):
+            rows.append((first, min(first + simulations, b), start, min(start + steps, d)))
     return np.array(rows, np.int64).reshape(-1, 4)
-
-
-def _cut(a: int, b: int, c: int, d: int, largest: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut the box [a, b) x [c, d) to boxes of at most `largest` windows: fewer simulations first, then fewer starts."""
-    if a >= b or c >= d:
-        return
-    simulations = max(1, min(b - a, largest // (d - c)))
-    starts = min(d - c, max(1, largest // simulations))
-    for first in range(a, b, simulations):
-        for start in range(c, d, starts):
-            yield first, min(first + simulations, b), start, min(start + starts, d)
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,10 @@ class FileSource:
         self.dims, self.shape = tuple(map(str, array.dims)), array.shape
         self._dtype, self.parts = array.dtype, parts
         self._start = np.array([part.start for part in parts])
-        order = [self.dims[part_axis] for part_axis in _memory_order(parts[0])]
-        self.layout = tuple(order)
+        # The axes as in the file: new ones first, then those cut into chunks of one entry.
+        chunks = parts[0].array.chunks or (2,) * parts[0].array.ndim
+        places = [(-1, 0) if source is None else (min(chunks[source], 2), source) for source in parts[0].axes]
+        self.layout = tuple(self.dims[axis] for axis in sorted(range(len(places)), key=places.__getitem__))
         self._end = self._start + np.array([part.shape for part in parts])
         kinds = {kind_of(part.array): part.array for part in parts}
         self.reading = ", ".join(sorted({choose(array).way for array in kinds.values()}))
@@ -78,12 +80,18 @@ class FileSource:
         others = np.delete(self._start, axis, axis=1)
         first = np.flatnonzero((others == others.min(axis=0)).all(axis=1))
         rows = first[np.argsort(self._start[first, axis])].tolist()
-        chunks = itertools.chain.from_iterable(_runs(self.parts[row], axis) for row in rows)
-        merged: list[tuple[object, int]] = []
-        for chunk, length in chunks:  # neighbouring parts may share a chunk
-            if merged and merged[-1][0] == chunk:
-                length += merged.pop()[1]
-            merged.append((chunk, length))
+        merged: list[tuple[object, int]] = []  # identity of a chunk, entries in it
+        for part in (self.parts[row] for row in rows):
+            source, name = part.axes[axis], (part.array.file, part.array.path)
+            runs: list[tuple[object, int]] = [(name, 1)]
+            if source is not None:
+                size = (part.array.chunks or (1,) * part.array.ndim)[source]
+                chunks, lengths = np.unique(np.asarray(part.index[source]) // size, return_counts=True)
+                runs = [((name, c), length) for c, length in zip(chunks.tolist(), lengths.tolist(), strict=True)]
+            for chunk, length in runs:  # neighbouring parts may share a chunk
+                if merged and merged[-1][0] == chunk:
+                    length += merged.pop()[1]
+                merged.append((chunk, length))
         return tuple(length for _, length in merged)
 
     def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
@@ -104,24 +112,6 @@ class FileSource:
 
 
 Source = FileSource | LazySource | LoadedSource
-
-
-def _runs(part: Part, axis: int) -> list[tuple[object, int]]:
-    """List along an axis of a part the chunks of the file: (identity of the chunk, entries in it)."""
-    source = part.axes[axis]
-    if source is None:
-        return [((part.array.file, part.array.path), 1)]
-    size = (part.array.chunks or (1,) * part.array.ndim)[source]
-    chunks, lengths = np.unique(np.asarray(part.index[source]) // size, return_counts=True)
-    name = part.array.file, part.array.path
-    return [((name, chunk), length) for chunk, length in zip(chunks.tolist(), lengths.tolist(), strict=True)]
-
-
-def _memory_order(part: Part) -> list[int]:
-    """Sort the axes of a traced array as in the file: new ones first, then those cut into chunks of one entry."""
-    chunks = part.array.chunks or (2,) * part.array.ndim
-    places = [(-1, 0) if source is None else (min(chunks[source], 2), source) for source in part.axes]
-    return sorted(range(len(places)), key=places.__getitem__)
 
 
 def _read_part(part: Part, low: np.ndarray, high: np.ndarray, into: np.ndarray | None) -> np.ndarray:

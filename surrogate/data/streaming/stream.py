@@ -200,7 +200,17 @@ class Stream(IterableDataset[Batch]):
             for batch, windows in share.items():
                 parts.append(self._batch(buffer, windows))
                 if self.plan.ends_in(batch, group):
-                    yield batch + 1, _concatenated(parts)
+                    if len(parts) > 1:  # from neighbouring groups
+                        parts = [
+                            Batch(
+                                torch.cat([part.inputs for part in parts]),
+                                torch.cat([part.targets for part in parts]),
+                                torch.cat([part.sample for part in parts]),
+                                torch.cat([part.time for part in parts]),
+                                parts[0].masked,
+                            )
+                        ]
+                    yield batch + 1, parts[0]
                     parts = []
 
     def _batch(self, buffer: Held, windows: np.ndarray) -> Batch:
@@ -256,19 +266,6 @@ class Stream(IterableDataset[Batch]):
                     pool.submit(windows.fetch, groups[number].blocks)
                 windows.check()
                 yield group, windows, self.plan.share(epoch, group, consumer)
-
-
-def _concatenated(parts: Sequence[Batch]) -> Batch:
-    """Concatenate the parts of a batch from neighbouring groups."""
-    if len(parts) == 1:
-        return parts[0]
-    return Batch(
-        torch.cat([part.inputs for part in parts]),
-        torch.cat([part.targets for part in parts]),
-        torch.cat([part.sample for part in parts]),
-        torch.cat([part.time for part in parts]),
-        parts[0].masked,
-    )
 
 
 def _window(ds: xr.Dataset, names: Sequence[str], window: Window | None) -> Window | None:

@@ -156,32 +156,26 @@ def file_windows(reader: Reader, plan: ReadPlan) -> FileWindows | None:
             source, array = reader.sources[column.variable], reader.arrays[column.variable]
             if isinstance(source, LoadedSource) and set(array.dims) <= {"sample", "time", "channel"}:
                 continue
-            runs = _runs(source, side) if isinstance(source, FileSource) and array.dims[0] == "sample" else None
-            if runs is None or runs.count * FLOAT.itemsize < SHORT_RUN:
+            if not isinstance(source, FileSource) or array.dims[0] != "sample":
                 return None
-            in_files[column.variable] = runs
+            names = ["channel", *side.dims]
+            inner = dict.fromkeys([*(axis for axis in source.layout if axis not in ("sample", "time")), "channel"])
+            if sorted(inner) != sorted(names):
+                return None
+            held, first, stride = (np.full(source.shape[0], -1, np.int64) for _ in range(3))
+            for number, part in enumerate(source.parts):
+                placed = _place(part, source)
+                if placed is None or part.axes != source.parts[0].axes:
+                    return None
+                rows = slice(part.start[0], part.start[0] + part.shape[0])
+                held[rows], first[rows], stride[rows] = number, *placed
+            sizes = zip(source.dims, source.shape, strict=True)
+            count = math.prod(size for dim, size in sizes if dim not in ("sample", "time"))
+            if not (held >= 0).all() or count * FLOAT.itemsize < SHORT_RUN:
+                return None
+            arrays, order = tuple(part.array for part in source.parts), tuple(names.index(axis) for axis in inner)
+            in_files[column.variable] = Runs(arrays, held, first, stride, count, order)
     return FileWindows(reader, plan, in_files) if in_files else None
-
-
-def _runs(source: FileSource, side: Side) -> Runs | None:
-    """Return the byte offsets of the steps of a variable; None where a step is not one run of the whole grid."""
-    inner = list(dict.fromkeys([*(axis for axis in source.layout if axis not in ("sample", "time")), "channel"]))
-    names = ["channel", *side.dims]
-    if sorted(inner) != sorted(names):
-        return None
-    array, first, stride = (np.full(source.shape[0], -1, np.int64) for _ in range(3))
-    for number, part in enumerate(source.parts):
-        placed = _place(part, source)
-        if placed is None or part.axes != source.parts[0].axes:
-            return None
-        rows = slice(part.start[0], part.start[0] + part.shape[0])
-        array[rows], first[rows], stride[rows] = number, *placed
-    if not (array >= 0).all():
-        return None
-    sizes = dict(zip(source.dims, source.shape, strict=True))
-    count = math.prod(size for dim, size in sizes.items() if dim not in ("sample", "time"))
-    order = tuple(names.index(axis) for axis in inner)
-    return Runs(tuple(part.array for part in source.parts), array, first, stride, count, order)
 
 
 def _place(part: Part, source: FileSource) -> tuple[np.ndarray, int] | None:
