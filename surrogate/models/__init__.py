@@ -18,6 +18,7 @@ from surrogate.models.families.resnet import ResNetSettings, resnet
 from surrogate.models.families.unet import UNetSettings, unet
 from surrogate.models.heads import Head, head_of
 from surrogate.models.layers.field_head import FieldHead, dense_head
+from surrogate.models.layers.linear_part import LinearPart, fit_linear_part, with_linear_part
 from surrogate.models.layers.spectral import SpectralConvolution
 from surrogate.models.registry import (
     ModelSettings,
@@ -42,6 +43,7 @@ __all__ = [
     "HamiltonianSettings",
     "Head",
     "KernelRidgeSettings",
+    "LinearPart",
     "LinearSettings",
     "MeanSettings",
     "MlpSettings",
@@ -66,6 +68,7 @@ __all__ = [
     "dense_head",
     "ensemble",
     "families",
+    "fit_linear_part",
     "fno",
     "hamiltonian",
     "head_of",
@@ -77,4 +80,5 @@ __all__ = [
     "separate",
     "settings_union",
     "unet",
+    "with_linear_part",
 ]

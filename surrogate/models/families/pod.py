@@ -15,6 +15,7 @@ from surrogate.errors import ConfigError
 from surrogate.models.families.mlp import dense_layers
 from surrogate.models.heads import DenseHead, refuse_shape
 from surrogate.models.layers.building_blocks import Activation
+from surrogate.models.layers.linear_part import fit_linear_part, with_linear_part
 from surrogate.models.layers.modes import Modes, leading_modes
 from surrogate.models.registry import Batches, ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
@@ -32,6 +33,8 @@ class PodSettings(ModelSettings):
         depth: Number of hidden layers.
         activation: Nonlinearity.
         passes: Passes over the training data for the subspace of the modes; one more pass finds them in it.
+        linear: Number q of leading modes of the inputs whose coefficients are next to the last hidden layer in the head,
+            which then contains ridge regression; zero for none. See `LinearPart`.
     """
 
     family: Literal["pod"] = "pod"
@@ -40,6 +43,7 @@ class PodSettings(ModelSettings):
     depth: int = Field(2, ge=1)
     activation: Activation = "tanh"
     passes: int = Field(2, ge=1)
+    linear: int = Field(0, ge=0)
 
 
 class ModesHead(DenseHead):
@@ -98,10 +102,10 @@ class ModesHead(DenseHead):
 
 
 def fit_modes(settings: PodSettings, network: Separable, batches: Batches) -> None:
-    """Set modes and mean of a POD network from its training data, in normalised units.
+    """Set modes and mean of a POD network from its training data, in normalised units; fit its linear part, if any.
 
     Raises:
-        DataError: There are not more training samples than modes.
+        DataError: There are not more training samples than modes, of targets or of inputs.
     """
 
     def snapshots() -> Iterator[Tensor]:
@@ -112,6 +116,7 @@ def fit_modes(settings: PodSettings, network: Separable, batches: Batches) -> No
         size, rank = head.modes.shape
         modes = leading_modes(snapshots, size, rank, passes=settings.passes, device=head.modes.device)
         head.assign_modes_(modes)
+    fit_linear_part(network, batches)
 
 
 @register(PodSettings, prepare=fit_modes)
@@ -124,11 +129,11 @@ def pod(settings: PodSettings, shapes: Shapes) -> Separable:
     training data before the first step.
 
     Arguments:
-        settings: Number of modes, width and depth.
+        settings: Number of modes, width, depth and the linear part.
         shapes: Shapes of inputs and targets; fields are taken as vectors.
 
     Raises:
-        ConfigError: There are more modes than numbers in a target.
+        ConfigError: There are more modes than numbers in a target, or in an input for the linear part.
 
     Source: Hesthaven, Ubbiali, J. Comput. Phys. 363, 2018, doi 10.1016/j.jcp.2018.02.037.
     """
@@ -136,5 +141,7 @@ def pod(settings: PodSettings, shapes: Shapes) -> Separable:
     if settings.modes > size:
         raise ConfigError(f"model.modes: {settings.modes} modes of targets with {size} numbers; choose at most {size}")
     widths = [shapes.input_size] + [settings.width] * settings.depth
-    features = nn.Sequential(nn.Flatten(), *dense_layers(widths, settings.activation))
-    return Separable(features, ModesHead(nn.Linear(settings.width, settings.modes), (shapes.outputs, *shapes.grid)))
+    features: nn.Module = nn.Sequential(nn.Flatten(), *dense_layers(widths, settings.activation))
+    features = with_linear_part(features, settings.linear, shapes)
+    layer = nn.Linear(settings.width + settings.linear, settings.modes)
+    return Separable(features, ModesHead(layer, (shapes.outputs, *shapes.grid)))
