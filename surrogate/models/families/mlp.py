@@ -24,7 +24,7 @@ class MlpSettings(ModelSettings):
         width: Size of every hidden layer.
         depth: Number of hidden layers.
         activation: Nonlinearity after each of them.
-        linear: Number q of leading modes of the inputs whose coefficients are next to the last hidden layer in the head,
+        linear: Number q of leading modes of the inputs whose coefficients are in the head next to the learned features,
             which then contains ridge regression; zero for none. See `LinearPart`.
     """
 

@@ -33,7 +33,7 @@ class PodSettings(ModelSettings):
         depth: Number of hidden layers.
         activation: Nonlinearity.
         passes: Passes over the training data for the subspace of the modes; one more pass finds them in it.
-        linear: Number q of leading modes of the inputs whose coefficients are next to the last hidden layer in the head,
+        linear: Number q of leading modes of the inputs whose coefficients are in the head next to the learned features,
             which then contains ridge regression; zero for none. See `LinearPart`.
     """
 
