@@ -55,8 +55,7 @@ def with_linear_part(features: nn.Module, rank: int, shapes: Shapes) -> nn.Modul
     """
     if rank > shapes.input_size:
         raise ConfigError(
-            f"model.linear: {rank} modes of inputs with {shapes.input_size} numbers; choose at most "
-            f"{shapes.input_size}"
+            f"model.linear: {rank} modes of inputs with {shapes.input_size} numbers; choose at most {shapes.input_size}"
         )
     return LinearPart(features, shapes.input_size, rank) if rank else features
 
