@@ -36,3 +36,27 @@ def test_design_page_lists_every_module() -> None:
 
 def test_no_module_is_longer_than_420_lines() -> None:
     assert not {name: lines for name, lines in house.measure().lines.items() if lines > 420}
+
+
+def test_few_private_functions_are_used_once() -> None:
+    figures = house.measure()
+    assert len(figures.used_once) <= 0.1 * figures.functions, (
+        "inline helpers that only split a body: python tests/house.py --list"
+    )
+
+
+def test_docstrings_do_not_open_with_a_question() -> None:
+    figures = house.measure()
+    assert len(figures.questions) <= 0.01 * figures.docstrings, figures.questions
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    dotted = {
+        path: path.relative_to(house.ROOT).with_suffix("").as_posix().replace("/", ".") for path in house.modules()
+    }
+    names = {path: name.removesuffix(".__init__") for path, name in dotted.items()}
+    needs = {name: set(house.imports(path)) & set(names.values()) - {name} for path, name in names.items()}
+    while ready := [name for name, others in needs.items() if not others & needs.keys()]:
+        for name in ready:
+            del needs[name]
+    assert not needs

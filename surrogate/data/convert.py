@@ -9,7 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -26,9 +26,10 @@ from surrogate.data.formats.target import TARGETS, Target, folders_of, plain_nam
 from surrogate.data.formats.write_well import FieldMeans, field_means, field_statistics
 from surrogate.data.layouts import Paths, find_files, open_snapshots
 from surrogate.data.mapping import Layout, Mapping
-from surrogate.data.store import MANIFEST, Manifest, Shard, check_shard, read_manifest, write_manifest
-from surrogate.errors import ConfigError, DataError, ResourceError, did_you_mean
+from surrogate.data.store import MANIFEST, Manifest, Shard, is_whole, read_manifest, write_manifest
+from surrogate.errors import ConfigError, ResourceError, did_you_mean
 from surrogate.files import claim_output, locked, replacing
+from surrogate.runtime.futures import as_finished
 
 __all__ = ["TARGETS", "convert", "progress_bar", "read_layout", "read_size"]
 
@@ -190,7 +191,7 @@ class _Run:
         whole, tasks = dict[str, Shard](), list[_Task]()
         for index, first in enumerate(range(0, part.sizes["sample"], self.target.samples)):
             file = self.target.file_name(self.output.name, index)
-            if file in known and self._is_whole(folder, known[file]):
+            if file in known and is_whole(folder, known[file]):
                 whole[file] = known[file]
                 self.advance(self._bytes_of(part, first))
             else:
@@ -203,12 +204,6 @@ class _Run:
         write_manifest(folder, _with_shards(manifest, whole))
         (folder / PROGRESS).unlink(missing_ok=True)
 
-    def _is_whole(self, folder: Path, shard: Shard) -> bool:
-        with contextlib.suppress(DataError):
-            check_shard(folder, shard)
-            return True
-        return False
-
     def _bytes_of(self, part: xr.Dataset, first: int) -> int:
         return int(part.isel(sample=slice(first, first + self.target.samples)).nbytes)
 
@@ -218,16 +213,9 @@ class _Run:
             for task in tasks:
                 yield task.file, task.write(part, self.advance)
             return
-        futures = {self.executor.submit(task.anywhere().write_elsewhere): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                task = futures.pop(future)  # what dask still holds it computes again when the worker that did it dies
-                yield task.file, future.result()
-                self.advance(self._bytes_of(part, task.first))
-                del future
-        finally:
-            for future in futures:
-                future.cancel()
+        for task, shard in as_finished(self.executor, _Task.write_elsewhere, [task.anywhere() for task in tasks]):
+            yield task.file, shard
+            self.advance(self._bytes_of(part, task.first))
 
     def write_statistics(self, folders: Iterable[Path]) -> None:
         """Write `stats.yaml` of the training data, or of all where there are none; file by file."""

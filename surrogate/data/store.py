@@ -27,6 +27,7 @@ __all__ = [
     "Shard",
     "check_shard",
     "filling_shard",
+    "is_whole",
     "read_manifest",
     "verify",
     "write_manifest",
@@ -223,3 +224,12 @@ def check_shard(folder: Path, shard: Shard) -> None:
         raise DataError(f"{path} has {size} bytes, its manifest says {shard.bytes}; copy or make it again")
     if digest != shard.sha256:
         raise DataError(f"{path} was changed after it was written (SHA-256 differs); copy or make it again")
+
+
+def is_whole(folder: Path, shard: Shard) -> bool:
+    """Return True if a shard of an earlier run is complete and unchanged."""
+    try:
+        check_shard(folder, shard)
+    except DataError:
+        return False
+    return True

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, as_completed
-from contextlib import suppress
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from surrogate.config import digest, dump, leaves, load
+from surrogate.config import changes, digest, dump, load
 from surrogate.data.store import (
     MANIFEST,
     Failure,
     Manifest,
     Shard,
-    check_shard,
+    is_whole,
     read_manifest,
     write_manifest,
     write_shard,
 )
 from surrogate.errors import ConfigError, DataError, NumericalError
 from surrogate.files import claim_output, locked, replacing
+from surrogate.runtime.futures import as_finished
 from surrogate.simulate import (
     EQUATIONS,
     Ensemble,
@@ -178,12 +178,7 @@ class _Run:
         for index, first in enumerate(range(0, total, step)):
             numbers = range(first, min(first + step, total))
             file = f"{self.ensemble.recipe.name}-{index:05d}.h5"
-            complete = False
-            if file in known:
-                with suppress(DataError):
-                    check_shard(self.output, known[file])
-                    complete = True
-            if earlier and complete:
+            if earlier and file in known and is_whole(self.output, known[file]):
                 self.shards[index] = known[file]
                 self.failed[index] = [failure for failure in earlier.failed if failure.simulation in numbers]
                 self.done += len(numbers)
@@ -203,16 +198,9 @@ class _Run:
 
     def serve(self, tasks: Sequence[_Task], executor: Executor) -> None:
         """Make shards in parallel; record each as it finishes."""
-        futures = {executor.submit(_make_shard, task) for task in tasks}
-        try:
-            for future in as_completed(futures):
-                futures.discard(future)  # dask computes what is still held again when the worker that did it dies
-                self._record(future.result())
-                self.progress(self.done, self.ensemble.size.simulations)
-                del future
-        finally:
-            for future in futures:
-                future.cancel()
+        for _, outcome in as_finished(executor, _make_shard, tasks):
+            self._record(outcome)
+            self.progress(self.done, self.ensemble.size.simulations)
 
     def _refuse_many(self, failed: list[Failure]) -> None:
         total, share = self.ensemble.size.simulations, self.ensemble.recipe.max_failed
@@ -246,13 +234,7 @@ def _start(output: Path, recipe: Recipe) -> Manifest | None:
     for part in output.glob(".*.part"):
         part.unlink()
     if (output / RECIPE).exists():
-        now = leaves(recipe.model_dump(mode="json"))
-        then = leaves(load(output / RECIPE, Recipe).model_dump(mode="json"))
-        changed = [
-            f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}"
-            for key in sorted(now.keys() | then.keys())
-            if now.get(key) != then.get(key)
-        ]
+        changed = [f"{key}: {change}" for key, change in changes(load(output / RECIPE, Recipe), recipe).items()]
         if changed:
             raise ConfigError(
                 f"output {output} was made with another recipe ({'; '.join(changed)}); "

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from surrogate.catalogue import find
 from surrogate.config import Settings, load
-from surrogate.errors import ConfigError, did_you_mean
+from surrogate.errors import did_you_mean
 from surrogate.simulate.equation import Evolution
 from surrogate.simulate.registry import EQUATIONS, load_installed
 from surrogate.simulate.sampling import Sampling
 
 __all__ = ["Range", "Recipe", "Size", "find_recipe", "load_recipe"]
-
-FILE = "recipe.yaml"
-PACKAGE = Path(__file__).parents[1]
-CATALOGUES = (PACKAGE / "share" / "datasets", PACKAGE.parent / "datasets")
 
 
 class Range(Settings):
@@ -202,15 +198,7 @@ def find_recipe(recipe: str | Path) -> Path:
     Raises:
         ConfigError: There is none of that name.
     """
-    text = str(recipe)
-    if text.endswith((".yaml", ".yml")):
-        return Path(recipe)
-    if re.fullmatch(r"[A-Za-z0-9_-]+", text):
-        for catalogue in CATALOGUES:
-            if (catalogue / text / FILE).is_file():
-                return catalogue / text / FILE
-    names = sorted({path.parent.name for catalogue in CATALOGUES for path in catalogue.glob(f"*/{FILE}")})
-    raise ConfigError(f"no data set '{text}' in the catalogue; {did_you_mean(text, names)}, or give a .yaml file")
+    return find("datasets", recipe)
 
 
 def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recipe:

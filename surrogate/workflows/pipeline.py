@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from surrogate.catalogue import entries
+from surrogate.catalogue import find
 from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
@@ -55,12 +55,7 @@ def find_pipeline(name: str) -> Path:
     Raises:
         ConfigError: There is neither.
     """
-    if Path(name).is_file():
-        return Path(name)
-    known = entries("pipelines")
-    if name in known:
-        return known[name]
-    raise ConfigError(f"no configuration '{name}': neither a file nor a shipped pipeline; {did_you_mean(name, known)}")
+    return Path(name) if Path(name).is_file() else find("pipelines", name)
 
 
 def read_cases(path: Path, overrides: list[str], data: Path | None = None) -> dict[str, Experiment]:
