@@ -132,7 +132,7 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
         if not files:
             others = [file.name for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
             raise DataError(
-                f"{path}: holds no file that can be read (HDF5, NetCDF, zarr, MATLAB, npz; found "
+                f"{path}: holds no file that can be read (HDF5, NetCDF, zarr, MATLAB, npz; it contains "
                 f"{_kinds(path, others[:3])}); choose another folder or use a glob such as {path}/*/*.h5"
             )
         return _each_once(files)
@@ -161,14 +161,14 @@ def _each_once(files: Sequence[Path]) -> list[Path]:
 
 def _complete(file: Path, size: int) -> Path:
     """A shard whose size is that in the manifest."""
-    found = stamp(file)[0]
-    if found != size:
-        raise DataError(f"{file}: has {found} bytes, its manifest says {size}; copy or make it again")
+    actual = stamp(file)[0]
+    if actual != size:
+        raise DataError(f"{file}: has {actual} bytes, its manifest says {size}; copy or make it again")
     return file
 
 
 def _labels(files: Sequence[Path]) -> dict[Path, str]:
-    """Names of files in messages and identities: as short as tells them apart."""
+    """Name files in messages and identities: the shortest distinct names."""
     if len({file.name for file in files}) == len(files):
         return {file: file.name for file in files}
     common = os.path.commonpath([file.parent for file in files])
@@ -196,7 +196,7 @@ def _named_arrays(arrays: ArrayFile) -> xr.Dataset:
         shapes = ", ".join(f"{name} {v.shape}" for name, v in arrays.arrays.items())
         raise DataError(
             f"{arrays.file}: does not name the axes of '{unnamed[0]}'; declare a layout (data.layout.variables: name: "
-            f"{{path, axes}}), which `surrogate inspect {arrays.file}` proposes; found {shapes}"
+            f"{{path, axes}}), which `surrogate inspect {arrays.file}` proposes; the file has {shapes}"
         )
     text = [name for name, v in arrays.arrays.items() if v.dtype.kind not in "fiub"]
     return _decoded(arrays.dataset().drop_vars(text))
@@ -206,7 +206,7 @@ def chosen_layout(handle: h5py.File, layout: Layout | None) -> Detection:
     """The layout in which a file is read, and why.
 
     Raises:
-        DataError: Shards were asked for, but no manifest lies beside the file.
+        DataError: Shards were asked for, but there is no manifest next to the file.
     """
     if isinstance(layout, Mapping):
         return Detection("mapping", "a mapping is declared")

@@ -183,18 +183,18 @@ def _outside(ds: xr.Dataset, simulations: np.ndarray, settings: SplitSettings) -
     return np.unique(simulations[chosen])
 
 
-def _check_count(name: str, wanted: int, found: int, total: int) -> None:
-    if found < wanted:
+def _check_count(name: str, wanted: int, left: int, total: int) -> None:
+    if left < wanted:
         raise DataError(
-            f"data.split: {name} takes {wanted} simulations, but {found} of {total} are left for it; "
+            f"data.split: {name} takes {wanted} simulations, but {left} of {total} are left for it; "
             "ask for fewer, or bring more simulations"
         )
 
 
 def _group(ds: xr.Dataset, simulations: np.ndarray, group: str, part: str) -> np.ndarray:
     labels = _labels(ds, "group", f"data.split.{part}.group")
-    found = np.unique(simulations[labels == group])
-    if len(found) == 0:
+    members = np.unique(simulations[labels == group])
+    if len(members) == 0:
         names = sorted({str(label) for label in labels})
         raise DataError(f"data.split.{part}.group: no simulation in group '{group}'; {did_you_mean(group, names)}")
-    return found
+    return members

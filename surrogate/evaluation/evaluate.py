@@ -65,7 +65,7 @@ def evaluate(
 
     Returns:
         Dimensions (sample, time, variable), where time is that of the first step given; one variable per metric and the
-        sums they derive from. On a grid, `frmse` has a dimension `band` beside these and the spectra `wave_number`.
+        sums they derive from. On a grid, `frmse` has the further dimension `band`, and the spectra `wave_number`.
         `relative_l2_variable` (sample, variable) is the error over all times of a sample, and `relative_l2_sample`
         (sample,) its mean over the variables, so that no unit weighs more than another. Where a sample is one number of
         each variable, `normalized_error_variable` and `normalized_error_sample` are its error in units of all of them.

@@ -108,5 +108,5 @@ class ProjectFolder(Folder):
 
     @property
     def runs(self) -> list[Path]:
-        """Run folders of all cases; a run folder stands for itself."""
+        """Run folders of all cases; a run folder is its own only case."""
         return sorted(path for path in self.cases.glob("*") if path.is_dir()) or [self.path]

@@ -53,13 +53,14 @@ class Separable(nn.Module):
 def separate(model: nn.Module, *, head: str | None = None, example: Any = None) -> Separable:
     """Split a model before its last layer; weights and outputs do not change.
 
-    The parts share every parameter with `model`, which is not changed and can still be used. The last layer is found by
-    descending into `nn.Sequential` and by tracing any other forward. A model that cannot be traced, because its forward
-    branches on data, needs the name of its last layer and an example input, on which the outputs are compared.
+    The parts share every parameter with `model`, which is not changed and can still be used. The last layer is
+    identified by descending into `nn.Sequential` and by tracing any other forward. A model that cannot be traced,
+    because its forward branches on data, needs the name of its last layer and an example input, on which the outputs
+    are compared.
 
     Arguments:
         model: A model whose last operation is a linear, convolution or transposed convolution layer.
-        head: Name of that layer as in `model.named_modules()`, when it cannot be found by tracing.
+        head: Name of that layer as in `model.named_modules()`, if tracing does not identify it.
         example: An input of the model, or a tuple of them; when given, the outputs are compared on it.
 
     Raises:

@@ -28,7 +28,7 @@ SHRINKAGES = 12
 
 @dataclass(frozen=True)
 class KrylovPath:
-    r"""The iterates of conjugate gradients on :math:`H s = -g`, along which Steihaug's step is found for any radius.
+    r"""The iterates of conjugate gradients on :math:`H s = -g`, along which Steihaug's step is computed for any radius.
 
     Their norms increase, so the step for a radius is where the broken line through them leaves the ball.
 
@@ -235,10 +235,10 @@ class GNvpro(Optimizer):
 
     @torch.no_grad()
     def _gathered(self, pairs: Pairs) -> NormalEquations:
-        found = NormalEquations.zeros(*self.head.shape, self.head.weight.device)
+        sums = NormalEquations.zeros(*self.head.shape, self.head.weight.device)
         for inputs, targets in pairs:
-            found = found + self.head.normal_equations(self.features(inputs), targets)
-        return found
+            sums = sums + self.head.normal_equations(self.features(inputs), targets)
+        return sums
 
     def _projected(self, sums: NormalEquations) -> tuple[float, float]:
         """Assign the best head; return F and the mean squared error with it."""

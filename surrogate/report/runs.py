@@ -140,7 +140,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error}); train again") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}; train again")
+        raise DataError(f"{path}: expected a JSON object, got {type(content).__name__}; train again")
     return content
 
 

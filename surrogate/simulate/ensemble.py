@@ -143,7 +143,7 @@ class Ensemble:
         return bounds.at(float(shares[0]))
 
     def _read_table(self, recipe: Recipe) -> tuple[dict[str, Array], str | None]:
-        """Read the parameters of every simulation; all must lie within the ranges of the recipe."""
+        """Read the parameters of every simulation; all must be within the ranges of the recipe."""
         if recipe.sampling.method != "table":
             return {}, None
         sizes = {name: quantity.size for name, quantity in self.equation.ranges.items()}

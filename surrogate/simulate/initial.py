@@ -26,7 +26,7 @@ def smooth_field(grid: Grid, correlation_length: float, rng: np.random.Generator
     on the grid, so the same generator gives the same function on every grid.
 
     Arguments:
-        grid: Where it is evaluated; at least 18 points along every axis, so that all modes lie below the Nyquist mode.
+        grid: Where it is evaluated; at least 18 points along every axis, so that all modes are below the Nyquist mode.
         correlation_length: The length l, in the units of the box.
         rng: Random generator, advanced by the draw.
 

@@ -68,7 +68,7 @@ class Spectrum:
             return cls(values.clamp(min=0.0), vectors)  # rounding alone makes them negative
         matrix, k = blocks.packed(matrix), blocks.columns.shape[1]
         inner = matrix[:, :k, :k]
-        if blocks.used is not None:  # filled up with a diagonal entry, which lies between the eigenvalues
+        if blocks.used is not None:  # filled up with a diagonal entry, which is between the eigenvalues
             inner = inner + torch.diag_embed((1.0 - blocks.used) * matrix[:, :1, 0])
         values, vectors = _factorised(inner)
         border = None

@@ -28,7 +28,7 @@ class Candidate:
         name: Its name in tables and folders.
         model: Section `model`.
         optimizer: Section `optimizer`; None for a family that is fitted.
-        training: Options of `training` beside batch size, seed, device and epochs.
+        training: Options of `training` other than batch size, seed, device and epochs.
     """
 
     name: str

@@ -298,7 +298,7 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path, to: str) -> Non
 @pytest.mark.parametrize(
     ("change", "to", "text"),
     [
-        (lambda ds: ds.rename(x="r"), "pdebench", r"spatial axes are \['r', 'y'\], it knows x, then y, then z"),
+        (lambda ds: ds.rename(x="r"), "pdebench", r"spatial axes are \['r', 'y'\], PDEBench has x, then y, then z"),
         (lambda ds: ds.drop_vars("v").isel(time=0), "pdebench", "'u' has the axes .*every variable needs sample"),
         (lambda ds: ds.assign(w=ds.u.isel(time=0)), "pdebench", "'w' has the axes"),
         (lambda ds: ds.drop_vars(["u", "v"]), "the_well", "no variable has a spatial axis"),

@@ -221,7 +221,7 @@ def kind_of_file(file: Path) -> str:
 
 
 def open_arrays(file: Path) -> ArrayFile | None:
-    """Read a file that is not HDF5 by the library that knows it; None where none does.
+    """Read a file that is not HDF5 by the library for its format; None if there is none.
 
     Raises:
         DataError: The file is damaged.
@@ -236,8 +236,8 @@ def open_arrays(file: Path) -> ArrayFile | None:
             with np.load(file, allow_pickle=False) as archive:
                 return ArrayFile(file, {name: _nameless(archive[name]) for name in archive.files}, {})
         if kind == "matlab5":
-            found = {k: v for k, v in scipy.io.loadmat(file).items() if not k.startswith("__")}
-            return ArrayFile(file, {name: _nameless(value) for name, value in found.items()}, {})
+            arrays = {k: v for k, v in scipy.io.loadmat(file).items() if not k.startswith("__")}
+            return ArrayFile(file, {name: _nameless(value) for name, value in arrays.items()}, {})
     except (ImportError, ModuleNotFoundError) as error:
         raise DataError(f"{file}: reading {kind} needs a package that is not installed: {error}") from error
     except Exception as error:  # whatever a foreign reader raises on a damaged file

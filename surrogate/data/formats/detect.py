@@ -33,11 +33,11 @@ def detect(handle: h5py.File) -> Detection:
     if named:
         manifest = Path(handle.filename).parent / MANIFEST
         if manifest.is_file():
-            return Detection("shards", f"{named}, and {MANIFEST} lies beside it")
+            return Detection("shards", f"{named}, and {MANIFEST} is next to it")
         return Detection("netcdf", named)
-    found = family_of(handle)
-    if found:
-        family, reason = found
+    detected = family_of(handle)
+    if detected:
+        family, reason = detected
         gridded = any(name in handle for name in COORDINATES.values())
         if family in ("per seed", "incompressible") or gridded:
             return Detection("pdebench", f"PDEBench, family {family}: {reason}")

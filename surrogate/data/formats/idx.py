@@ -56,8 +56,8 @@ def is_idx(file: Path) -> bool:
 
 def idx_files(folder: Path) -> list[Path]:
     """List the IDX files of a folder in sorted order; of a plain and a compressed file of one name the plain one."""
-    found = {file.name: file for file in sorted(folder.iterdir()) if is_idx(file) and file.is_file()}
-    return [file for name, file in found.items() if name.removesuffix(".gz") == name or name[:-3] not in found]
+    by_name = {file.name: file for file in sorted(folder.iterdir()) if is_idx(file) and file.is_file()}
+    return [file for name, file in by_name.items() if name.removesuffix(".gz") == name or name[:-3] not in by_name]
 
 
 def pairs_of(files: Iterable[Path]) -> list[IdxPair]:
@@ -75,10 +75,10 @@ def pairs_of(files: Iterable[Path]) -> list[IdxPair]:
                 "choose another layout"
             )
         sides.setdefault(parts["split"], {})[parts["what"]] = file
-    for split, found in sides.items():
-        if "images" not in found:
-            raise DataError(f"{found['labels']}: {split}-images-idx3-ubyte is missing; name the folder that holds both")
-    return [IdxPair(split, found["images"], found.get("labels")) for split, found in sides.items()]
+    for split, pair in sides.items():
+        if "images" not in pair:
+            raise DataError(f"{pair['labels']}: {split}-images-idx3-ubyte is missing; name the folder that holds both")
+    return [IdxPair(split, pair["images"], pair.get("labels")) for split, pair in sides.items()]
 
 
 def read_pair(pair: IdxPair) -> xr.Dataset:
@@ -129,9 +129,9 @@ def _header(stream: BinaryIO | gzip.GzipFile, file: Path) -> tuple[np.dtype, tup
     """Read type and shape."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not magic[3]:
-        found = " ".join(f"{byte:02x}" for byte in magic) or "nothing"
+        start = " ".join(f"{byte:02x}" for byte in magic) or "nothing"
         raise DataError(
-            f"{file}: starts with {found}, no magic number of IDX (00 00 08 03 for images, 00 00 08 01 for labels); "
+            f"{file}: starts with {start}, no magic number of IDX (00 00 08 03 for images, 00 00 08 01 for labels); "
             "download it again, or choose another layout"
         )
     lengths = stream.read(4 * magic[3])
@@ -140,10 +140,10 @@ def _header(stream: BinaryIO | gzip.GzipFile, file: Path) -> tuple[np.dtype, tup
     return np.dtype(TYPES[magic[2]]), tuple(np.frombuffer(lengths, ">u4").astype(int).tolist())
 
 
-def _check_size(file: Path, found: int, dtype: np.dtype, shape: Sequence[int]) -> None:
+def _check_size(file: Path, size: int, dtype: np.dtype, shape: Sequence[int]) -> None:
     expected = math.prod(shape) * dtype.itemsize
-    if found != expected:
-        size = " x ".join(map(str, shape))
+    if size != expected:
+        shown = " x ".join(map(str, shape))
         raise DataError(
-            f"{file}: its header says {size} values, {expected} bytes, but {found} follow; copy or download it again"
+            f"{file}: its header says {shown} values, {expected} bytes, but {size} follow; copy or download it again"
         )

@@ -72,7 +72,7 @@ def _of_one_length(parts: Sequence[Part]) -> Sequence[Part]:
 def _with_all_masks(parts: Sequence[Part]) -> list[Part]:
     """Give all parts the masks of each other's boundaries; a boundary that a part does not have is empty there."""
     masks = {name: v for part in parts for name, v in part.ds.coords.variables.items() if str(name).endswith(MASK)}
-    found = []
+    filled = []
     for part in parts:
         lacking = {
             name: xr.Variable(dims, np.zeros([part.ds.sizes[dim] for dim in dims], bool), mask.attrs)
@@ -80,8 +80,8 @@ def _with_all_masks(parts: Sequence[Part]) -> list[Part]:
             if name not in part.ds.coords
             for dims in [tuple(dim for dim in mask.dims if dim != "sample")]
         }
-        found.append(Part(part.where, part.ds.assign_coords(lacking), own_fields=True))
-    return found
+        filled.append(Part(part.where, part.ds.assign_coords(lacking), own_fields=True))
+    return filled
 
 
 def _spread(parts: Sequence[Part]) -> list[Part]:

@@ -24,20 +24,20 @@ BLOCK_BYTES = 8_000_000
 EAGER_BYTES = 16_000_000  # coordinates and static variables up to this size are read at once
 
 
-def assemble(found: Sequence[FileVariable], file: Path) -> xr.Dataset:
+def assemble(variables: Sequence[FileVariable], file: Path) -> xr.Dataset:
     """Assemble the variables of a file into a data set.
 
     Raises:
         DataError: An axis has another length in one variable than in another.
     """
-    _check_lengths(found, file)
-    ds = xr.Dataset({v.name: lazy_variable(v) for v in found if not v.is_coordinate})
-    return ds.assign_coords({v.name: lazy_variable(v) for v in found if v.is_coordinate})
+    _check_lengths(variables, file)
+    ds = xr.Dataset({v.name: lazy_variable(v) for v in variables if not v.is_coordinate})
+    return ds.assign_coords({v.name: lazy_variable(v) for v in variables if v.is_coordinate})
 
 
-def _check_lengths(found: Sequence[FileVariable], file: Path) -> None:
+def _check_lengths(variables: Sequence[FileVariable], file: Path) -> None:
     seen: dict[str, tuple[int, str]] = {}
-    for variable in found:
+    for variable in variables:
         for axis, size in zip(variable.axes, variable.values.shape, strict=True):
             known, name = seen.setdefault(axis, (size, variable.name))
             if known != size:
@@ -85,7 +85,7 @@ def block_shape(
         min(chunks[axis] if chunks else 1, size) if name in ("sample", "time") else size
         for axis, (name, size) in enumerate(zip(axes, shape, strict=True))
     ]
-    for name in ("time", "sample"):  # a simulation as a whole first: its steps lie side by side
+    for name in ("time", "sample"):  # a simulation as a whole first: its steps are contiguous
         if name in axes:
             axis = list(axes).index(name)
             fits = max(1, BLOCK_BYTES // (math.prod(block) * itemsize))

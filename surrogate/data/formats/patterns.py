@@ -71,15 +71,15 @@ def matching_files(folder: Path, pattern: str) -> list[Located]:
     """
     form = expression(pattern)
     wildcards = "".join("*" if i % 2 else part for i, part in enumerate(PLACEHOLDER.split(glob_safe(pattern))))
-    found = []
+    files = []
     for name in glob.glob(wildcards, root_dir=folder):
         match = form.fullmatch(name)
         if match and (folder / name).is_file():
-            found.append(Located(folder / name, match.groupdict()))
-    if not found:
+            files.append(Located(folder / name, match.groupdict()))
+    if not files:
         raise DataError(f"{folder}: no file is named {pattern}; correct layout.files, or data.path")
-    order = {name: i for i, name in enumerate(in_natural_order(str(located.file) for located in found))}
-    return sorted(found, key=lambda located: order[str(located.file)])
+    order = {name: i for i, name in enumerate(in_natural_order(str(located.file) for located in files))}
+    return sorted(files, key=lambda located: order[str(located.file)])
 
 
 def glob_safe(pattern: str) -> str:

@@ -30,7 +30,7 @@ def padded(datasets: Sequence[xr.Dataset]) -> list[xr.Dataset]:
         clock is None if times is None else clock is not None and np.array_equal(times.values, clock[: times.size])
         for times in (ds.coords.get("time") for ds in datasets)
     )
-    found = []
+    result = []
     for ds in datasets:
         steps = np.full(ds.sizes["sample"], ds.sizes["time"])
         if not shared and "time" in ds.coords:
@@ -44,8 +44,8 @@ def padded(datasets: Sequence[xr.Dataset]) -> list[xr.Dataset]:
         others = {name: array for name, array in ds.coords.items() if "time" not in array.dims}
         longer = longer.drop_vars(list(moving), errors="ignore").assign_coords(others | moving)
         longer = longer.assign_coords({"time": longest["time"]}) if shared and "time" in longest.coords else longer
-        found.append(longer.assign_coords({STEPS: ("sample", steps)}))
-    return found
+        result.append(longer.assign_coords({STEPS: ("sample", steps)}))
+    return result
 
 
 def _longer(array: xr.DataArray, total: int) -> xr.DataArray:
@@ -69,10 +69,10 @@ def _longer(array: xr.DataArray, total: int) -> xr.DataArray:
 def lengths_of(ds: xr.Dataset) -> np.ndarray:
     """Count the time steps of every simulation."""
     steps = ds.sizes.get("time", 1)
-    found = ds.coords.get(STEPS)
-    if found is None or found.dims != ("sample",) or found.dtype.kind not in "iu" or OF_USER in found.attrs:
+    steps_of = ds.coords.get(STEPS)
+    if steps_of is None or steps_of.dims != ("sample",) or steps_of.dtype.kind not in "iu" or OF_USER in steps_of.attrs:
         return np.full(ds.sizes["sample"], steps)
-    return np.minimum(found.values, steps)
+    return np.minimum(steps_of.values, steps)
 
 
 def of_equal_length(lengths: np.ndarray) -> Iterator[tuple[int, int, int]]:

@@ -72,9 +72,9 @@ def with_one_clock(pieces: Sequence[xr.Variable]) -> Sequence[xr.Variable]:
     units = [str(piece.attrs.get("units", "")) for piece in pieces]
     if len(set(units)) == 1 or not all(SINCE.match(text) for text in units):
         return pieces
-    found = []
+    joined = []
     for piece in pieces:
         dates = xr.coding.times.decode_cf_datetime(piece.values, piece.attrs["units"], piece.attrs.get("calendar"))
         numbers, _, _ = xr.coding.times.encode_cf_datetime(dates, units[0], piece.attrs.get("calendar"))
-        found.append(xr.Variable(piece.dims, np.asarray(numbers, np.float64), pieces[0].attrs))
-    return found
+        joined.append(xr.Variable(piece.dims, np.asarray(numbers, np.float64), pieces[0].attrs))
+    return joined

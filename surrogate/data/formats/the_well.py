@@ -1,6 +1,6 @@
 """The Well: scalar, vector and tensor fields of trajectories, recognised and read.
 
-Fields keep their names. Components of vectors lie along `channel` (x, y, ...), those of tensors along `tensor_channel`
+Fields keep their names. Components of vectors are along `channel` (x, y, ...), those of tensors along `tensor_channel`
 (xx, xy, ... in C order). Dimensions that a field does not vary along are broadcast without being stored.
 
 Ohana et al. 2024, The Well: a large-scale collection of diverse physics simulations for machine learning.
@@ -123,8 +123,8 @@ def _flag(item: h5py.HLObject, key: str) -> bool:
     return bool(np.all(item.attrs.get(key, False)))
 
 
-def _plain_attributes(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name not in FLAGS}
+def _plain_attributes(attrs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attrs.items() if name not in FLAGS}
 
 
 def _leading_of(item: h5py.HLObject) -> tuple[str, ...]:
@@ -196,15 +196,15 @@ class _Reader:
 
     def checked(self, path: str, axes: tuple[str, ...]) -> xr.Variable:
         """Read a dataset lazily whose sizes are those of the file."""
-        found = variable_at(self.handle, path, axes, external=self.external)
-        for axis, size in zip(found.axes, found.values.shape, strict=True):
+        stored = variable_at(self.handle, path, axes, external=self.external)
+        for axis, size in zip(stored.axes, stored.values.shape, strict=True):
             expected = self.sizes.get(axis, len(self.space))
             if size != expected:
                 raise DataError(
                     f"{self.file}:{path}: has {size} entries along '{axis}', the file says {expected} (shape "
-                    f"{found.values.shape}, axes {list(found.axes)}); correct its flags or the coordinates"
+                    f"{stored.values.shape}, axes {list(stored.axes)}); correct its flags or the coordinates"
                 )
-        variable = lazy_variable(found)
+        variable = lazy_variable(stored)
         variable.attrs = _plain_attributes(variable.attrs)
         return variable
 
@@ -241,8 +241,8 @@ class _Reader:
         """Read kind, dimensions and fields of every boundary condition."""
         group = self.handle.get(BOUNDARIES)
         keys = ("bc_type", "associated_dims", "associated_fields")
-        found = {name: attributes(group[name]) for name in group} if isinstance(group, h5py.Group) else {}
-        return {name: {key: entry[key] for key in keys if key in entry} for name, entry in found.items()}
+        groups = {name: attributes(group[name]) for name in group} if isinstance(group, h5py.Group) else {}
+        return {name: {key: entry[key] for key in keys if key in entry} for name, entry in groups.items()}
 
 
 def _with_statistics(ds: xr.Dataset, file: Path) -> xr.Dataset:

@@ -79,18 +79,18 @@ def _space(ds: xr.Dataset, fields: dict[str, xr.Variable]) -> tuple[str, ...]:
     for space in SPACES:
         if set(space) == dims:
             return space
-    raise _refusal(f"the spatial axes are {sorted(dims)}, it knows x, then y, then z")
+    raise _refusal(f"the spatial axes are {sorted(dims)}, PDEBench has x, then y, then z")
 
 
 def _parameters(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    found = {}
+    coordinates = {}
     for name, variable in ds.variables.items():
         if variable.dims == ("sample",) and variable.dtype.kind in "fiub" and name not in (*OWN, "seed"):
             values = np.asarray(variable.values, np.float64)
             if not np.isfinite(values).all():
                 raise _refusal(f"parameter '{name}' is not finite everywhere")
-            found[str(name)] = values
-    return found
+            coordinates[str(name)] = values
+    return coordinates
 
 
 def write_pdebench(

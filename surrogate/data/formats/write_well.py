@@ -52,7 +52,7 @@ def fields_of(ds: xr.Dataset) -> tuple[tuple[str, ...], list[dict[str, xr.Variab
     Channels that are not the components of a vector or tensor become fields of their own.
 
     Raises:
-        DataError: No variable has a spatial axis, fields lie on different grids, or a variable holds no numbers.
+        DataError: No variable has a spatial axis, fields have different grids, or a variable holds no numbers.
     """
     if not same_length(ds):
         raise DataError(
@@ -77,7 +77,7 @@ def fields_of(ds: xr.Dataset) -> tuple[tuple[str, ...], list[dict[str, xr.Variab
     scalars: dict[str, xr.Variable] = {}
     for name, variable in variables.items():
         if not set(spatial[name]) <= set(space):
-            raise DataError(f"'{name}' has the axes {variable.dims}, other fields lie on {space}; convert them apart")
+            raise DataError(f"'{name}' has the axes {variable.dims}, other fields {space}; convert them separately")
         channel = next((str(dim) for dim in variable.dims if is_channel(dim)), None)
         if not spatial[name] and channel is None:
             scalars[name] = variable

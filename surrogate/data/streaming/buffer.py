@@ -63,7 +63,7 @@ def _gathered(values: Tensor, rows: np.ndarray) -> Tensor:
         return values.index_select(0, torch.from_numpy(rows))
     source, out = values.numpy(), np.empty((len(rows), *values.shape[1:]), np.float32)
     if source[:1].nbytes < LARGE_ROW:
-        inner = sorted(range(source.ndim), key=lambda axis: -source.strides[axis])  # axes as they lie in memory
+        inner = sorted(range(source.ndim), key=lambda axis: -source.strides[axis])  # axes in the order of memory
         out[...] = source.transpose(inner)[rows].transpose(np.argsort(inner))
     else:
         for target, row in zip(out, rows.tolist(), strict=True):  # gathers and transposes in one pass

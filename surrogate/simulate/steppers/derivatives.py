@@ -95,8 +95,8 @@ def finite_difference(
 ) -> Tensor:
     """Differentiate fields along an axis by central differences.
 
-    Ghost cells beyond a wall lie on the polynomial of degree `accuracy` + `order` - 1 through the condition on the wall
-    and the nearest cells, so the error is O(h^accuracy) up to the wall.
+    Ghost cells beyond a wall take the values of the polynomial of degree `accuracy` + `order` - 1 through the condition
+    on the wall and the nearest cells, so the error is O(h^accuracy) up to the wall.
 
     Arguments:
         u: Fields, with shape (B, C, *S).
