@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from surrogate.files import replacing
+from surrogate.report.definitions import definitions
 from surrogate.report.figures import Picture
 
 __all__ = ["Embedder", "Shown", "write_page"]
@@ -48,7 +49,7 @@ class Embedder:
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Render a template into a file.
+    """Render a template into a file; every template gets the `definitions` of all numbers.
 
     Raises:
         ResourceError: It cannot be written; an earlier page is intact.
@@ -57,7 +58,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    text = environment.get_template(template).render(values)
+    text = environment.get_template(template).render(values, definitions=definitions())
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
     return path

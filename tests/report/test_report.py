@@ -124,6 +124,18 @@ def test_one_file_without_script_or_network(compared: Path) -> None:
     assert compared.stat().st_size < 10_000_000
 
 
+def test_every_number_is_defined_on_the_page(compared: Path) -> None:
+    """The report carries the page of definitions of the documentation and links to it."""
+    content = Page(compared)
+    assert {"#definitions"} <= {attributes.get("href") for _, attributes in content.tags}
+    assert {"definitions"} <= {attributes.get("id") for _, attributes in content.tags}
+    for name in ("nRMSE", "VRMSE", "cRMSE", "bRMSE", "fRMSE"):
+        assert name in content.text
+        assert name.lower() in content.text
+    assert "sqrt(mean_i mean_t rmse^2)" in content.text
+    assert "`" not in content.text.partition("Definition of every number")[2]
+
+
 @pytest.mark.parametrize("run", ["slimtrain", "adam"])
 def test_numbers_are_those_of_the_files(compared: Path, run: str) -> None:
     text = Page(compared).text
@@ -267,6 +279,7 @@ def test_a_full_page_names_the_figures_it_leaves_out(tmp_path: Path, monkeypatch
     runs = {"main": make_run(tmp_path / "run", noise=0.03)}
     content = Page(write_report(tmp_path / "out", runs, title="demo", command="c"))
     links = [str(attributes["href"]) for tag, attributes in content.tags if tag == "a"]
+    links.remove("#definitions")
     assert links
     assert len(links) + len(content.images()) == 6
     assert all((tmp_path / "out" / link).is_file() for link in links)
