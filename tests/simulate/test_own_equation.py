@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
@@ -33,6 +38,16 @@ from surrogate.simulate.card import write_card
 from surrogate.simulate.generate import generate
 from surrogate.simulate.measure import relative_error
 
+TOY = """
+from surrogate.simulate import Description, Quantity, own_equation, register, smooth_field, spectral_derivative
+
+about = Description(formula="u_t = -u_x", boundary="periodic", initial="random", scheme="Fourier.")
+register(own_equation(
+    "toy_transport", lambda u, p, grid: -spectral_derivative(u, grid),
+    lambda grid, p, rng: smooth_field(grid, 0.2, rng)[None],
+    fields={"u": Quantity("1", "height")}, parameters={}, description=about, points=16,
+))
+"""
 ABOUT = Description(formula="u_t = f(u)", boundary="periodic", initial="given", scheme="As tested.")
 
 
@@ -122,6 +137,43 @@ def test_own_equations_agree_with_dop853(problem, fine: float) -> None:
     equation, grid, u, truth, time = problem()
     assert relative_error(advance(equation, grid, u, time)[0], truth) < 1e-4
     assert relative_error(advance(equation, grid, u, time, 1e-7)[0], truth) < fine
+
+
+@pytest.mark.slow
+def test_the_default_tolerance_does_for_stiff_equations_without_a_linear_part() -> None:
+    """Kuramoto and Sivashinsky's equation as one right-hand side, by rkc2, up to its predictable time."""
+    _, grid, u, truth, time = kuramoto_sivashinsky()
+    equation = make(
+        lambda u, p, g: (
+            -spectral_derivative(u, g, 2) - spectral_derivative(u, g, 4) - 0.5 * spectral_derivative(u * u, g)
+        )
+    )
+    state, stepper = advance(equation, grid, u, time)
+    assert stepper.names == ["rkc2"]
+    assert relative_error(state, truth) < 1e-4
+
+
+def two_solitons(x: np.ndarray, time: float, speeds: tuple[float, float], places: tuple[float, float]) -> np.ndarray:
+    """u = 2 (log F)'', F = 1 + e1 + e2 + A e1 e2 with e = exp(k (x - x0) - k^3 t): the exact solution on the line."""
+    k, a = np.sqrt(speeds), (np.subtract(*np.sqrt(speeds)) / np.add(*np.sqrt(speeds))) ** 2
+    e1, e2 = (np.exp(ki * (x - place) - ki**3 * time) for ki, place in zip(k, places, strict=True))
+    f, both = 1 + e1 + e2 + a * e1 * e2, k.sum()
+    first = k[0] * e1 + k[1] * e2 + both * a * e1 * e2
+    second = k[0] ** 2 * e1 + k[1] ** 2 * e2 + both**2 * a * e1 * e2
+    return 2 * (second / f - (first / f) ** 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tolerance", "allowed"), [(None, 1e-4), (1e-8, 1e-6)])
+def test_two_solitons_pass_each_other(tolerance: float | None, allowed: float) -> None:
+    """The faster one starts behind, overtakes, and both leave with their heights and a shift of their places."""
+    grid, speeds, places, time = Grid((256,), (60.0,)), (4.0, 1.0), (15.0, 25.0), 6.0
+    x = grid.coordinates["x"]
+    equation = make(lambda u, p, g: -3 * spectral_derivative(u * u, g), linear=lambda d, p: -d(3))
+    state, _ = advance(equation, grid, two_solitons(x, 0.0, speeds, places), time, tolerance)
+    truth = two_solitons(x, time, speeds, places)
+    assert x[truth.argmax()] > 35
+    assert relative_error(state, truth) < allowed
 
 
 def kdv_rate(u: Tensor, p: Mapping[str, Tensor], grid: Grid) -> Tensor:
@@ -219,6 +271,32 @@ def test_mistakes_of_an_equation_are_named() -> None:
     grid, u = solitons()
     with pytest.raises(ConfigError, match="it must have that of the fields"):
         advance(make(lambda u, p, g: u[..., 1:]), grid, u, 1.0)
+
+
+def test_an_installed_package_adds_equations_to_the_command(tmp_path: Path) -> None:
+    """A toy package registers one under the entry points; the command simulates it from a recipe."""
+    info = tmp_path / "site" / "toy_waves-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-waves\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[surrogate.equations]\ntoy = toy_waves\nbroken = toy_that_is_not_there\n")
+    (tmp_path / "site" / "toy_waves.py").write_text(TOY)
+    recipe = {
+        "name": "toy",
+        "equation": "toy_transport",
+        "seed": 1,
+        "lengths": [1.0],
+        "parameters": {},
+        "sizes": {"tiny": {"simulations": 2, "grid": [32], "snapshots": 3, "final_time": 0.5, "shard": 2}},
+    }
+    (tmp_path / "toy.yaml").write_text(json.dumps(recipe))
+    command = [sys.executable, "-m", "surrogate", "simulate", "toy.yaml", "--size", "tiny", "--output", "data"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "entry point 'broken' (toy_that_is_not_there) cannot be used" in done.stderr
+    with xr.open_mfdataset(str(tmp_path / "data" / "*.h5"), engine="h5netcdf") as data:
+        u = data["u"].values
+    np.testing.assert_allclose(u[:, 2], np.roll(u[:, 0], 16, axis=-1), atol=1e-4)  # half a period later
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def own_equation(
     boundary: str = "periodic",
     integrator: Integrator = "auto",
     linear: LinearPart | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     points: int = 4,
     length_units: str = "m",
     time_units: str = "s",
@@ -69,8 +69,9 @@ def own_equation(
         integrator: One of those above.
         linear: The symbol of L from the symbols d of derivatives and the parameters (B, 1, 1...), for example
             `lambda d, p: -d(2) - p["nu"] * d(4)`; a sequence of C symbols where the fields differ.
-        tolerance: Largest error of a step, relative to the largest value of the channel. The error of a snapshot is
-            the sum of those of the steps before it, as far as the equation lets them grow.
+        tolerance: Largest error of a step, relative to the largest value of the channel; without it 1e-6, for rkc2,
+            which takes more steps, 1e-7. The error of a snapshot is the sum of those of the steps before it, as far as
+            the equation lets them grow.
         points: Smallest number of grid points along an axis.
         length_units: Units of positions.
         time_units: Units of time.
@@ -108,7 +109,7 @@ def own_equation(
             return result
 
         if linear is not None:
-            return semilinear_stepper(rate, linear, values, grid, step, numerics, tolerance)
+            return semilinear_stepper(rate, linear, values, grid, step, numerics, tolerance or TOLERANCE)
         columns = numerics.columns(values, grid)
         return ChosenIntegrator(
             rate,

@@ -24,6 +24,7 @@ REAL = 0.1  # largest |Im l| over the radius at which rkc2 is stable with long s
 STIFF = 500.0  # radius times interval from which stability and not accuracy limits the steps of dopri5
 STABLE = {"dopri5": (3.3, 1.0), "ssprk3": (2.5, 1.7)}  # largest dt |l| on the negative real and the imaginary axis
 STAGES = {"dopri5": 6, "ssprk3": 3}
+TOLERANCES = {"dopri5": 1e-6, "rkc2": 1e-7}  # largest error of a step; rkc2 has order 2 and takes more of them
 COURANT = 0.8  # share of the stable step that ssprk3 takes
 REFRESH = 20  # steps after which a spectral radius is estimated again
 REMEDY = "or state the linear part of the equation with `linear` for etdrk4, or use a coarser grid or closer snapshots"
@@ -79,7 +80,8 @@ class ChosenIntegrator:
         parameters: Parameters of the members.
         interval: Time between snapshots.
         numerics: Refinement of the steps, and the tolerance of a recipe.
-        tolerance: Largest error of a step where no recipe gives it, relative to the largest value of the channel.
+        tolerance: Largest error of a step where no recipe gives it, relative to the largest value of the channel; None
+            takes 1e-6, for rkc2 1e-7.
         integrator: "rkc2", "ssprk3" or "dopri5", or "auto" for the one that fits.
     """
 
@@ -90,7 +92,7 @@ class ChosenIntegrator:
         interval: float,
         *,
         numerics: Numerics,
-        tolerance: float,
+        tolerance: float | None = None,
         integrator: Explicit = "auto",
     ) -> None:
         self.rate, self.parameters, self.interval = rate, parameters, interval
@@ -128,12 +130,11 @@ class ChosenIntegrator:
 
     def _stepper(self, name: str, parameters: Mapping[str, Tensor]) -> Stepper:
         if name == "dopri5":
-            return DOPRI5(
-                self.rate, parameters, self.interval, tolerance=self.numerics.allowed(self.tolerance, order=4)
-            )
+            tolerance = self.numerics.allowed(self.tolerance or TOLERANCES[name], order=4)
+            return DOPRI5(self.rate, parameters, self.interval, tolerance=tolerance)
         radius = power_radius(self.rate)
         if name == "rkc2":
-            tolerance = self.numerics.allowed(self.tolerance)
+            tolerance = self.numerics.allowed(self.tolerance or TOLERANCES[name])
             return RKC2(self.rate, radius, parameters, self.interval, tolerance=tolerance, refresh=REFRESH)
         stable = COURANT * STABLE[name][1] / self.numerics.refine
 
