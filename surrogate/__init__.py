@@ -9,6 +9,14 @@ __version__ = "0.2.0"
 
 # Public names and the packages that define them; imported at first use, so that `import surrogate` is fast.
 _PUBLIC = {
+    "Project": "surrogate.api",
+    "Run": "surrogate.api",
+    "compare": "surrogate.api",
+    "inspect": "surrogate.api",
+    "make_data": "surrogate.api",
+    "make_report": "surrogate.api",
+    "run": "surrogate.api",
+    "train": "surrogate.api",
     "DataSettings": "surrogate.data",
     "GNvpro": "surrogate.optim",
     "Mapping": "surrogate.data",
@@ -19,7 +27,6 @@ _PUBLIC = {
     "predict": "surrogate.prediction",
     "refit": "surrogate.optim",
     "separate": "surrogate.models",
-    "train": "surrogate.training",
 }
 
 __all__ = ["__version__", *_PUBLIC]

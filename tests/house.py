@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("report",),
     ("workflows",),
+    ("api",),
     ("cli",),
 )
 FACES = ("__init__.py", "__main__.py")  # of the package itself: names of all floors

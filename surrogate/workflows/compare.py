@@ -111,7 +111,7 @@ class Comparison:
 
 
 def compare(
-    path: Path,
+    config: Path | Source,
     overrides: list[str],
     output: Path | None,
     say: Say,
@@ -129,7 +129,7 @@ def compare(
     are those of a 5-fold cross-validation over simulations.
 
     Arguments:
-        path: A configuration; its model and optimizer are one of the candidates.
+        config: A configuration file, or its parsed content; its model and optimizer are one of the candidates.
         overrides: `key=value` changes.
         output: Folder; `runs/<name>-compare` unless given.
         say: Called with a line for the user.
@@ -146,9 +146,9 @@ def compare(
         ConfigError: The configuration is wrong, or there is no time for anything.
         Interrupted: A signal came; finished cases are kept.
     """
-    source = apply_overrides(read_yaml(path), overrides)
+    source = apply_overrides(read_yaml(config) if isinstance(config, Path) else config, overrides)
     source = Source(source.name, {key: value for key, value in source.tree.items() if key not in ("cases", "study")})
-    folder = output or Path("runs") / f"{source.tree.get('name', path.stem)}-compare"
+    folder = output or Path("runs") / f"{source.tree.get('name', Path(source.name).stem)}-compare"
     source = with_own_data(source, ProjectFolder(folder).data)
     base = read_experiment(source)
     if base.data.nonfinite == "mask":

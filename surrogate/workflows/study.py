@@ -89,7 +89,7 @@ def read_part(text: str | None) -> tuple[int, int] | None:
 
 
 def run_file(
-    path: Path,
+    config: Path | Source,
     overrides: list[str],
     output: Path | None,
     say: Say,
@@ -104,12 +104,12 @@ def run_file(
     Returns:
         The report; None if other parts of a study are not finished.
     """
-    source = apply_overrides(read_yaml(path), overrides)
+    source = apply_overrides(read_yaml(config) if isinstance(config, Path) else config, overrides)
     if STUDY in source.tree:
-        folder = output or Path("runs") / str(source.tree.get("name", path.stem))
+        folder = output or Path("runs") / str(source.tree.get("name", Path(source.name).stem))
         return _run_study(source, folder, say, command=command, resume=resume, overwrite=overwrite, spread=spread)
     if not spread.plain:
-        raise ConfigError(f"{path} has no section `study`: --workers, --scheduler and --part are for studies")
+        raise ConfigError(f"{source.name} has no section `study`: --workers, --scheduler and --part are for studies")
     return run_cases(source, output, say, command=command, resume=resume, overwrite=overwrite)
 
 
