@@ -31,6 +31,17 @@ def test_every_configuration_is_valid(page: Path) -> None:
             validate(source, DataSettings)
 
 
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("[bdep]*/**/*.md")], ids=lambda page: page.stem)
+def test_every_link_to_a_file_has_its_target(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target, heading in re.findall(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", text):
+        path = page.parent / target
+        assert path.exists(), f"{page.relative_to(ROOT)} links to {target}, which is not there"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert heading[1:] in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_the_blocks_of_your_own_model_run(tmp_path: Path) -> None:
     """They register families and build networks of them, one block after another."""
     page = BLOCK.findall((ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8"))

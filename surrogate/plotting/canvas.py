@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from surrogate.files import replacing
 
@@ -47,6 +47,8 @@ LABEL = 20  # characters in a line, so that a label fits its axis
 ROWS = 3  # of a legend above a panel
 ENTRIES = 22  # in a column of a legend to the right
 DECADES = 30.0  # a range wider than this factor is drawn on a log axis
+FEW_DECADES = 1000.0  # a log axis of at most this factor has ticks at 1, 2 and 5
+MARGIN = 1.05  # of the largest value on an axis that starts at zero
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Any]:
@@ -110,8 +112,14 @@ def scale_axis(ax: Axes, axis: str, values: np.ndarray, *, zero: bool = True) ->
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > DECADES * values.min():
         ax.set(**{f"{axis}scale": "log"})
+        if values.max() < FEW_DECADES * values.min():  # default ticks read `2 x 10^-2` and overlap
+            ticks = ax.xaxis if axis == "x" else ax.yaxis
+            ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+            ticks.set_minor_formatter(NullFormatter())
     elif zero and len(values) and values.min() >= 0:
-        ax.set(**{f"{axis}lim": (0, None)})
+        drawn = ax.dataLim.x1 if axis == "x" else ax.dataLim.y1
+        ax.set(**{f"{axis}lim": (0, MARGIN * drawn if drawn > 0 else None)})
 
 
 def log_axis(ax: Axes, values: np.ndarray) -> None:

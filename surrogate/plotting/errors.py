@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from surrogate.plotting.canvas import DECADES, PALETTE, alone, label_of, legend, plain, scale_axis, styles
+from surrogate.plotting.canvas import DECADES, alone, label_of, legend, plain, scale_axis, styles
 from surrogate.quantiles import quantiles
 
 __all__ = [
@@ -133,8 +133,8 @@ def plot_intervals(estimates: Mapping[str, tuple[float, float, float]], *, label
         ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
-    for index, (value, low, high) in enumerate(estimates.values()):
-        colour = PALETTE[index % len(PALETTE)]
+    for index, ((value, low, high), style) in enumerate(zip(estimates.values(), styles(len(estimates)), strict=True)):
+        colour = style["color"]
         ax.plot([low, high], [index, index], color=colour, linewidth=3, alpha=0.5, solid_capstyle="butt")
         ax.plot(value, index, "o", color=colour)
     ax.set_yticks(range(len(estimates)), [plain(name) for name in estimates])

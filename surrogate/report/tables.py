@@ -65,7 +65,7 @@ class Table:
 
 def more(ratio: float) -> str:
     """Say how much larger an error is: in percent, or as a factor from 2 on."""
-    return f"{100 * (ratio - 1):.0f} % more" if ratio < 2 else f"{number(ratio, 3)} times as large"
+    return f"{number(100 * (ratio - 1), 2)} % more" if ratio < 2 else f"{number(ratio, 3)} times as large"
 
 
 def known_by(cases: Sequence[Case]) -> Headline:

@@ -116,6 +116,18 @@ def test_a_study_makes_its_table_and_its_report(folder: Path) -> None:
     assert len(rows) == 8
 
 
+def test_the_report_of_a_study_follows_from_its_table(folder: Path) -> None:
+    """Medians, extremes and percentages of the page, from the errors of the samples in `table.nc`."""
+    run(changed(seeds=[0, 1, 2], metric="rmse", axes={"data.split.train": [8]}))
+    result, page = table(), Path("out/report.html").read_text()
+    errors = np.sqrt((result["sample_error"].values ** 2).mean(1))  # a root of a mean over the test samples
+    np.testing.assert_allclose(errors, result["error"])
+    for method in ("slimtrain", "adam"):
+        own = errors[result["method"].values == method]
+        low, middle, high = (f"{value:.4g}" for value in (own.min(), np.median(own), own.max()))
+        assert f"{middle} ({low}, {high})" in page
+
+
 def test_stopped_and_resumed_it_gives_the_same_table_and_runs_no_case_twice(folder, whole, monkeypatch) -> None:
     trained = []
     train = execute.train
