@@ -21,6 +21,7 @@ __all__ = [
     "MuonSettings",
     "OptimizerBase",
     "OptimizerSettings",
+    "RaceSettings",
     "SgdSettings",
     "SlimTrainSettings",
 ]
@@ -131,6 +132,46 @@ class SlimTrainSettings(OptimizerBase):
         return self
 
 
+Candidate = Annotated[
+    AdamSettings | AdamWSettings | SgdSettings | MuonSettings | SlimTrainSettings, Field(discriminator="name")
+]
+
+
+class RaceSettings(OptimizerBase):
+    """Several optimizers, each for the first epochs of a run; the one of lowest validation loss goes on.
+
+    All of it together takes `training.epochs`: with N candidates and trials of t epochs the chosen one trains for
+    `epochs - (N - 1) t` epochs, for which its learning-rate schedule is made from the start.
+
+    Arguments:
+        candidates: The optimizers, with their settings.
+        trial: Share of all epochs that each candidate gets.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = ("steps", "members")
+    name: Literal["race"] = "race"
+    candidates: tuple[Candidate, ...] = Field(
+        (
+            SlimTrainSettings(learning_rate=1e-2),
+            SlimTrainSettings(learning_rate=1e-3),
+            AdamSettings(learning_rate=1e-2),
+            AdamSettings(learning_rate=1e-3),
+        ),
+        min_length=2,
+        max_length=20,
+    )
+    trial: float = Field(0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _short(self) -> Self:
+        if len(self.candidates) * self.trial >= 1:
+            raise ValueError(
+                f"trial: {len(self.candidates)} candidates with {self.trial:g} of the epochs each leave none for the "
+                f"chosen one; choose less than {1 / len(self.candidates):.2g}"
+            )
+        return self
+
+
 class FullBatchSettings(OptimizerBase):
     """Base of the methods whose step takes all training data: an epoch is one step.
 
@@ -208,6 +249,7 @@ OptimizerSettings = Annotated[
     | SgdSettings
     | MuonSettings
     | SlimTrainSettings
+    | RaceSettings
     | LBFGSSettings
     | GNvproSettings
     | ExtremeLearningSettings

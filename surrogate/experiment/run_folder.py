@@ -40,6 +40,7 @@ class RunFolder(Folder):
     log_file = Entry("log.jsonl")  # a record per line
     tensorboard = Entry("tensorboard")
     members = Entry("members")  # run folders of the networks of an ensemble
+    candidates = Entry("candidates")  # run folders of the optimizers of a race
     result = Entry("result.json")  # of a case of a study that is finished; written last
     failure = Entry("failed.json")  # why a case of a study failed
     case_lock = Entry(".case.lock")  # held by the process that trains and scores the case
@@ -62,6 +63,10 @@ class RunFolder(Folder):
         """Return the run folder of a member of an ensemble; they count from 1."""
         return RunFolder(self.members / str(number))
 
+    def candidate(self, number: int) -> RunFolder:
+        """Return the run folder of a candidate of a race; they count from 1."""
+        return RunFolder(self.candidates / str(number))
+
     def log(self) -> RunLog:
         """Return the log."""
         return RunLog(self.log_file)
@@ -83,8 +88,9 @@ class RunFolder(Folder):
 
     @property
     def trained(self) -> bool:
-        """True if there is a checkpoint, of this run or of a member of its ensemble."""
-        return any(self.path.glob(f"{CHECKPOINTS}/step-*")) or any(self.members.glob(f"*/{CHECKPOINTS}/step-*"))
+        """True if there is a checkpoint, of this run, a member of its ensemble or a candidate of its race."""
+        folders = (self.path, *self.members.glob("*"), *self.candidates.glob("*"))
+        return any(any(folder.glob(f"{CHECKPOINTS}/step-*")) for folder in folders)
 
     def experiment(self) -> Experiment:
         """Read the resolved configuration.

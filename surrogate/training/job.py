@@ -72,6 +72,20 @@ class Job:
         self.ranks.alone(lambda: write_text(run.config, dump(experiment)))
         self.ranks.alone(lambda: write_text(run.facts, json.dumps(facts, indent=2)))
 
+    def begin(self, trainer: Trainer, experiment: Experiment, run: RunFolder) -> None:
+        """Continue a run from its newest checkpoint where that is asked for, otherwise prepare its network."""
+        training = experiment.training
+        size = sum(parameter.numel() for parameter in trainer.surrogate.network.parameters())
+        self.note(experiment, run, parameters=size)
+        if self.resume and trainer.resume():
+            return
+        self.ranks.alone(lambda: trainer.log.path.unlink(missing_ok=True))
+        began = time.monotonic()
+        prepare_network(trainer, evaluation_stream(experiment, self.datasets["train"]))
+        if training.refit in ("start", "both"):
+            refit_start(trainer)
+        trainer.state.seconds = time.monotonic() - began
+
     def fit(self, trainer: Trainer, experiment: Experiment, run: RunFolder, *, title: str) -> None:
         """Train one network and write the facts of the run.
 
@@ -79,15 +93,7 @@ class Job:
             Interrupted: A signal came; a checkpoint is written.
         """
         training, ranks = experiment.training, self.ranks
-        size = sum(parameter.numel() for parameter in trainer.surrogate.network.parameters())
-        self.note(experiment, run, parameters=size)
-        if not (self.resume and trainer.resume()):
-            ranks.alone(lambda: trainer.log.path.unlink(missing_ok=True))
-            began = time.monotonic()
-            prepare_network(trainer, evaluation_stream(experiment, self.datasets["train"]))
-            if training.refit in ("start", "both"):
-                refit_start(trainer)
-            trainer.state.seconds = time.monotonic() - began
+        self.begin(trainer, experiment, run)
         reporter = self.reporter(title, trainer.total, done=trainer.state.step)
         state = trainer.fit(reporter)
         loss = state.best

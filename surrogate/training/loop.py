@@ -67,6 +67,7 @@ class Trainer(Setup):
         train: Shuffled stream of training samples.
         per_step: Batches of a step.
         total: Steps of the whole run.
+        until: Steps after which to pause, at the end of an epoch; None for the whole run.
         state: Counters.
         stop: Set by a signal that reached this process.
         mean: Running mean of the weights, with `settings.average`.
@@ -78,13 +79,14 @@ class Trainer(Setup):
     train: Stream
     per_step: int
     total: int
+    until: int | None = None
     state: TrainState = field(default_factory=TrainState)
     stop: StopRequest = field(default_factory=StopRequest)
     mean: MeanWeights | None = None
     stop_signal: int | None = None
 
     def fit(self, reporter: Reporter) -> TrainState:
-        """Train to the last epoch.
+        """Train to the last epoch, or to the pause.
 
         Raises:
             Interrupted: A signal came; a checkpoint is written.
@@ -151,7 +153,8 @@ class Trainer(Setup):
     def _finished(self) -> bool:
         patience = self.settings.patience
         stale = patience is not None and self.state.stale >= patience
-        return stale or self.state.step >= self.total
+        paused = self.until is not None and self.state.step >= self.until
+        return stale or paused or self.state.step >= self.total
 
     @cached_property
     def _gradient(self) -> Gradient:

@@ -13,12 +13,14 @@ from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.data.staging import stage
 from surrogate.errors import ConfigError
+from surrogate.experiment.optimizers import RaceSettings
 from surrogate.experiment.run_folder import RunFolder, refuse_changes
 from surrogate.experiment.settings import Experiment
 from surrogate.files import check_output, claim_output, locked
 from surrogate.training.build import split_datasets
 from surrogate.training.ensemble import fit_members, members_of
 from surrogate.training.job import Job
+from surrogate.training.race import candidates_of, fit_race
 from surrogate.training.ranks import joined
 from surrogate.training.setup import Callback
 
@@ -68,10 +70,14 @@ def train(
         if resume:
             refuse_changes(run, experiment, data)
         job = Job(datasets, data, command, ranks, resume, callbacks, quiet)
-        trainer = job.trainer(members_of(experiment)[0], run)  # refuses what it must before anything is written
+        trainer = job.trainer(
+            members_of(candidates_of(experiment)[0])[0], run
+        )  # refuses what it must before anything is written
         ranks.alone(lambda: claim_output(output, overwrite=overwrite, resume=resume))
         with locked(output) if ranks.first else nullcontext():
-            if experiment.training.members == 1:
+            if isinstance(experiment.optimizer, RaceSettings):
+                fit_race(job, experiment, run)
+            elif experiment.training.members == 1:
                 job.fit(trainer, experiment, run, title=output.name)
             else:
                 fit_members(job, experiment, run)

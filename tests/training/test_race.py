@@ -1,0 +1,136 @@
+"""A race ends as the run of the optimizer it chose, takes the epochs of one run, and is stopped and resumed as one."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from surrogate.config import Source, dump
+from surrogate.errors import ConfigError, Interrupted, NumericalError
+from surrogate.experiment.settings import Experiment
+from surrogate.models import Surrogate
+from surrogate.training import RunFolder, read_experiment, train
+from surrogate.workflows import run_pipeline
+
+SLIMTRAIN = {"name": "slimtrain", "learning_rate": 1e-2}
+SLOW = {"name": "adam", "learning_rate": 1e-6}
+DIVERGING = {"name": "sgd", "learning_rate": 1e30}
+BASE: dict[str, Any] = {
+    "name": "race",
+    "data": {"inputs": ["a"], "targets": ["u"], "split": {"validation": 4, "test": 4, "seed": 1}},
+    "model": {"family": "convnet", "width": 4, "depth": 1, "dropout": 0.2},
+    "training": {"epochs": 8, "batch_size": 5, "log_every": 1, "device": "cpu", "refit": "end", "schedule": "cosine"},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    a = np.random.default_rng(0).normal(size=(24, 8)).astype("f4")
+    u = (np.roll(a, 1, axis=1) ** 2 + a).astype("f4")
+    path = tmp_path_factory.mktemp("data") / "data.nc"
+    xr.Dataset({"a": (("sample", "x"), a), "u": (("sample", "x"), u)}).to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+def experiment(data: Path, optimizer: dict[str, Any], **training: Any) -> Experiment:
+    tree = BASE | {"data": BASE["data"] | {"path": str(data)}, "training": BASE["training"] | training}
+    return read_experiment(Source("race.yaml", tree | {"optimizer": optimizer}))
+
+
+def race(*candidates: dict[str, Any], trial: float = 0.25) -> dict[str, Any]:
+    return {"name": "race", "candidates": list(candidates), "trial": trial}
+
+
+def fit(settings: Experiment, output: Path, **options: Any) -> RunFolder:
+    return train(settings, output, command="", quiet=True, **options)
+
+
+def assert_same_bits(first: RunFolder, second: RunFolder) -> None:
+    found, expected = (Surrogate.load(run.path).state_dict() for run in (first, second))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return fit(experiment(data, race(SLOW, SLIMTRAIN)), tmp_path_factory.mktemp("runs") / "race")
+
+
+def test_it_ends_as_the_run_of_the_chosen_optimizer(data: Path, run: RunFolder, tmp_path: Path) -> None:
+    """Eight epochs for both, trials of two: the chosen one has six, and its schedule is for six."""
+    alone = fit(experiment(data, SLIMTRAIN, epochs=6), tmp_path / "alone")
+    assert_same_bits(run, alone)
+    *_, last = run.records()
+    assert (last["event"], last["chosen"], last["optimizers"]) == ("race", 2, ["adam", "slimtrain"])
+    assert last["validation_losses"][1] < last["validation_losses"][0]
+    losses = [[r["validation_loss"] for r in one.records() if r["event"] == "epoch"] for one in (run, alone)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 6
+
+
+def test_all_of_it_takes_the_steps_of_one_run(data: Path, run: RunFolder, tmp_path: Path) -> None:
+    alone = fit(experiment(data, SLOW), tmp_path / "alone").begun()
+    facts = run.begun()
+    assert facts["steps"] == alone["steps"]
+    assert facts["parameters"] == alone["parameters"]
+    assert facts["validation_loss"] == run.candidate(2).begun()["validation_loss"]
+    assert facts["train_seconds"] > run.candidate(2).begun()["train_seconds"]
+
+
+@pytest.mark.parametrize("stop", [(1, 3), (2, 5), (2, 15)], ids=str)
+def test_stopped_anywhere_it_resumes_to_the_same_bits(
+    data: Path, run: RunFolder, tmp_path: Path, stop: tuple[int, int]
+) -> None:
+    def stopping(_trainer: Any, record: dict[str, Any]) -> None:
+        if record["event"] == "step" and (record["candidate"], record["step"]) == stop:
+            signal.raise_signal(signal.SIGTERM)
+
+    settings = experiment(data, race(SLOW, SLIMTRAIN))
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop[1]}"):
+        fit(settings, tmp_path / "run", callbacks=[stopping])
+    torch.manual_seed(999)
+    assert_same_bits(fit(settings, tmp_path / "run", resume=True), run)
+
+
+def test_an_optimizer_that_diverges_is_out(data: Path, tmp_path: Path) -> None:
+    run = fit(experiment(data, race(DIVERGING, SLOW)), tmp_path / "one")
+    *_, last = run.records()
+    assert last["chosen"] == 2
+    with pytest.raises(NumericalError, match="no optimizer of the race had a finite validation loss"):
+        fit(experiment(data, race(DIVERGING, DIVERGING)), tmp_path / "none")
+
+
+def test_a_race_is_a_case_like_others(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "race.yaml"
+    path.write_text(dump(experiment(data, SLIMTRAIN)) + "cases:\n  one: {}\n  race: {optimizer: {name: race}}\n")
+    said: list[str] = []
+    report = run_pipeline(path, [], tmp_path / "run", said.append, command="", resume=False, overwrite=False)
+    assert "training race: race, 8 epochs" in said
+    assert "race" in report.read_text()
+    assert (tmp_path / "run" / "cases" / "race" / "evaluation" / "metrics.nc").is_file()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "training", "message"),
+    [
+        (race(SLOW, SLIMTRAIN, trial=0.5), {}, "2 candidates with 0.5 of the epochs each leave none"),
+        (race(SLOW), {}, "at least 2"),
+        (race(SLOW, SLIMTRAIN), {"steps": 10, "epochs": None}, "training.steps has no effect with optimizer race"),
+        (race(SLOW, SLIMTRAIN), {"members": 2}, "training.members has no effect with optimizer race"),
+    ],
+)
+def test_races_that_cannot_be_run(
+    data: Path, optimizer: dict[str, Any], training: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        experiment(data, optimizer, **training)
+
+
+def test_too_few_epochs_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.epochs: 2 are too few for a race of 2 optimizers"):
+        fit(experiment(data, race(SLOW, SLIMTRAIN), epochs=2), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
