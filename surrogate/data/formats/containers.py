@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 import scipy.io
 import xarray as xr
 
-from surrogate.data.formats.variables import attributes
+from surrogate.data.formats.variables import attributes, plain
+from surrogate.data.hdf5.alike import Alike
 from surrogate.data.hdf5.array import open_file
+from surrogate.data.hdf5.faults import HDF5_ERRORS
 from surrogate.data.hdf5.storage import check_storage, dataset_at, h5_array, native_type
 from surrogate.errors import DataError, did_you_mean
 
@@ -43,8 +46,12 @@ class Container(Protocol):
         """Test whether a dataset, or a link that may lead to one, has this path."""
         ...
 
-    def values(self, path: str) -> tuple[Values, dict[str, Any]]:
-        """Lazy values of a dataset, and its attributes."""
+    def values(self, path: str) -> Values:
+        """Lazy values of a dataset."""
+        ...
+
+    def attributes(self, path: str) -> dict[str, Any]:
+        """Attributes of a dataset."""
         ...
 
     def entry(self, path: str, name: str) -> np.ndarray:
@@ -67,6 +74,9 @@ class Hdf5File:
     def __init__(self, handle: h5py.File, *, external: bool = False) -> None:
         self.handle, self.external, self.file = handle, external, Path(handle.filename)
         self.attrs = attributes(handle)
+        self.alike = Alike(external=external)
+        self._names: tuple[str, ...] = ()
+        self._nodes: list[Any] = [h5py.h5g.open(handle.id, b"/")]
 
     def children(self, group: str) -> Iterable[str]:
         """List the members of a group; none where it is not there."""
@@ -81,7 +91,23 @@ class Hdf5File:
 
     def has_values(self, path: str) -> bool:
         """Test whether a dataset, or a link that may lead to one, has this path."""
-        return not isinstance(self._at(path), h5py.Group)
+        node = self._node(path)
+        return not isinstance(self._at(path) if node is None else node, h5py.h5g.GroupID | h5py.Group)
+
+    def _node(self, path: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | None:
+        """Open an object that hard links alone lead to, else None; the last one and its parents stay open."""
+        parts = tuple(path.strip("/").split("/")) if path.strip("/") else ()
+        depth = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._names, strict=False)))
+        self._names, self._nodes = self._names[:depth], self._nodes[: depth + 1]
+        for part in parts[depth:]:
+            parent, name = self._nodes[-1], part.encode("utf-8", "surrogateescape")
+            if not part or isinstance(parent, h5py.h5d.DatasetID) or not _is_hard(parent, name):
+                return None
+            node = h5py.h5o.open(parent, name)
+            if not isinstance(node, h5py.h5g.GroupID | h5py.h5d.DatasetID):
+                return None
+            self._names, self._nodes = (*self._names, part), [*self._nodes, node]
+        return self._nodes[-1]
 
     def _at(self, path: str) -> h5py.HLObject | None:
         """The object at a path, through hard links and links inside of the file."""
@@ -100,26 +126,28 @@ class Hdf5File:
     @contextlib.contextmanager
     def dataset(self, path: str) -> Iterator[h5py.Dataset]:
         """Open a dataset as `dataset_at` does, with a short way for thousands of datasets that no link leads to."""
-        node = self.handle.id
-        for part in path.strip("/").encode().split(b"/"):
-            if not isinstance(node, h5py.h5f.FileID | h5py.h5g.GroupID) or not part or not node.links.exists(part):
-                break
-            if node.links.get_info(part).type != h5py.h5l.TYPE_HARD:
-                break
-            node = h5py.h5o.open(node, part)
+        node = self._node(path)
         if isinstance(node, h5py.h5d.DatasetID):
             yield h5py.Dataset(node)
         else:
             with dataset_at(self.handle, path, external=self.external) as dataset:
                 yield dataset
 
-    def values(self, path: str) -> tuple[Values, dict[str, Any]]:
+    def values(self, path: str) -> Values:
         """Describe a dataset: lazy numbers, or text."""
+        node = self._node(path)
+        if isinstance(node, h5py.h5d.DatasetID) and node.get_type().get_class() != h5py.h5t.STRING:
+            return self.alike.array(node, "/" + path.strip("/"))
         with self.dataset(path) as dataset:
             if dataset.shape is not None and h5py.check_string_dtype(dataset.dtype) is not None:
                 check_storage(dataset, f"{self.file}:{path}", external=self.external)
-                return np.asarray(dataset.asstr(errors="replace")[()]).astype(str), attributes(dataset)
-            return h5_array(dataset, external=self.external), attributes(dataset)
+                return np.asarray(dataset.asstr(errors="replace")[()]).astype(str)
+            return h5_array(dataset, external=self.external)
+
+    def attributes(self, path: str) -> dict[str, Any]:
+        """Read the attributes of a dataset."""
+        with self.dataset(path) as dataset:
+            return attributes(dataset)
 
     def entry(self, path: str, name: str) -> np.ndarray:
         """Read a field of a compound dataset, or the row of that name in a table of names and values."""
@@ -129,6 +157,10 @@ class Hdf5File:
 
     def attribute(self, path: str, name: str) -> Any:
         """Read an attribute."""
+        node = self._node(path)
+        if node is not None and h5py.h5a.exists(node, name.encode()):
+            with contextlib.suppress(*HDF5_ERRORS):
+                return plain(h5py.AttributeManager(h5py.Group(node) if isinstance(node, h5py.h5g.GroupID) else h5py.Dataset(node))[name])
         item = self._at(path)
         if item is None:
             raise DataError(f"{self.file}: no object '{path}' that could have the attribute '{name}'")
@@ -161,15 +193,19 @@ class ArrayFile:
 
     has_values = holds
 
-    def values(self, path: str) -> tuple[Values, dict[str, Any]]:
-        """Return an array and its attributes."""
+    def values(self, path: str) -> Values:
+        """Return an array."""
         name = path.strip("/")
         if name not in self.arrays:
             raise DataError(f"{self.file}: no array '{name}'; {did_you_mean(name, self.arrays)}")
         variable = self.arrays[name]
         if variable.dtype.kind not in "USO":
             native_type(variable.dtype, f"{self.file}:{name}")
-        return variable.data, dict(variable.attrs)
+        return variable.data
+
+    def attributes(self, path: str) -> dict[str, Any]:
+        """Return the attributes of an array."""
+        return dict(self.arrays[path.strip("/")].attrs)
 
     def entry(self, path: str, name: str) -> np.ndarray:
         """Read a field of an array of structures."""
@@ -185,6 +221,14 @@ class ArrayFile:
     def dataset(self) -> xr.Dataset:
         """Return the arrays whose axes are named as a data set."""
         return xr.Dataset(self.arrays, attrs=self.attrs)
+
+
+def _is_hard(group: h5py.h5g.GroupID, name: bytes) -> bool:
+    """Test whether a group holds an object of this name itself, not by a soft or external link."""
+    try:
+        return bool(group.links.get_info(name).type == h5py.h5l.TYPE_HARD)
+    except KeyError:
+        return False
 
 
 def _entry(values: np.ndarray, name: str, where: str) -> np.ndarray:

@@ -36,8 +36,8 @@ class _Leaf:
     """One dataset or attribute of a variable: its values, attributes, and where it is."""
 
     values: Values
-    attributes: dict[str, Any]
-    where: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
 
 
 @dataclass
@@ -173,11 +173,14 @@ class _Simulation:
             inside = f"{self.group}/{path}".rstrip("/")
             shared = entry.name in self.layout.coordinates and not placeholders(path) and not container.holds(inside)
             path = path if shared else inside
+        joined = {*map(self.layout.axis, entry.keys)} & {*map(self.layout.axis, declared.names)}
         for found, values in matching_paths(container, path):
             if values and declared.attribute is None and not container.has_values(found):
                 continue  # a group of that name next to the datasets
             texts = located.values | values
             leaf = self.leaf(container, found, declared)
+            if declared.attribute is None and declared.entry is None and (not entry.leaves or joined):
+                leaf.attributes = container.attributes(found)
             leaf.where = f"{container.file}:{found}"
             if leaf.values.ndim != len(declared.axes):
                 shown = ", ".join(str(axis) for axis in declared.axes)
@@ -191,10 +194,10 @@ class _Simulation:
         if declared.attribute is not None:
             value = np.asarray(container.attribute(path, declared.attribute))
             single = value.size == 1 and not declared.axes
-            return _Leaf(value.reshape(()) if single else value, {}, "")
+            return _Leaf(value.reshape(()) if single else value)
         if declared.entry is not None:
-            return _Leaf(container.entry(path, declared.entry), {}, "")
-        return _Leaf(*container.values(path), "")
+            return _Leaf(container.entry(path, declared.entry))
+        return _Leaf(container.values(path))
 
     # axes
 

@@ -21,6 +21,7 @@ __all__ = [
     "is_variable",
     "named_axes",
     "named_variables",
+    "plain",
     "variable_at",
 ]
 
@@ -55,7 +56,7 @@ def attributes(item: h5py.HLObject) -> dict[str, Any]:
     for name in item.attrs:
         if name not in INTERNAL and name not in ENCODING:
             with contextlib.suppress(*HDF5_ERRORS):  # one that cannot be read is left out
-                kept[_text_of(name)] = _plain(item.attrs[name])
+                kept[_text_of(name)] = plain(item.attrs[name])
     return kept
 
 
@@ -64,13 +65,14 @@ def _text_of(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Convert the value of an attribute to text, a number, a list of text or an array."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, str):
         return _text_of(value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
-        return [_plain(entry) for entry in value.ravel()]
+        return [plain(entry) for entry in value.ravel()]
     if isinstance(value, np.ndarray) and value.size == 1:
         return value.ravel()[0].item()
     return value.item() if isinstance(value, np.generic) else value
