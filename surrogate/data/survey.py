@@ -33,6 +33,7 @@ TIME_WORDS = re.compile(r"^(step|timestep|time_?step|time|t|it|iter|iteration|fr
 SMALL = 1_000_000  # values of a coordinate that are looked at
 FEW = 3  # objects that make a pattern
 NOTES = 20
+LOOKED_AT = 256  # datasets of one pattern
 
 
 @dataclass(frozen=True)
@@ -79,23 +80,39 @@ class Survey:
 
 
 def survey(container: Container) -> Survey:
-    """List the datasets of a file; every object counts once, whatever links lead to it."""
+    """List the datasets of a file; every object counts once, whatever links lead to it.
+
+    Of thousands whose names differ in numbers alone, some hundreds are opened, evenly spread, and those between are taken
+    to be alike; whoever opens the data compares all of them.
+    """
     if isinstance(container, ArrayFile):
         found = [_array_item(name, variable) for name, variable in container.arrays.items()]
         return Survey(found, False, [f"{item.path}: {item.role}" for item in found if " " in item.role])
     if not isinstance(container, Hdf5File):
         return Survey([], False, [])
     handle, datasets, notes = container.handle, list[Item](), list[str]()
+    found: dict[str, list[str]] = {}  # names of datasets by the name without numbers
 
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
+    def note(name: bytes, info: h5py.h5o.ObjInfo) -> None:
+        if info.type == h5py.h5o.TYPE_DATASET:
+            text = name.decode("utf-8", "surrogateescape")
+            found.setdefault(NUMBER.sub("\0", text), []).append(text)
+
+    h5py.h5o.visit(handle.id, note, info=True)
+    for names in found.values():
+        every = max(1, len(names) // LOOKED_AT)
+        item: Item | None = None
+        for index, name in enumerate(names):
+            if index % every:
+                datasets += [replace(item, path=_clean(name), first=name)] if item else []
+                continue
             try:
-                if is_variable(item):
-                    datasets.append(_item(name, item))
+                dataset = handle[name.encode("utf-8", "surrogateescape")]
+                item = _item(name, dataset) if is_variable(dataset) else None
             except Exception as error:  # any object may be unreadable; the rest of the file is not
+                item = None
                 notes.append(f"{_clean(name)}: cannot be read ({' '.join(str(error).split())[:100]}); it is left out")
-
-    handle.visititems(visit)
+            datasets += [item] if item else []
     notes += [f"{item.path}: {item.role}; it is left out" for item in datasets if " " in item.role]
     more = [f"{len(notes) - NOTES} more objects are left out"] if len(notes) > NOTES else []
     return Survey(_gathered(datasets), _is_matlab(handle), [*notes[:NOTES], *more])
@@ -240,15 +257,15 @@ def link_notes(handle: h5py.File) -> Iterator[str]:
     """Yield a line for every link that is not the object itself."""
     found: list[str] = []
 
-    def visit(name: str, link: object) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            found.append(
-                f"/{name}: external link to {link.filename}:{link.path}; read only where it stays in the folder"
-            )
-        elif isinstance(link, h5py.SoftLink):
-            found.append(f"/{name}: link to {link.path}")
+    def note(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+        text = name.decode("utf-8", "replace")
+        if info.type == h5py.h5l.TYPE_EXTERNAL:
+            file, path = (part.decode("utf-8", "replace") for part in handle.id.links.get_val(name))
+            found.append(f"/{text}: external link to {file}:{path}; read only where it stays in the folder")
+        elif info.type == h5py.h5l.TYPE_SOFT:
+            found.append(f"/{text}: link to {handle.id.links.get_val(name).decode('utf-8', 'replace')}")
 
-    handle.visititems_links(visit)
+    handle.id.links.visit(note, info=True)
     yield from found[:NOTES]
     if len(found) > NOTES:
         yield f"{len(found) - NOTES} more links are not shown"

@@ -149,17 +149,17 @@ def stored_type(dataset: h5py.Dataset, where: str) -> np.dtype:
 
 def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
     """Describe on one line the nearest match of a name and the datasets of a file with their shapes."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    names: list[str] = []
 
-    def note(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            shapes[name] = item.shape
+    def note(name: bytes, info: h5py.h5o.ObjInfo) -> None:
+        if info.type == h5py.h5o.TYPE_DATASET:
+            names.append(name.decode("utf-8", "replace"))
 
-    group.visititems(note)
-    datasets = [f"{name} {shape}" for name, shape in shapes.items()]
-    more = f" and {len(datasets) - SHOWN} more" if len(datasets) > SHOWN else ""
-    close = nearest(wanted.strip("/"), shapes) if wanted else None
-    listed = ", ".join(datasets[:SHOWN]) or "no dataset"
+    h5py.h5o.visit(group.id, note, info=True)
+    datasets = [f"{name} {group[name].shape}" for name in names[:SHOWN] if name in group]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    close = nearest(wanted.strip("/"), names) if wanted else None
+    listed = ", ".join(datasets) or "no dataset"
     return (f"did you mean '{close}'? " if close else "") + f"the file holds {listed}{more}"
 
 
