@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -97,7 +96,9 @@ class Hdf5File:
     def _node(self, path: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | None:
         """Open an object that hard links alone lead to, else None; the last one and its parents stay open."""
         parts = tuple(path.strip("/").split("/")) if path.strip("/") else ()
-        depth = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._names, strict=False)))
+        depth, known = 0, self._names
+        while depth < min(len(parts), len(known)) and parts[depth] == known[depth]:
+            depth += 1
         self._names, self._nodes = self._names[:depth], self._nodes[: depth + 1]
         for part in parts[depth:]:
             parent, name = self._nodes[-1], part.encode("utf-8", "surrogateescape")

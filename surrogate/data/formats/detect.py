@@ -9,7 +9,7 @@ import h5py
 
 from surrogate.data.formats.pdebench import COORDINATES, family_of
 from surrogate.data.formats.the_well import is_well
-from surrogate.data.formats.variables import is_variable, named_axes
+from surrogate.data.formats.variables import is_own_dataset, is_variable, named_axes
 from surrogate.data.store import MANIFEST
 
 __all__ = ["UNKNOWN", "Detection", "detect"]
@@ -47,8 +47,10 @@ def detect(handle: h5py.File) -> Detection:
 def _named(handle: h5py.File) -> str | None:
     """Describe the first variable at the root whose axes are named."""
     for name in handle:
-        item = handle[name] if isinstance(handle.get(name, getlink=True), h5py.HardLink) else None
-        if not isinstance(item, h5py.Dataset) or item.shape is None or not item.ndim or not is_variable(item):
+        if not is_own_dataset(handle, name):
+            continue
+        item = handle[name]
+        if item.shape is None or not item.ndim or not is_variable(item):
             continue
         axes = None if item.is_scale else named_axes(item)
         if axes:

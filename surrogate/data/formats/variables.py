@@ -18,6 +18,7 @@ __all__ = [
     "FileVariable",
     "attributes",
     "is_odd",
+    "is_own_dataset",
     "is_variable",
     "named_axes",
     "named_variables",
@@ -124,14 +125,22 @@ def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVa
     """
     variables = []
     for name in handle:
-        if not isinstance(handle.get(name, getlink=True), h5py.HardLink):
+        if not is_own_dataset(handle, name):
             continue
         item = handle[name]
-        if isinstance(item, h5py.Dataset) and is_variable(item) and not is_odd(item):
+        if is_variable(item) and not is_odd(item):
             variables.append(_named(handle, item, external))
     if not any(not variable.is_coordinate for variable in variables):
         raise DataError(_declare(handle, "has no variable with named dimensions at its root"))
     return variables
+
+
+def is_own_dataset(group: h5py.Group, name: str) -> bool:
+    """Test whether a group holds a dataset of this name itself, not by a soft or external link."""
+    key = name.encode("utf-8", "surrogateescape")
+    if group.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+        return False
+    return bool(h5py.h5o.get_info(group.id, key).type == h5py.h5o.TYPE_DATASET)
 
 
 def is_odd(dataset: h5py.Dataset) -> bool:

@@ -210,6 +210,8 @@ class _Described:
     def _taken(self, axis: int, key: Any) -> _Described:
         """Select along an axis by an integer, slice or list."""
         whole = range(self.shape[axis])
+        if isinstance(key, slice) and whole[key] == whole:
+            return self
         if isinstance(key, slice):
             index: Index = whole[key]
         elif isinstance(key, int | np.integer):
