@@ -82,8 +82,8 @@ class Survey:
 def survey(container: Container) -> Survey:
     """List the datasets of a file; every object counts once, whatever links lead to it.
 
-    Of thousands whose names differ in numbers alone, some hundreds are opened, evenly spread, and those between are taken
-    to be alike; whoever opens the data compares all of them.
+    Of thousands whose names differ in numbers alone, some hundreds are opened, evenly spread, and those between are
+    taken to be alike; all of them are compared when the data are opened.
     """
     if isinstance(container, ArrayFile):
         found = [_array_item(name, variable) for name, variable in container.arrays.items()]
@@ -91,15 +91,15 @@ def survey(container: Container) -> Survey:
     if not isinstance(container, Hdf5File):
         return Survey([], False, [])
     handle, datasets, notes = container.handle, list[Item](), list[str]()
-    found: dict[str, list[str]] = {}  # names of datasets by the name without numbers
+    numbered: dict[str, list[str]] = {}  # names of datasets by the name without numbers
 
     def note(name: bytes, info: h5py.h5o.ObjInfo) -> None:
         if info.type == h5py.h5o.TYPE_DATASET:
             text = name.decode("utf-8", "surrogateescape")
-            found.setdefault(NUMBER.sub("\0", text), []).append(text)
+            numbered.setdefault(NUMBER.sub("\0", text), []).append(text)
 
     h5py.h5o.visit(handle.id, note, info=True)
-    for names in found.values():
+    for names in numbered.values():
         every = max(1, len(names) // LOOKED_AT)
         item: Item | None = None
         for index, name in enumerate(names):

@@ -161,7 +161,11 @@ class Hdf5File:
         node = self._node(path)
         if node is not None and h5py.h5a.exists(node, name.encode()):
             with contextlib.suppress(*HDF5_ERRORS):
-                return plain(h5py.AttributeManager(h5py.Group(node) if isinstance(node, h5py.h5g.GroupID) else h5py.Dataset(node))[name])
+                return plain(
+                    h5py.AttributeManager(
+                        h5py.Group(node) if isinstance(node, h5py.h5g.GroupID) else h5py.Dataset(node)
+                    )[name]
+                )
         item = self._at(path)
         if item is None:
             raise DataError(f"{self.file}: no object '{path}' that could have the attribute '{name}'")

@@ -11,7 +11,7 @@ import xarray as xr
 from surrogate.data.formats.ragged import padded
 from surrogate.errors import DataError
 
-__all__ = ["MASK", "Part", "join_parts"]
+__all__ = ["MASK", "Part", "difference", "join_parts"]
 
 MASK = "_mask"  # suffix of the coordinate that marks a boundary of The Well
 
@@ -41,10 +41,10 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
         parts = _spread(_with_all_masks(_of_one_length(parts)))
     first = parts[0]
     for other in parts[1:]:
-        difference = _difference(first.ds, other.ds)
-        if difference:
+        apart = _difference(first.ds, other.ds)
+        if apart:
             raise DataError(
-                f"{first.where} and {other.where} cannot be joined: {difference}; convert them to one form, or open "
+                f"{first.where} and {other.where} cannot be joined: {apart}; convert them to one form, or open "
                 "them separately"
             )
     if len(parts) == 1:
@@ -113,13 +113,14 @@ def _difference(a: xr.Dataset, b: xr.Dataset) -> str | None:
     if lone:
         return f"only one of them has {', '.join(lone)}"
     for name, one in a.variables.items():
-        difference = _variable_difference(one, b.variables[name])
-        if difference:
-            return f"'{name}' {difference}"
+        apart = difference(one, b.variables[name])
+        if apart:
+            return f"'{name}' {apart}"
     return None
 
 
-def _variable_difference(one: xr.Variable, two: xr.Variable) -> str | None:
+def difference(one: xr.Variable, two: xr.Variable) -> str | None:
+    """Describe the first difference that keeps two variables from being joined; None where there is none."""
     if one.dims != two.dims:
         return f"has axes {one.dims} and {two.dims}"
     if one.dtype != two.dtype and {one.dtype.kind, two.dtype.kind} != {"U"}:

@@ -4,50 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
 from surrogate.data.formats.containers import Container, Values, open_container
-from surrogate.data.formats.join import Part
+from surrogate.data.formats.join import Part, difference
 from surrogate.data.formats.lazy import lazy_variable
+from surrogate.data.formats.leaves import Entry, Key, Leaf, check_alike, stack, stacked_leaves
 from surrogate.data.formats.patterns import Located, as_number, in_natural_order, matching_files, matching_paths
 from surrogate.data.formats.shaping import reshaped, with_one_clock
 from surrogate.data.formats.simulations import with_sample
-from surrogate.data.formats.stack import H5Stack
 from surrogate.data.formats.table import LABEL
 from surrogate.data.formats.variables import FileVariable
-from surrogate.data.hdf5.array import H5Array
 from surrogate.data.mapping import NO_AXIS, MappedVariable, Mapping, is_channel, placeholders
 from surrogate.errors import DataError
 
 __all__ = ["mapped_parts"]
 
 ORIGIN = "simulation origin"
-Key = tuple[str, ...]
-
-
-@dataclass
-class _Leaf:
-    """One dataset or attribute of a variable: its values, attributes, and where it is."""
-
-    values: Values
-    attributes: dict[str, Any] = field(default_factory=dict)
-    where: str = ""
-
-
-@dataclass
-class _Entry:
-    """A declared variable, and what was found of it, by the text in place of its names in braces."""
-
-    name: str
-    declared: MappedVariable
-    keys: list[str]
-    leaves: dict[Key, _Leaf] = field(default_factory=dict)
+GROUP = ":group"  # stands for the declared group among the names that tell simulations apart
 
 
 def mapped_parts(
@@ -72,10 +50,10 @@ def mapped_parts(
         found = list(files()) if own else [folder]
         names = labels(found) if own else {folder: folder.name}
         for file in found:
-            for group in layout.groups or ("",):
-                where = f"{names[file]}:{group}" if group else names[file]
-                located = {p: [Located(folder / p, {})] for p in layout.file_patterns()}
-                yield Part(where, _Simulation(layout, Located(file, {}), located, group).dataset(where))
+            located = {p: [Located(folder / p, {})] for p in layout.file_patterns()}
+            for groups in _together(layout):
+                where = f"{names[file]}:{groups[0]}" if len(groups) == 1 and groups[0] else names[file]
+                yield Part(where, _Simulation(layout, Located(file, {}), located, groups).dataset(where))
         return
     located = {pattern: matching_files(folder, pattern) for pattern in layout.file_patterns()}
     for values in _simulations(layout, located):
@@ -88,9 +66,20 @@ def mapped_parts(
             raise DataError(f"{folder}: no file {absent[0]} for {shown}; complete the files, or correct layout.files")
         first = next(iter(chosen.values()))[0].file
         where = ", ".join(f"{name}={text}" for name, text in values.items()) or str(first.relative_to(folder))
-        for group in layout.groups or ("",):
-            name = f"{where}:{group}" if group else where
-            yield Part(name, _Simulation(layout, Located(first, values), chosen, group).dataset(name))
+        for groups in _together(layout):
+            name = f"{where}:{groups[0]}" if len(groups) == 1 and groups[0] else where
+            yield Part(name, _Simulation(layout, Located(first, values), chosen, groups).dataset(name))
+
+
+def _together(layout: Mapping) -> list[tuple[str, ...]]:
+    """List the declared groups that are read together: all where each is one simulation, else one by one."""
+    apart: list[tuple[str, ...]] = [(group,) for group in layout.groups or ("",)]
+    for entry in layout.entries.values():
+        axes = {layout.axis(name) for name in (*entry.names, *placeholders(entry.path))}
+        told = [name for name in placeholders(entry.path) if not layout.is_axis(name)]
+        if "sample" in axes or told or entry.path.startswith("/"):
+            return apart
+    return [layout.groups] if len(layout.groups) > 1 else apart
 
 
 def _identity(layout: Mapping, located: Located) -> dict[str, str]:
@@ -115,11 +104,13 @@ class _Simulation:
         layout: The declared layout.
         file: The file of variables that name none, and the names in braces that this simulation is known by.
         located: Files by the pattern of their names.
-        group: Group that all paths start from.
+        groups: Group that all paths start from; several where each of them is a simulation.
     """
 
-    def __init__(self, layout: Mapping, file: Located, located: dict[str, list[Located]], group: str) -> None:
-        self.layout, self.file, self.located, self.group = layout, file, located, group
+    def __init__(
+        self, layout: Mapping, file: Located, located: dict[str, list[Located]], groups: tuple[str, ...]
+    ) -> None:
+        self.layout, self.file, self.located, self.groups = layout, file, located, groups
         self.root: dict[str, Any] = {}
 
     def dataset(self, where: str) -> xr.Dataset:
@@ -134,19 +125,20 @@ class _Simulation:
         ds = xr.Dataset(fields).assign_coords({n: v for n, v in variables.items() if n not in fields})
         ds = self.with_labels(ds.assign_attrs(self.root), entries, where)
         origin = [str(name) for name in ds[ORIGIN].values] if ORIGIN in ds.coords else None
-        return with_sample(ds.drop_vars(ORIGIN, errors="ignore"), where, self.group, origin)
+        of_samples = self.groups[0] if len(self.groups) == 1 else self.groups
+        return with_sample(ds.drop_vars(ORIGIN, errors="ignore"), where, of_samples, origin)
 
     # reading
 
-    def read_entries(self) -> list[_Entry]:
+    def read_entries(self) -> list[Entry]:
         """Describe all datasets and attributes; every file is opened once."""
-        entries, jobs = [], dict[Path, list[tuple[_Entry, Located]]]()
+        entries, jobs = [], dict[Path, list[tuple[Entry, Located]]]()
         for name, declared in self.layout.entries.items():
             if declared.start is not None:
                 continue
             pattern = declared.file or self.layout.files
             keys = [key for key in placeholders(pattern) if self.layout.is_axis(key)] + placeholders(declared.path)
-            entry = _Entry(name, declared, list(dict.fromkeys(keys)))
+            entry = Entry(name, declared, list(dict.fromkeys(keys)))
             entries.append(entry)
             for located in self.located[pattern] if pattern else [self.file]:
                 jobs.setdefault(located.file, []).append((entry, located))
@@ -166,18 +158,33 @@ class _Simulation:
     def section(self, name: str) -> str:
         return "variables" if name in self.layout.variables else "coordinates"
 
-    def read_leaves(self, container: Container, entry: _Entry, located: Located) -> None:
+    def read_leaves(self, container: Container, entry: Entry, located: Located) -> None:
+        path = entry.declared.path
+        is_coordinate = entry.name in self.layout.coordinates and not placeholders(path)
+        if path.startswith("/") or (is_coordinate and not container.holds(f"{self.groups[0]}/{path}".strip("/"))):
+            self.read_paths(container, entry, located, path, {})
+            return
+        several = len(self.groups) > 1
+        if several and GROUP not in entry.keys:
+            entry.keys.insert(0, GROUP)
+        for group in self.groups:
+            self.read_paths(
+                container,
+                entry,
+                located,
+                f"{group}/{path}".rstrip("/") if group else path,
+                {GROUP: group} if several else {},
+            )
+
+    def read_paths(
+        self, container: Container, entry: Entry, located: Located, path: str, known: dict[str, str]
+    ) -> None:
         declared = entry.declared
-        path = declared.path
-        if self.group and not path.startswith("/"):
-            inside = f"{self.group}/{path}".rstrip("/")
-            shared = entry.name in self.layout.coordinates and not placeholders(path) and not container.holds(inside)
-            path = path if shared else inside
         joined = {*map(self.layout.axis, entry.keys)} & {*map(self.layout.axis, declared.names)}
         for found, values in matching_paths(container, path):
             if values and declared.attribute is None and not container.has_values(found):
                 continue  # a group of that name next to the datasets
-            texts = located.values | values
+            texts = located.values | values | known
             leaf = self.leaf(container, found, declared)
             if declared.attribute is None and declared.entry is None and (not entry.leaves or joined):
                 leaf.attributes = container.attributes(found)
@@ -190,20 +197,22 @@ class _Simulation:
                 )
             entry.leaves[tuple(texts[key] for key in entry.keys)] = leaf
 
-    def leaf(self, container: Container, path: str, declared: MappedVariable) -> _Leaf:
+    def leaf(self, container: Container, path: str, declared: MappedVariable) -> Leaf:
         if declared.attribute is not None:
             value = np.asarray(container.attribute(path, declared.attribute))
             single = value.size == 1 and not declared.axes
-            return _Leaf(value.reshape(()) if single else value)
+            return Leaf(value.reshape(()) if single else value)
         if declared.entry is not None:
-            return _Leaf(container.entry(path, declared.entry))
-        return _Leaf(container.values(path))
+            return Leaf(container.entry(path, declared.entry))
+        return Leaf(container.values(path))
 
     # axes
 
-    def variable(self, entry: _Entry) -> xr.Variable:
+    def variable(self, entry: Entry) -> xr.Variable:
         """Put the leaves of a variable together, its axes in the order sample, time, channel, space."""
         inside = [key for key in entry.keys if not self.layout.is_axis(key)]  # names that tell simulations apart
+        if GROUP in inside and entry.name in self.layout.coordinates and entry.declared.axes:
+            return self.shared_coordinate(entry)
         own = {self.layout.axis(name) for name in entry.declared.names}
         joined = [key for key in entry.keys if key not in inside and self.layout.axis(key) in own]
         stacked = [key for key in entry.keys if key not in inside and key not in joined]
@@ -220,8 +229,8 @@ class _Simulation:
                     )
                     raise DataError(f"{self.file.file}: '{entry.name}' is missing for {at}; complete the data")
         if inside and "sample" not in own and not joined:
-            _check_alike(parts, entry.name)
-            whole = _stack([_stacked(part, labels) for part in parts])
+            check_alike(parts, entry.name)
+            whole = stack([stacked_leaves(part, labels) for part in parts])
             leaf = next(iter(parts[0].values()))
             return self.finished(entry, leaf, whole, ["sample", *map(self.layout.axis, stacked)])
         pieces = [self.joined(entry, part, labels, joined, stacked) for part in parts]
@@ -231,27 +240,38 @@ class _Simulation:
             return xr.Variable.concat(pieces, "sample")
         return xr.Variable.concat([piece.set_dims({"sample": 1, **piece.sizes}) for piece in pieces], "sample")
 
-    def grouped(self, entry: _Entry, inside: list[str]) -> dict[Key, dict[Key, _Leaf]]:
+    def shared_coordinate(self, entry: Entry) -> xr.Variable:
+        """Return a coordinate that all groups hold, with the same values."""
+        found = []
+        for leaf in entry.leaves.values():
+            found.append(self.finished(entry, leaf, leaf.values, []))
+            apart = difference(found[0], found[-1])
+            if apart:
+                raise DataError(f"'{entry.name}' in {leaf.where} {apart}; write one grid, or leave the coordinate out")
+        return found[0]
+
+    def grouped(self, entry: Entry, inside: list[str]) -> dict[Key, dict[Key, Leaf]]:
         """Leaves by the names in braces inside of the file that tell simulations apart, in natural order."""
         places = [entry.keys.index(key) for key in inside]
-        groups: dict[Key, dict[Key, _Leaf]] = {}
+        groups: dict[Key, dict[Key, Leaf]] = {}
         for key, leaf in entry.leaves.items():
             groups.setdefault(tuple(key[i] for i in places), {})[key] = leaf
-        ranks = [{t: i for i, t in enumerate(in_natural_order(key[k] for key in groups))} for k in range(len(inside))]
+        orders = [self.groups if n == GROUP else in_natural_order(k[i] for k in groups) for i, n in enumerate(inside)]
+        ranks = [{text: i for i, text in enumerate(order)} for order in orders]
         order = sorted(groups, key=lambda key: [rank[text] for rank, text in zip(ranks, key, strict=True)])
         return {key: groups[key] for key in order}
 
-    def pick(self, entry: _Entry, key: Key, names: Sequence[str]) -> Key:
+    def pick(self, entry: Entry, key: Key, names: Sequence[str]) -> Key:
         return tuple(key[entry.keys.index(name)] for name in names)
 
     def joined(
-        self, entry: _Entry, part: dict[Key, _Leaf], labels: list[list[str]], joined: list[str], stacked: list[str]
+        self, entry: Entry, part: dict[Key, Leaf], labels: list[list[str]], joined: list[str], stacked: list[str]
     ) -> xr.Variable:
         """Join the parts of one simulation in the order of their names; steps of many objects are stacked."""
         if not joined:
-            _check_alike([part], entry.name)
+            check_alike([part], entry.name)
             leaf = next(iter(part.values()))
-            return self.finished(entry, leaf, _stacked(part, labels), [*map(self.layout.axis, stacked)])
+            return self.finished(entry, leaf, stacked_leaves(part, labels), [*map(self.layout.axis, stacked)])
         axis = self.layout.axis(joined[0])
         pieces = []
         for text in labels[0]:
@@ -259,7 +279,7 @@ class _Simulation:
             pieces.append(self.joined(entry, below, labels[1:], joined[1:], stacked))
         return xr.Variable.concat(with_one_clock(pieces) if axis == "time" else pieces, axis)
 
-    def finished(self, entry: _Entry, leaf: _Leaf, values: Values, leading: list[str]) -> xr.Variable:
+    def finished(self, entry: Entry, leaf: Leaf, values: Values, leading: list[str]) -> xr.Variable:
         """Name, split, merge, drop and select axes."""
         declared = entry.declared
         known = leaf.attributes | ({"units": declared.units} if declared.units else {})
@@ -303,7 +323,7 @@ class _Simulation:
 
     # names as coordinates
 
-    def with_labels(self, ds: xr.Dataset, entries: Sequence[_Entry], where: str) -> xr.Dataset:
+    def with_labels(self, ds: xr.Dataset, entries: Sequence[Entry], where: str) -> xr.Dataset:
         """Add coordinates from names in braces: numbers and components of an axis, parameters of the simulations."""
         labels: dict[str, list[str]] = {}
         simulations: list[dict[str, str]] = []
@@ -313,7 +333,7 @@ class _Simulation:
                 if self.layout.is_axis(key):
                     labels.setdefault(key, in_natural_order(k[place] for k in entry.leaves))
             inside = [key for key in entry.keys if not self.layout.is_axis(key)]
-            if inside:
+            if inside and not (GROUP in inside and entry.name in self.layout.coordinates and entry.declared.axes):
                 found = [dict(zip(inside, key, strict=True)) for key in self.grouped(entry, inside)]
                 if simulations and found != simulations:
                     raise DataError(
@@ -336,7 +356,7 @@ class _Simulation:
                     ds = ds.assign_coords({axis: np.array(numbers, np.float64)})
         if simulations:
             counts = counts or [1] * len(simulations)
-            names = [", ".join(f"{k}={t}" for k, t in values.items()) for values in simulations]
+            names = [", ".join(t if k == GROUP else f"{k}={t}" for k, t in v.items()) for v in simulations]
             repeated = [i for i, count in enumerate(counts) for _ in range(count)]
             several = any(count > 1 for count in counts)
             within = [j for count in counts for j in range(count)]
@@ -352,7 +372,7 @@ class _Simulation:
             return ds.assign_coords({f"{LABEL}file": ("sample", [self.file.file.name] * ds.sizes["sample"])})
         return ds.assign_coords({f"{LABEL}file": self.file.file.name}) if self.layout.table else ds
 
-    def sample_place(self, entry: _Entry) -> int:
+    def sample_place(self, entry: Entry) -> int:
         return [self.layout.axis(str(axis)) for axis in entry.declared.axes].index("sample")
 
     def with_parameter(self, ds: xr.Dataset, key: str, texts: list[str]) -> xr.Dataset:
@@ -360,39 +380,9 @@ class _Simulation:
         dims = ("sample",) if "sample" in ds.dims else ()
         if self.layout.table:
             ds = ds.assign_coords({f"{LABEL}{key}": (dims, texts if dims else texts[0])})
-        if self.layout.axis(key) == "sample" or key in ds.variables:
+        if self.layout.axis(key) == "sample" or key in ds.variables or key == GROUP:
             return ds
         numbers = [as_number(text) for text in texts]
         values = np.array(texts if None in numbers else numbers)
         variable = xr.Variable(dims, values if dims else values[0])
         return ds.assign({key: variable}) if values.dtype.kind == "f" else ds.assign_coords({key: variable})
-
-
-def _stacked(leaves: dict[Key, _Leaf], labels: Sequence[Sequence[str]], before: Key = ()) -> Values:
-    if len(before) == len(labels):
-        return leaves[before].values
-    return _stack([_stacked(leaves, labels, (*before, text)) for text in labels[len(before)]])
-
-
-def _stack(items: Sequence[Values]) -> Values:
-    if all(isinstance(item, H5Array | H5Stack) for item in items):
-        return H5Stack(tuple(items))
-    if all(isinstance(item, np.ndarray) for item in items):
-        return np.stack(items)
-    return da.stack([item if isinstance(item, da.Array) else da.asarray(item[...]) for item in items])
-
-
-def _check_alike(parts: Sequence[dict[Key, _Leaf]], name: str) -> None:
-    """Refuse leaves of one variable that differ in shape or type."""
-    leaves = [leaf for part in parts for leaf in part.values()]
-    for leaf in leaves:
-        if leaf.values.shape != leaves[0].values.shape:
-            raise DataError(
-                f"'{name}' has shape {leaves[0].values.shape} in {leaves[0].where}, but {leaf.values.shape} in "
-                f"{leaf.where}; one variable has one shape: interpolate to one grid, or name fewer files"
-            )
-        if leaf.values.dtype != leaves[0].values.dtype and leaf.values.dtype.kind not in "US":
-            raise DataError(
-                f"'{name}' has type {leaves[0].values.dtype} in {leaves[0].where}, but {leaf.values.dtype} in "
-                f"{leaf.where}; convert them to one type"
-            )

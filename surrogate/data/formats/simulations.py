@@ -11,7 +11,9 @@ import xarray as xr
 __all__ = ["with_sample"]
 
 
-def with_sample(ds: xr.Dataset, where: str, group: str = "", origin: Sequence[str] | None = None) -> xr.Dataset:
+def with_sample(
+    ds: xr.Dataset, where: str, group: str | Sequence[str] = "", origin: Sequence[str] | None = None
+) -> xr.Dataset:
     """Add a sample axis and the origin of every sample; a file without that axis is one simulation.
 
     Variables of the file called `origin` or `group` get an underscore after their name, with a warning.
@@ -19,7 +21,7 @@ def with_sample(ds: xr.Dataset, where: str, group: str = "", origin: Sequence[st
     Arguments:
         ds: Variables.
         where: Name of the file.
-        group: Value of coordinate `group`; none where it is empty.
+        group: Value of coordinate `group`, or one for each simulation; none where it is empty.
         origin: Names of the simulations; None numbers them.
     """
     own_group = "group" in ds.variables and ds["group"].dtype.kind in "US" and not group  # such as that of our shards
@@ -35,4 +37,5 @@ def with_sample(ds: xr.Dataset, where: str, group: str = "", origin: Sequence[st
         origin = origin or [where]
     names = origin or [f"{where}[{index}]" for index in range(ds.sizes["sample"])]
     ds = ds.assign_coords(origin=("sample", np.array(names)))
-    return ds.assign_coords(group=("sample", np.array([group] * len(names)))) if group else ds
+    groups = [group] * len(names) if isinstance(group, str) else list(group)
+    return ds.assign_coords(group=("sample", np.array(groups))) if group else ds

@@ -35,9 +35,9 @@ class _Example:
 class Alike:
     """Lazy arrays of the datasets of one open file.
 
-    A file may hold tens of thousands of datasets of one structure. Of a name the first is described by `h5_array`; a
-    dataset whose name differs in digits alone, of the same type, shape, storage properties (layout, filters, fill value)
-    and encoding, is described as this one, at its own place in the file.
+    A file may hold thousands of datasets of one structure. Of each name, digits aside, the first is described by
+    `h5_array`; one of the same type, shape, storage properties (layout, filters, fill value) and encoding is described
+    in the same way, at its own place in the file.
 
     Arguments:
         external: Whether links and storage that leave the folder of the file are followed.
