@@ -198,7 +198,13 @@ def inspect(paths: Paths, layout: Layout | None = None) -> Description:
 
 
 def make_data(
-    recipe: str | Path, output: str | Path, *, size: str = "tiny", overwrite: bool = False, workers: int = 0
+    recipe: str | Path,
+    output: str | Path,
+    *,
+    size: str = "tiny",
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
+    workers: int = 0,
 ) -> xr.Dataset:
     """Simulate an ensemble into HDF5 shards and open it lazily.
 
@@ -206,6 +212,7 @@ def make_data(
         recipe: A recipe of the catalogue, or a YAML file.
         output: The folder of the shards.
         size: One of the recipe's sizes.
+        overrides: Changes of the recipe, such as `sizes.tiny.simulations=50`.
         overwrite: Replace what an earlier run wrote there.
         workers: Processes of a dask cluster on this machine.
 
@@ -214,7 +221,7 @@ def make_data(
         NumericalError: Too many simulations blew up.
     """
     with nullcontext() if not workers else dask_executor(workers, None) as executor:
-        generate(load_recipe(find_recipe(recipe)), size, Path(output), overwrite=overwrite, executor=executor)
+        generate(load_recipe(find_recipe(recipe), list(overrides)), size, Path(output), overwrite=overwrite, executor=executor)
     return open_snapshots(Path(output))
 
 
@@ -232,7 +239,8 @@ def train(
     """Train a surrogate.
 
     Arguments:
-        config: A YAML file, the name of a shipped pipeline, or the same content as a dictionary or as settings.
+        config: A YAML file, the name of a shipped pipeline, or the same content as a dictionary or as settings. A
+            dictionary without a name is named as the output.
         output: The run folder.
         data: Files, or a data set in memory, which is written next to the output; instead of `data.path`.
         case: The case to train, where the configuration has several.
@@ -336,7 +344,7 @@ def _source(config: Config, data: str | Path | xr.Dataset | None, output: Path, 
     if isinstance(config, Experiment):
         source = parse_yaml(json.dumps(config.model_dump(mode="json", exclude_none=True)), "settings")
     elif isinstance(config, Mapping):
-        source = parse_yaml(json.dumps(config, default=_plain), "settings")
+        source = parse_yaml(json.dumps({"name": output.name, **config}, default=_plain), "settings")
     else:
         source = read_yaml(find_pipeline(str(config)))
     if data is None:

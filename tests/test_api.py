@@ -11,7 +11,6 @@ import surrogate as sg
 from surrogate.config import dump_tree
 
 SETTINGS = {
-    "name": "waves",
     "data": {"inputs": ["phase", "amplitude"], "targets": ["u"], "split": {"validation": 0.2, "test": 0.2}},
     "model": {"family": "mlp", "width": 8, "depth": 1},
     "optimizer": {"name": "slimtrain"},
@@ -49,7 +48,7 @@ def test_the_evaluation_is_that_of_the_loaded_surrogate(run: sg.Run, waves: xr.D
 def test_a_dictionary_settings_and_a_file_train_the_same_surrogate(run: sg.Run, tmp_path: Path) -> None:
     file = tmp_path / "waves.yaml"
     path = run.experiment.data.path
-    file.write_text(dump_tree({**SETTINGS, "data": {**SETTINGS["data"], "path": path}}))
+    file.write_text(dump_tree({"name": "waves", **SETTINGS, "data": {**SETTINGS["data"], "path": path}}))
     for name, config in {"file": file, "settings": run.experiment}.items():
         again = sg.train(config, tmp_path / name, quiet=True)
         assert again.log["validation_loss"].tolist() == run.log["validation_loss"].tolist()
