@@ -221,7 +221,13 @@ def make_data(
         NumericalError: Too many simulations blew up.
     """
     with nullcontext() if not workers else dask_executor(workers, None) as executor:
-        generate(load_recipe(find_recipe(recipe), list(overrides)), size, Path(output), overwrite=overwrite, executor=executor)
+        generate(
+            load_recipe(find_recipe(recipe), list(overrides)),
+            size,
+            Path(output),
+            overwrite=overwrite,
+            executor=executor,
+        )
     return open_snapshots(Path(output))
 
 

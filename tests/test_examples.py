@@ -43,6 +43,12 @@ def test_the_three_lines_of_the_readme_are_those_of_the_example() -> None:
     assert marked(readme) == marked(example)
 
 
+def test_the_first_lines_of_the_readme_are_those_of_the_first_example() -> None:
+    readme, example = (ROOT / "README.md").read_text(), (ROOT / "examples" / "first_surrogate.py").read_text()
+    lines = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1].strip().splitlines()
+    assert [line for line in example.splitlines() if line in lines] == lines
+
+
 def test_workers_on_slurm_are_jobs_with_the_given_facts(tmp_path: Path) -> None:
     """The job script that dask-jobqueue makes; a Slurm runs it in tests/cluster."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
