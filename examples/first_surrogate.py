@@ -11,9 +11,7 @@ import xarray as xr
 import surrogate as sg
 from surrogate.plotting import new_figure, plot_comparison, plot_error_map, save_figure
 
-data = sg.make_data(
-    "dc_resistivity", "data", overrides=["sizes.tiny.simulations=60"]
-)  # or sg.open_snapshots("my/*.h5")
+data = sg.make_data("dc_resistivity", "data", overrides=["sizes.tiny.simulations=60"])
 settings = {
     "data": {"path": "data", "inputs": ["depth", "radius", "angle"], "targets": ["voltage_y"], "split": {"test": 0.3}},
     "model": {"family": "pod_gp"},

@@ -45,7 +45,7 @@ def test_the_three_lines_of_the_readme_are_those_of_the_example() -> None:
 
 def test_the_first_lines_of_the_readme_are_those_of_the_first_example() -> None:
     readme, example = (ROOT / "README.md").read_text(), (ROOT / "examples" / "first_surrogate.py").read_text()
-    lines = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1].strip().splitlines()
+    lines = [line for line in re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1].splitlines() if line]
     assert [line for line in example.splitlines() if line in lines] == lines
 
 
