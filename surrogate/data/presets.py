@@ -176,7 +176,7 @@ def _fenics_checkpoint(proposal: Proposal, handle: h5py.File) -> Proposal | None
 def _geometries(handle: h5py.File) -> Iterator[str]:
     found: list[str] = []
     if isinstance(handle.get("Mesh"), h5py.Group):
-        handle["Mesh"].visit(lambda name: found.append(f"Mesh/{name}") if name.endswith("geometry") else None)
+        handle["Mesh"].visit(lambda name: found.append(f"Mesh/{name}") if str(name).endswith("geometry") else None)
     yield from found
 
 
@@ -357,7 +357,7 @@ def _firedrake(proposal: Proposal, handle: h5py.File, files: Sequence[Path]) -> 
     found: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and "/vecs/" in name and item.ndim == 2 and "timestepping" in item.attrs:
+        if isinstance(item, h5py.Dataset) and "/vecs/" in str(name) and item.ndim == 2 and "timestepping" in item.attrs:
             found[f"topologies/{name}"] = item.shape
 
     handle["topologies"].visititems(note)

@@ -18,8 +18,9 @@ import h5py
 import numpy as np
 
 from surrogate.data.hdf5.decoding import Decoding
-from surrogate.data.hdf5.faults import HDF5_ERRORS, reason_of, short
-from surrogate.errors import DataError
+from surrogate.data.hdf5.faults import HDF5_ERRORS, of_hdf5, reason_of, short
+from surrogate.data.hdf5.preflight import check_in_child
+from surrogate.errors import DataError, SurrogateError
 
 __all__ = ["ChunkTable", "H5Array", "Stamp", "chunk_table", "indexing", "open_file", "stamp"]
 
@@ -51,11 +52,17 @@ def open_file(file: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, as a context manager.
 
     Raises:
-        DataError: The file is missing, a folder, refused, truncated, being written, or not HDF5.
+        DataError: The file is missing, a folder, refused, truncated, being written, or not HDF5; or h5py raised an
+            error inside the block, which it does for damaged objects.
     """
+    check_in_child(file)
     handle = _open(file)
     try:
         yield handle
+    except Exception as error:
+        if isinstance(error, SurrogateError) or not of_hdf5(error):
+            raise
+        raise DataError(f"{file}: cannot be read ({short(error)}); it may be damaged: copy or write it again") from error
     finally:
         handle.close()
 

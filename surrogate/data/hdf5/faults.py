@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
 from pathlib import Path
 
 from surrogate.data.hdf5.file_type import looks_like
 
-__all__ = ["HDF5_ERRORS", "reason_of", "short"]
+__all__ = ["HDF5_ERRORS", "of_hdf5", "reason_of", "short"]
 
 # Whatever h5py raises on an object that it cannot read: damaged, or of a kind that it does not support.
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
@@ -32,6 +33,15 @@ def reason_of(file: Path, error: Exception) -> str:
     if "signature not found" in text:
         return f"is not HDF5: it looks like {looks_like(file)}"
     return f"cannot be opened as HDF5 ({short(error)}); it may be damaged: copy or write it again"
+
+
+def of_hdf5(error: Exception) -> bool:
+    """Return True where h5py raised an error, or what it called did, and not a function of this package."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        parts = Path(frame.filename).parts
+        if "h5py" in parts or "surrogate" in parts:
+            return "h5py" in parts
+    return False
 
 
 def short(error: Exception) -> str:
