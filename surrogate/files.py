@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -19,6 +21,7 @@ from surrogate.errors import ConfigError, DataError, InUse, ResourceError
 
 __all__ = [
     "MANIFEST",
+    "cache_folder",
     "check_output",
     "claim_output",
     "fsync_path",
@@ -78,6 +81,20 @@ def regular(path: Path) -> Path:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise DataError(f"{path} is a pipe or a device; give a file")
     return path
+
+
+def cache_folder(data: Path) -> Path | None:
+    """Return the folder for results of computing from data: next to them, or the user's cache if that is read-only.
+
+    For a pattern, it is the folder before the first wildcard. None where there is no such folder.
+    """
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), data.parts)
+    place = data if data.exists() else Path(*fixed)
+    folder = place if place.is_dir() else place.parent
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        return folder
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return cache / "slim-surrogate" if cache.is_absolute() else None
 
 
 def fsync_path(path: Path) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-import itertools
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +22,6 @@ __all__ = [
     "cached_normalizers",
     "fit_normalizers",
     "keep_moments",
-    "statistics_folder",
     "stream_moments",
 ]
 
@@ -280,20 +276,6 @@ def keep_moments(stream: Described, folder: Path, moments: Sequence[Moments], *,
 
 def _place(stream: Described, folder: Path, per_pixel: bool) -> Path:
     return folder / f"{PREFIX}{stream.content}{'-pixels' if per_pixel else ''}.json"
-
-
-def statistics_folder(data: Path) -> Path | None:
-    """Return the folder for statistics of data: next to the data, or the user's cache where that is read-only.
-
-    For a pattern, it is the folder before the first wildcard. None where there is no such folder.
-    """
-    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), data.parts)
-    place = data if data.exists() else Path(*fixed)
-    folder = place if place.is_dir() else place.parent
-    if folder.is_dir() and os.access(folder, os.W_OK):
-        return folder
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    return cache / "slim-surrogate" if cache.is_absolute() else None
 
 
 def _write(path: Path, moments: Sequence[Moments]) -> None:

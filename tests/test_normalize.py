@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from surrogate.batch import Batch
 from surrogate.errors import DataError
-from surrogate.normalize import Moments, Normalizer, cached_normalizers, fit_normalizers, statistics_folder
+from surrogate.files import cache_folder
+from surrogate.normalize import Moments, Normalizer, cached_normalizers, fit_normalizers
 
 
 def make_batches(values, targets, size):
@@ -215,10 +216,10 @@ def test_statistics_that_cannot_be_kept_are_still_given(tmp_path, monkeypatch):
 
 def test_where_statistics_are_kept(tmp_path, monkeypatch):
     (tmp_path / "a.h5").write_text("")
-    assert statistics_folder(tmp_path) == statistics_folder(tmp_path / "a.h5") == tmp_path
+    assert cache_folder(tmp_path) == cache_folder(tmp_path / "a.h5") == tmp_path
     monkeypatch.setattr("os.access", lambda *_: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert statistics_folder(tmp_path / "a.h5") == tmp_path / "cache" / "slim-surrogate"
+    assert cache_folder(tmp_path / "a.h5") == tmp_path / "cache" / "slim-surrogate"
 
 
 def test_of_several_processes_the_first_keeps_what_all_found_and_all_read_it_or_none(tmp_path):

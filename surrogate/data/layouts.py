@@ -26,10 +26,11 @@ from surrogate.data.formats.table import add_table
 from surrogate.data.formats.text import decode_text
 from surrogate.data.formats.the_well import SPLITS, read_well, split_of
 from surrogate.data.formats.variables import attributes, named_variables
-from surrogate.data.hdf5.array import open_file, stamp
+from surrogate.data.hdf5.array import open_file
 from surrogate.data.hdf5.file_type import looks_like
 from surrogate.data.mapping import Layout, Mapping
-from surrogate.data.store import MANIFEST, read_manifest
+from surrogate.data.store import MANIFEST
+from surrogate.data.verified import verified_shards
 from surrogate.errors import DataError
 from surrogate.files import regular
 
@@ -107,7 +108,7 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
     A file that is reached twice, by a link or under two names, counts once.
 
     Raises:
-        DataError: There is none, a folder holds none that can be read, or a shard is missing or cut short.
+        DataError: There is none, a folder holds none that can be read, or a shard is missing or damaged.
     """
     patterns = list(layout.file_patterns()) if isinstance(layout, Mapping) else []
     if patterns:
@@ -122,7 +123,7 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
         return _each_once(files)
     path = Path(paths).expanduser().absolute()
     if (path / MANIFEST).exists():
-        return [_complete(path / shard.file, shard.bytes) for shard in read_manifest(path).shards]
+        return verified_shards(path)
     splits = [path / "data" / split for split in SPLITS if (path / "data" / split).is_dir()]
     if splits:  # a data set of The Well
         return [file for folder in splits for file in find_files(folder)]
@@ -157,14 +158,6 @@ def _each_once(files: Sequence[Path]) -> list[Path]:
         status = file.stat() if file.exists() else None
         kept.setdefault((status.st_dev, status.st_ino) if status else (str(file),), file)
     return [file for file in dict.fromkeys(files) if file in set(kept.values())]
-
-
-def _complete(file: Path, size: int) -> Path:
-    """A shard whose size is that in the manifest."""
-    actual = stamp(file)[0]
-    if actual != size:
-        raise DataError(f"{file}: has {actual} bytes, its manifest says {size}; copy or make it again")
-    return file
 
 
 def _labels(files: Sequence[Path]) -> dict[Path, str]:

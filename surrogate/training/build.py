@@ -13,10 +13,11 @@ from surrogate.errors import ConfigError, ResourceError
 from surrogate.experiment.optimizers import FullBatchSettings
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment
+from surrogate.files import cache_folder
 from surrogate.models.rollout import Feedback
 from surrogate.models.signature import signature_of
 from surrogate.models.surrogate import Surrogate
-from surrogate.normalize import Normalizer, cached_normalizers, statistics_folder
+from surrogate.normalize import Normalizer, cached_normalizers
 from surrogate.runtime.resources import check_memory, memory_limit
 from surrogate.training.loop import Trainer
 from surrogate.training.methods import build_method
@@ -91,7 +92,7 @@ def setup_of(
             names = (unshuffled.input_names, unshuffled.target_names)
             inputs, targets = (Normalizer.identity(len(of_side)) for of_side in names)
         else:  # each rank reads its share of the data
-            folder = statistics_folder(Path(experiment.data.path))
+            folder = cache_folder(Path(experiment.data.path))
             inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
         surrogate = Surrogate(experiment.model, signature, inputs, targets)
     model = surrogate.to(device)

@@ -13,7 +13,8 @@ from surrogate.config import dump, parse_yaml
 from surrogate.data import Stream
 from surrogate.errors import ConfigError, ResourceError
 from surrogate.experiment.settings import Experiment, read_experiment
-from surrogate.normalize import Moments, keep_moments, statistics_folder, stream_moments
+from surrogate.files import cache_folder
+from surrogate.normalize import Moments, keep_moments, stream_moments
 from surrogate.training.build import evaluation_stream, split_datasets
 from surrogate.training.run import with_absolute_path
 
@@ -34,7 +35,7 @@ def keep_statistics(experiment: Experiment, executor: Executor | None = None) ->
         ResourceError: The file cannot be written.
     """
     experiment = with_absolute_path(experiment)
-    folder = statistics_folder(Path(experiment.data.path))
+    folder = cache_folder(Path(experiment.data.path))
     if folder is None:
         raise ResourceError(f"statistics of {experiment.data.path} cannot be kept: its folder is read-only; set HOME")
     stream = _stream(experiment)

@@ -1,6 +1,6 @@
 """Read damaged HDF5 files, one per seed, and print a line of JSON about each: run as a program by its test.
 
-    python damaged_hdf5.py KIND FIRST LAST FOLDER
+python damaged_hdf5.py FOLDER KIND:FIRST:LAST ...
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -110,8 +111,8 @@ def damage(content: bytearray, rng: random.Random) -> bytes:
 
 def read(kind: str, folder: Path) -> str:
     """Read all values as training does; return their hash."""
-    path = folder if kind == "shards" else folder / "data.h5"
-    stream = Stream(open_snapshots(path, LAYOUT if kind in DECLARED else None), ["u"], ["u"], batch_size=2, shuffle=False)
+    path, layout = folder if kind == "shards" else folder / "data.h5", LAYOUT if kind in DECLARED else None
+    stream = Stream(open_snapshots(path, layout), ["u"], ["u"], batch_size=2, shuffle=False)
     total = hashlib.sha256()
     for batch in stream:
         total.update(batch.inputs.numpy().tobytes())
@@ -133,25 +134,29 @@ def outcome(call: Callable[[], str]) -> dict[str, object]:
         return {"line": failure[0], "code": failure[1], "ours": isinstance(error, SurrogateError)}
 
 
-def main(kind: str, first: int, last: int, folder: Path) -> None:
-    """Print one line per seed: the seed before, and the outcomes after each reading."""
+def main(folder: Path, jobs: list[str]) -> None:
+    """Print a line before each damaged file, and one about each reading of it."""
     warnings.simplefilter("ignore")
-    MAKERS[kind](folder)
-    pristine = {path: path.read_bytes() for path in folder.glob("*.h5")}
-    whole = read(kind, folder)
-    for seed in range(first, last):
-        rng = random.Random(f"{kind} {seed}")
-        for path, content in pristine.items():
-            path.write_bytes(content)
-        path = rng.choice(sorted(pristine))
-        path.write_bytes(damage(bytearray(pristine[path]), rng))
-        print(json.dumps({"begin": seed}), flush=True)
-        for name, call in (
-            ("read", lambda: read(kind, folder)),
-            ("inspect", lambda: "\n".join(render(describe(str(folder / "data.h5"))))),
-        ):
-            print(json.dumps({"seed": seed, "what": name, "whole": whole, **outcome(call)}), flush=True)
+    for job in jobs:
+        kind, first, last = job.split(":")
+        place = folder / kind
+        place.mkdir()
+        MAKERS[kind](place)
+        pristine = {path: path.read_bytes() for path in place.glob("*.h5")}
+        path = place if kind == "shards" else place / "data.h5"
+        readings = {"read": partial(read, kind, place), "inspect": lambda path=path: "\n".join(render(describe(path)))}
+        whole = read(kind, place)
+        for seed in range(int(first), int(last)):
+            about = {"kind": kind, "seed": seed}
+            print(json.dumps(about), flush=True)
+            rng = random.Random(f"{kind} {seed}")
+            for file, content in pristine.items():
+                file.write_bytes(content)
+            file = rng.choice(sorted(pristine))
+            file.write_bytes(damage(bytearray(pristine[file]), rng))
+            for name, call in readings.items():
+                print(json.dumps({**about, "what": name, "whole": whole, **outcome(call)}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2:])

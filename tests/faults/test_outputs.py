@@ -54,14 +54,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def state(folder: Path, *outputs: str) -> dict[str, str]:
-    """Content of every file and target of every link, except in the outputs and of statistics next to data."""
+    """Content of every file and target of every link, except in the outputs and of notes next to data."""
     result = {}
     for where, folders, files in os.walk(folder):
         if where == str(folder):
             folders[:] = [name for name in folders if name not in outputs]
         for path in (Path(where, name) for name in [*folders, *files]):
             relative = path.relative_to(folder).as_posix()
-            if relative in outputs or path.name.startswith(".statistics-"):
+            if relative in outputs or path.name.startswith((".statistics-", ".verified-")):
                 continue
             if path.is_symlink():
                 result[relative] = f"-> {os.readlink(path)}"

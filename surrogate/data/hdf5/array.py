@@ -62,7 +62,9 @@ def open_file(file: Path) -> Iterator[h5py.File]:
     except Exception as error:
         if isinstance(error, SurrogateError) or not of_hdf5(error):
             raise
-        raise DataError(f"{file}: cannot be read ({short(error)}); it may be damaged: copy or write it again") from error
+        raise DataError(
+            f"{file}: cannot be read ({short(error)}); it may be damaged: copy or write it again"
+        ) from error
     finally:
         handle.close()
 

@@ -51,7 +51,9 @@ def check_in_child(file: Path) -> None:
         number = _death_of(str(file))
     if number in DEATHS or number == ENDLESS:
         what = "computes without end" if number == ENDLESS else f"ends with {signal.Signals(number).name}"
-        raise DataError(f"{file}: the HDF5 library {what} when it reads this file; it is damaged: copy or write it again")
+        raise DataError(
+            f"{file}: the HDF5 library {what} when it reads this file; it is damaged: copy or write it again"
+        )
     _passed.add(key)
 
 

@@ -1,0 +1,62 @@
+"""Verify shards against their manifest when data are opened, each once as long as it does not change."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from surrogate.data.store import check_shard, read_manifest
+from surrogate.errors import DataError, ResourceError
+from surrogate.files import cache_folder, read_json, replacing
+
+__all__ = ["verified_shards"]
+
+PREFIX = ".verified-"
+
+_Stamp = list[int | str]
+_verified: dict[str, dict[str, _Stamp]] = {}  # in this process, by folder and file
+
+
+def verified_shards(folder: Path) -> list[Path]:
+    """Return the shards of a data set after comparing their SHA-256 with the manifest.
+
+    Shards that were verified before and have the size, times and inode that they had then are not read again; they are
+    noted in a file next to the data, or in the user's cache where that folder is read-only.
+
+    Raises:
+        DataError: A shard is missing, cut short or damaged, or the manifest is.
+    """
+    shards, name = read_manifest(folder).shards, hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    notes = cache_folder(folder)
+    note = notes / f"{PREFIX}{name}.json" if notes is not None else None
+    known = _verified.setdefault(str(folder.resolve()), _noted(note))
+    before = dict(known)
+    for shard in shards:
+        if known.get(shard.file) != _stamp(folder / shard.file, shard.sha256):
+            check_shard(folder, shard)
+            known[shard.file] = _stamp(folder / shard.file, shard.sha256)
+    if known != before and note is not None:
+        with contextlib.suppress(ResourceError), replacing(note) as part:  # it saves time and nothing else
+            part.write_text(json.dumps(known), encoding="utf-8")
+    return [folder / shard.file for shard in shards]
+
+
+def _stamp(file: Path, sha256: str) -> _Stamp:
+    """Return what changes when a file is written, replaced or copied; the time of change cannot be set back."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, sha256]
+
+
+def _noted(note: Path | None) -> dict[str, _Stamp]:
+    """Read a note; empty where there is none or it is damaged."""
+    if note is not None and note.is_file():
+        with contextlib.suppress(DataError):
+            found = read_json(note)
+            return found if isinstance(found, dict) else {}
+    return {}
