@@ -74,7 +74,7 @@ def test_a_damaged_shard_is_not_copied(shards: Path, tmp_path: Path) -> None:
     values = bytearray((shards / "a-0.h5").read_bytes())
     values[-1] ^= 1
     (shards / "a-0.h5").write_bytes(values)
-    with pytest.raises(DataError, match=r"a-0\.h5: its copy in .* has another SHA-256"):
+    with pytest.raises(DataError, match=r"a-0\.h5 was changed after it was written"):
         stage(str(shards), tmp_path / "node")
     assert copies(tmp_path / "node") == []
 
