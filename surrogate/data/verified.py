@@ -32,7 +32,10 @@ def verified_shards(folder: Path) -> list[Path]:
     shards, name = read_manifest(folder).shards, hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     notes = cache_folder(folder)
     note = notes / f"{PREFIX}{name}.json" if notes is not None else None
-    known = _verified.setdefault(str(folder.resolve()), _noted(note))
+    known = _verified.setdefault(str(folder.resolve()), {})
+    if not known and note is not None and note.is_file():
+        with contextlib.suppress(DataError, TypeError, ValueError):  # a note that is damaged is written anew
+            known.update(read_json(note))
     before = dict(known)
     for shard in shards:
         if known.get(shard.file) != _stamp(folder / shard.file, shard.sha256):
@@ -51,12 +54,3 @@ def _stamp(file: Path, sha256: str) -> _Stamp:
     except OSError:
         return []
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, sha256]
-
-
-def _noted(note: Path | None) -> dict[str, _Stamp]:
-    """Read a note; empty where there is none or it is damaged."""
-    if note is not None and note.is_file():
-        with contextlib.suppress(DataError):
-            found = read_json(note)
-            return found if isinstance(found, dict) else {}
-    return {}

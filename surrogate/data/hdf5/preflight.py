@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -47,26 +48,21 @@ def check_in_child(file: Path) -> None:
     key = str(file), status.st_size, status.st_mtime_ns, status.st_ino
     if key in _passed or not file.is_file() or sys.platform != "linux":
         return
+    number = 0
     with _lock:
-        number = _death_of(str(file))
+        for _ in range(2):  # the child of an earlier call may just have ended
+            reader = _Reader.of_this_process()
+            if reader is None or reader.reads(str(file)):
+                break
+            number = reader.end()
+            if number:
+                break
     if number in DEATHS or number == ENDLESS:
         what = "computes without end" if number == ENDLESS else f"ends with {signal.Signals(number).name}"
         raise DataError(
             f"{file}: the HDF5 library {what} when it reads this file; it is damaged: copy or write it again"
         )
     _passed.add(key)
-
-
-def _death_of(name: str) -> int:
-    """Return the signal by which a child ends that reads a file; 0 where it does not."""
-    for _ in range(2):  # the child of an earlier call may just have ended
-        reader = _Reader.of_this_process()
-        if reader is None or reader.reads(name):
-            return 0
-        number = reader.end()
-        if number:
-            return number
-    return 0
 
 
 class _Reader:
@@ -86,7 +82,7 @@ class _Reader:
             warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the child calls nothing but h5py
             self.child = os.fork()
         if self.child == 0:
-            _serve(requests, answers)
+            self.serve(requests, answers)
         os.close(requests)
         os.close(answers)
 
@@ -122,86 +118,69 @@ class _Reader:
             return 0
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
+    @staticmethod
+    def serve(requests: int, answers: int) -> None:
+        """Read the files that are asked for, as the child, until nobody asks; never return."""
+        try:
+            faulthandler.disable()
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                with contextlib.suppress(OSError):
+                    signal.signal(number, signal.SIG_DFL)
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for standard in range(3):  # the last words of the C library among them
+                os.dup2(nowhere, standard)
+            # what the parent has open, locks among it
+            top = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            low, high = sorted((requests, answers))
+            for first, last in (
+                (3, low),
+                (low + 1, high),
+                (high + 1, min(top, 2**20)),
+            ):
+                os.closerange(first, last)
+            pending = b""
+            while select.select([requests], [], [], IDLE_SECONDS)[0]:
+                received = os.read(requests, 2**16)
+                if not received:
+                    break
+                *names, pending = (pending + received).split(b"\0")
+                for name in names:
+                    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+                    with contextlib.suppress(Exception):
+                        _read(os.fsdecode(name))
+                    signal.setitimer(signal.ITIMER_PROF, 0)
+                    os.write(answers, b".")
+        finally:
+            os._exit(0)
 
-def _serve(requests: int, answers: int) -> None:
-    """Read the files that are asked for, as the child, until nobody asks; never return."""
-    try:
-        faulthandler.disable()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            with contextlib.suppress(OSError):
-                signal.signal(number, signal.SIG_DFL)
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for standard in range(3):  # the last words of the C library among them
-            os.dup2(nowhere, standard)
-        top = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        low, high = sorted((requests, answers))
-        for first, last in ((3, low), (low + 1, high), (high + 1, min(top, 2**20))):  # locks of the parent among them
-            os.closerange(first, last)
-        pending = b""
-        while select.select([requests], [], [], IDLE_SECONDS)[0]:
-            received = os.read(requests, 2**16)
-            if not received:
-                break
-            *names, pending = (pending + received).split(b"\0")
-            for name in names:
-                signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-                with contextlib.suppress(Exception):
-                    _read(os.fsdecode(name))
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                os.write(answers, b".")
-    finally:
-        os._exit(0)
+
+_PARTS: tuple[Callable[[h5py.Dataset], object], ...] = (
+    lambda dataset: [str(scale.name) for dimension in dataset.dims for scale in dimension.values()],
+    lambda dataset: dataset.is_virtual and dataset.virtual_sources(),
+    lambda dataset: dataset.chunks and dataset.id.chunk_iter(lambda info: None),
+    lambda dataset: dataset[()] if dataset.nbytes <= SMALL else dataset[(0,) * dataset.ndim],
+)
 
 
 def _read(name: str) -> None:
-    """Touch every object of a file."""
+    """Read of every object the attributes, of a dataset the names of axes, sources, chunks and some values too."""
     with h5py.File(name, "r", locking="best-effort") as file:
-        objects = [b"/"]
+        paths = [b"/"]
         with contextlib.suppress(Exception):
-            h5py.h5o.visit(file.id, objects.append)
-        for path in objects:
+            h5py.h5o.visit(file.id, paths.append)
+        for path in paths:
             with contextlib.suppress(Exception):
-                _touch(file, h5py.h5o.open(file.id, path))
-
-
-def _touch(file: h5py.File, item: object) -> None:
-    """Read the attributes of an object, and of a dataset the type, the chunks, the names of axes and small values."""
-    if isinstance(item, h5py.h5d.DatasetID):
-        dataset = h5py.Dataset(item)
-        for read in (_axes, _sources, _chunks, _values):
-            with contextlib.suppress(Exception):
-                read(dataset)
-        attributes = dataset.attrs
-    else:
-        attributes = h5py.Group(item).attrs if isinstance(item, h5py.h5g.GroupID) else file.attrs
-    for name in attributes:
-        with contextlib.suppress(Exception):
-            attributes[name]
-
-
-def _axes(dataset: h5py.Dataset) -> None:
-    for dimension in dataset.dims:
-        for scale in dimension.values():
-            str(scale.name)
-
-
-def _sources(dataset: h5py.Dataset) -> None:
-    if dataset.is_virtual:
-        dataset.virtual_sources()
-
-
-def _chunks(dataset: h5py.Dataset) -> None:
-    if dataset.chunks:
-        dataset.id.chunk_iter(lambda info: None)
-
-
-def _values(dataset: h5py.Dataset) -> None:
-    properties = dataset.id.get_create_plist()
-    filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
-    if dataset.is_virtual or dataset.external or not filters <= BUILT_IN:  # what is elsewhere is not opened here
-        return
-    if dataset.nbytes <= SMALL:
-        dataset[()]
-    elif dataset.ndim:
-        dataset[(0,) * dataset.ndim], dataset[(-1,) * dataset.ndim]
+                item = h5py.h5o.open(file.id, path)
+                attributes = h5py.AttributeManager(h5py.HLObject(item))
+                for attribute in attributes:
+                    with contextlib.suppress(Exception):
+                        attributes[attribute]
+                if not isinstance(item, h5py.h5d.DatasetID):
+                    continue
+                dataset, properties = h5py.Dataset(item), item.get_create_plist()
+                filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
+                here = not dataset.is_virtual and not dataset.external and filters <= BUILT_IN
+                for part in _PARTS if here else _PARTS[:-1]:  # values in other files are not opened here
+                    with contextlib.suppress(Exception):
+                        part(dataset)
