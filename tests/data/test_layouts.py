@@ -55,7 +55,7 @@ def test_shards_of_a_manifest(tmp_path):
     assert opened.sizes == {"sample": 5, "time": 3, "y": 4, "x": 5}
     with open(tmp_path / "part-1.h5", "ab") as file:
         file.write(b"more")
-    with pytest.raises(DataError, match=r"part-1.h5: has \d+ bytes, its manifest says \d+"):
+    with pytest.raises(DataError, match=r"part-1.h5 has \d+ bytes, its manifest says \d+"):
         open_snapshots(tmp_path)
 
 
