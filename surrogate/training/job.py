@@ -14,6 +14,7 @@ from surrogate.config import dump
 from surrogate.experiment.log import Reporter
 from surrogate.experiment.run_folder import RunFolder, facts_of, write_text
 from surrogate.experiment.settings import Experiment
+from surrogate.models.layers.linear_part import LinearPart
 from surrogate.training.build import evaluation_stream, trainer_of
 from surrogate.training.finish import prepare_network, refit_end, refit_start
 from surrogate.training.loop import Trainer
@@ -85,6 +86,10 @@ class Job:
         if training.refit in ("start", "both"):
             refit_start(trainer)
         trainer.state.seconds = time.monotonic() - began
+        if isinstance(
+            trainer.surrogate.network.features, LinearPart
+        ):  # ridge regression, which may be the best there is
+            trainer.keep_start()
 
     def fit(self, trainer: Trainer, experiment: Experiment, run: RunFolder, *, title: str) -> None:
         """Train one network and write the facts of the run.

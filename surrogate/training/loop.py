@@ -92,8 +92,7 @@ class Trainer(Setup):
             Interrupted: A signal came; a checkpoint is written.
             NumericalError: Too many steps in a row were not finite.
         """
-        if self.settings.average is not None and self.mean is None:
-            self.mean = MeanWeights(self.surrogate.network, self.settings.average)
+        self._begin_mean()
         with self.stop.listening(), reporter:
             while not self._finished:
                 self._epoch(reporter)
@@ -134,6 +133,20 @@ class Trainer(Setup):
         if self.ranks.first:
             self.log.truncate(saved["log_bytes"])
             self.checkpoints.point_best(self.state.best_step)
+
+    def keep_start(self) -> None:
+        """Let the network as it is before the first step be the best so far; training has to improve on it."""
+        state, loss = self.state, self.validation_loss()
+        self.record("start", step=state.step, validation_loss=loss)
+        if loss < state.best:
+            state.best, state.best_step = loss, state.step
+            self._begin_mean()
+            self.save(best=True)
+
+    def _begin_mean(self) -> None:
+        """Start the running mean of the weights at the present ones, where one is asked for and there is none."""
+        if self.settings.average is not None and self.mean is None:
+            self.mean = MeanWeights(self.surrogate.network, self.settings.average)
 
     def save(self, *, best: bool) -> None:
         """Write a checkpoint, on the first rank alone."""

@@ -83,7 +83,7 @@ def steps(run_folder: Path) -> int:
 def same_as_undisturbed(page: Shell, output: str, *options: str) -> None:
     """Parameters, state and metrics are those of the same training by hand, to the last bit."""
     calm = page.folder / f"{output}-calm"
-    train = ["surrogate", "train", "quickstart", "--case", "slimtrain", "--set", "data.path=data/cd", *options]
+    train = ["surrogate", "train", "snapshots", "--case", "slimtrain", "--set", "data.path=data/cd", *options]
     run(page.environment, page.folder, *train, "--output", str(calm))
     run(page.environment, page.folder, "surrogate", "evaluate", str(calm))
     latest = (calm / "checkpoints" / "LATEST").read_text().strip()

@@ -19,7 +19,7 @@ from surrogate.files import sha256
 from surrogate.simulate.generate import find_recipe, generate, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN = ["-m", "surrogate", "train", "quickstart", "--case", "slimtrain", "--set", "data.path=data", "--resume"]
+TRAIN = ["-m", "surrogate", "train", "snapshots", "--case", "slimtrain", "--set", "data.path=data", "--resume"]
 TRAIN += ["--set", "training.device=cpu", "--set", "training.log_every=1", "--set", "training.epochs=40", "--output"]
 RANKS = [sys.executable, "-m", "surrogate", "launch", sys.executable, "-m", "torch.distributed.run"]
 RANKS += ["--standalone", "--max-restarts=9", "--nproc-per-node=2"]

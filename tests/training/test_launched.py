@@ -16,7 +16,7 @@ from surrogate.simulate.generate import find_recipe, generate, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, "-m", "surrogate", "launch", sys.executable, "-m", "torch.distributed.run"]
-LAUNCH += ["--standalone", "--max-restarts=3", "--nproc-per-node=2", "-m", "surrogate", "train", "quickstart"]
+LAUNCH += ["--standalone", "--max-restarts=3", "--nproc-per-node=2", "-m", "surrogate", "train", "snapshots"]
 LAUNCH += ["--case", "slimtrain", "--set", "data.path=data", "--set", "training.device=cpu"]
 LAUNCH += ["--set", "training.log_every=1", "--set", "training.epochs=30", "--resume", "--output"]
 
