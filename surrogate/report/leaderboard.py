@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +20,6 @@ from surrogate.report.tables import Table
 __all__ = ["Entry", "Leaderboard", "write_leaderboard"]
 
 TRIVIAL = ("mean", "nearest", "persistence")
-FITTED = ("mean", "nearest", "persistence", "linear", "kernel_ridge", "pod_rbf", "pod_gp")
 HEADER = (
     "surrogate",
     "error",
@@ -54,7 +54,8 @@ class Entry:
         train_seconds: Mean time of one training.
         predict_seconds: Time of one prediction.
         parameters: Numbers that training decides.
-        epochs: Epochs of training; 1 for a fit.
+        epochs: Epochs of training; without a meaning for a fit.
+        fitted: True for families that are fitted, not trained by steps.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Entry:
     predict_seconds: float
     parameters: int
     epochs: int
+    fitted: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Leaderboard:
         metric: The error, in words.
         entries: Surrogates by ascending error.
         ties: The best one and those without a significant difference from it.
+        selected: Error of the choice of the best, on simulations that did not take part in it.
         failed: Why others have no result.
         folds: Number of folds; 1 for the test part.
         simulations: Simulations in each part of a fold.
@@ -86,6 +89,7 @@ class Leaderboard:
     metric: str
     entries: Sequence[Entry]
     ties: set[str]
+    selected: float
     failed: dict[str, str]
     folds: int
     simulations: dict[str, int]
@@ -100,6 +104,11 @@ class Leaderboard:
             f"With {train} training simulations {_named(best.name)} is best: {self.metric} {best.error:.3g} "
             f"(90 % interval {best.low:.3g} to {best.high:.3g}) by {how}."
         ]
+        if len(self.entries) > 1 and math.isfinite(self.selected):
+            lines.append(
+                f"It was chosen from {len(self.entries)} by these simulations; on simulations that take no part in the "
+                f"choice, the best has an error of {self.selected:.3g} (bootstrap)."
+            )
         others = [entry for entry in self.entries[1:] if entry.name in self.ties]
         if others:
             cheapest = min([best, *others], key=lambda entry: entry.train_seconds)
@@ -119,8 +128,8 @@ class Leaderboard:
             )
         elif trivial is not None:
             lines.append(f"The error of {_named(trivial.name)}, which learns nothing, is {trivial.error:.3g}.")
-        networks = [entry for entry in self.entries if entry.name not in FITTED]
-        if networks and best.name in FITTED:
+        networks = [entry for entry in self.entries if not entry.fitted]
+        if networks and best.fitted:
             ratio = networks[0].error / best.error if best.error else float("inf")
             lines.append(
                 f"The best network within this budget is {_named(networks[0].name)}, its error {ratio:.2g} times that "
@@ -152,7 +161,7 @@ class Leaderboard:
                 _seconds(entry.train_seconds),
                 f"{1e3 * entry.predict_seconds:.3g} ms",
                 f"{entry.parameters:,}",
-                "fit" if entry.name in FITTED else str(entry.epochs),
+                "fit" if entry.fitted else str(entry.epochs),
             )
             for entry in self.entries
         ]

@@ -14,6 +14,7 @@ __all__ = ["Candidate", "candidates_for"]
 
 MOST_AXES = 3  # of space, for convolutions
 MODES = 16
+QUICK_GP = {"samples": 200, "restarts": 0}  # its time grows with the third power of the samples
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "slimtrain": {"name": "slimtrain", "learning_rate": 3e-3},
     "adam": {"name": "adam", "learning_rate": 3e-3},
@@ -52,7 +53,7 @@ def candidates_for(shapes: Shapes, base: Experiment) -> list[Candidate]:
         {"family": "linear"},
         {"family": "kernel_ridge"},
         {"family": "pod_rbf", "modes": MODES if outputs > MODES else None},
-        {"family": "pod_gp", "modes": MODES if outputs > MODES else outputs},
+        {"family": "pod_gp", "modes": MODES if outputs > MODES else outputs, **QUICK_GP},
     ]
     fitted = [Candidate(str(model["family"]), model) for model in families]
     networks = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.evaluation import headline
-from surrogate.evaluation.bootstrap import interval
+from surrogate.evaluation.bootstrap import interval, selected_error
 from surrogate.evaluation.comparison import UNDECIDED, compare_cases
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
@@ -44,6 +44,7 @@ FOLDS = 5
 PILOT = 2  # epochs that measure what an epoch takes
 LEAST = 5  # epochs, fewer are no training
 MOST = 1000
+FITS = 0.5  # share of the budget that fits may take where there are networks
 TIMED = 32  # samples of one prediction that is timed
 HERE = Spread()
 
@@ -101,12 +102,12 @@ class Comparison:
         training: dict[str, Any] = {"batch_size": given.batch_size, "seed": given.seed, "device": given.device}
         return training if epochs is None else training | candidate.training | {"epochs": epochs}
 
-    def jobs(self, epochs: dict[str, int]) -> dict[str, list[Job]]:
-        """Return the jobs of every candidate, one for each fold; candidates without epochs are left out."""
+    def jobs(self, epochs: Mapping[str, int | None]) -> dict[str, list[Job]]:
+        """Return the jobs of the candidates named, one for each fold; of those that are fitted, the epochs are None."""
         return {
-            candidate.name: [self.job(candidate, fold, epochs.get(candidate.name)) for fold in range(self.folds)]
+            candidate.name: [self.job(candidate, fold, epochs[candidate.name]) for fold in range(self.folds)]
             for candidate in self.candidates
-            if candidate.fitted or candidate.name in epochs
+            if candidate.name in epochs
         }
 
 
@@ -124,9 +125,9 @@ def compare(
 ) -> Path:
     """Train simple surrogates and networks on one data set, and rank them by their error on simulations left out.
 
-    Families that are fitted come first. The time that is left is shared equally by the networks: two epochs of each
-    measure how many epochs it gets. With fewer than 50 simulations, and unless the configuration says otherwise, errors
-    are those of a 5-fold cross-validation over simulations.
+    Families that are fitted come first and take at most half of the budget. The time that is left is shared equally by
+    the networks: two epochs of each measure how many epochs it gets. With fewer than 50 simulations, and unless the
+    configuration says otherwise, errors are those of a 5-fold cross-validation over simulations.
 
     Arguments:
         config: A configuration file, or its parsed content; its model and optimizer are one of the candidates.
@@ -172,12 +173,11 @@ def compare(
 
         began = time.monotonic()
         _say_plan(comparison, minutes, say)
-        fits = comparison.jobs({})
-        run([job for jobs in fits.values() for job in jobs], "fit")
+        fits = _fit(comparison, minutes, began, run, say, max(1, spread.workers))
         epochs = _epochs(comparison, minutes, began, run, say, max(1, spread.workers))
         trained = comparison.jobs(epochs)
-        run([job for name, jobs in trained.items() if name in epochs for job in jobs], "train")
-        leaderboard = _ranked(comparison, trained)
+        run([job for jobs in trained.values() for job in jobs], "train")
+        leaderboard = _ranked(comparison, fits | trained)
         report = write_leaderboard(leaderboard, folder)
     for line in leaderboard.sentences():
         say(line)
@@ -216,6 +216,33 @@ def _say_plan(comparison: Comparison, minutes: float, say: Say) -> None:
     names = ", ".join(candidate.name for candidate in comparison.candidates)
     how = f"{comparison.folds}-fold cross-validation" if comparison.folds > 1 else "the test simulations"
     say(f"comparing {len(comparison.candidates)} surrogates by {how} within {minutes:g} minutes: {names}")
+
+
+def _fit(
+    comparison: Comparison, minutes: float, began: float, run: Any, say: Say, workers: int
+) -> dict[str, list[Job]]:
+    """Run the fits, in at most half of the time where networks need the rest; return the jobs of those that ran.
+
+    The first fold of a family tells what a fold takes; where the others have no time, it is left out.
+    """
+    networks = any(not candidate.fitted for candidate in comparison.candidates)
+    share = 60 * minutes * (FITS if networks else 1.0)
+    kept: dict[str, list[Job]] = {}
+    fitted = [candidate.name for candidate in comparison.candidates if candidate.fitted]
+    for name, jobs in comparison.jobs(dict.fromkeys(fitted)).items():
+        if time.monotonic() - began >= share and any(job.open for job in jobs):
+            say(f"{name} is left out: fits have {share / 60:.3g} minutes; give --minutes more than {minutes:g}")
+            continue
+        start = time.monotonic()
+        run(jobs[:workers], "fit")
+        each = time.monotonic() - start
+        rounds = math.ceil(sum(bool(job.open) for job in jobs[workers:]) / workers)
+        if rounds * each > share - (time.monotonic() - began):
+            say(f"{name} is left out: one fold takes {each:.2g} s, there is no time for {comparison.folds} of them")
+            continue
+        run(jobs[workers:], "fit")
+        kept[name] = jobs
+    return kept
 
 
 def _epochs(comparison: Comparison, minutes: float, began: float, run: Any, say: Say, workers: int) -> dict[str, int]:
@@ -266,6 +293,7 @@ def _ranked(comparison: Comparison, jobs: dict[str, list[Job]]) -> Leaderboard:
     failed: dict[str, str] = {}
     labels: np.ndarray | None = None
     words = ""
+    fitted = {candidate.name for candidate in comparison.candidates if candidate.fitted}
     for name, parts in jobs.items():
         folders = [RunFolder(Path(job.folder)) for job in parts]
         results = [read_result(folder.path) for folder in folders]
@@ -288,6 +316,7 @@ def _ranked(comparison: Comparison, jobs: dict[str, list[Job]]) -> Leaderboard:
             predict_seconds=_seconds_of_prediction(folders[0]),
             parameters=kept[0].parameters,
             epochs=kept[0].epochs,
+            fitted=name in fitted,
         )
     if not entries:
         raise NumericalError(f"every candidate failed, the first with: {next(iter(failed.values()), 'nothing ran')}")
@@ -300,6 +329,7 @@ def _ranked(comparison: Comparison, jobs: dict[str, list[Job]]) -> Leaderboard:
         metric=words,
         entries=sorted(entries.values(), key=lambda entry: entry.error),
         ties=ties,
+        selected=selected_error(np.stack(list(errors.values())), clusters=labels),
         failed=failed,
         folds=comparison.folds,
         simulations={} if first is None else first.simulations,

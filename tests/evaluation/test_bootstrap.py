@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from surrogate.evaluation import bootstrap_means, interval
+from surrogate.evaluation.bootstrap import selected_error
 
 
 def test_interval_agrees_with_the_normal_approximation() -> None:
@@ -99,3 +100,21 @@ def test_intervals_over_seeds_and_simulations_cover_as_often_as_they_say() -> No
         low, high = interval(values, seed=run)
         covered += low <= 0 <= high
     assert covered >= 258  # 270 expected; it errs on the wide side
+
+
+def test_the_error_of_a_choice_is_that_of_simulations_that_did_not_choose() -> None:
+    """Of twenty equal methods the lowest mean is too low; the error of the choice is not."""
+    lowest, chosen = [], []
+    for seed in range(30):
+        errors = np.random.default_rng(seed).lognormal(size=(20, 15))
+        lowest.append(errors.mean(1).min())
+        chosen.append(selected_error(errors, draws=300))
+    truth = np.exp(0.5)
+    assert np.mean(lowest) < 0.75 * truth
+    assert abs(np.mean(chosen) - truth) < 0.15 * truth
+
+
+def test_the_choice_of_a_clear_winner_costs_nothing() -> None:
+    errors = np.random.default_rng(0).uniform(1, 1.1, (3, 40)) * np.array([[1.0], [10.0], [100.0]])
+    assert selected_error(errors) == pytest.approx(errors[0].mean(), rel=1e-3)
+    assert np.isnan(selected_error(errors, clusters=np.zeros(40)))

@@ -1,6 +1,7 @@
 """Fitted families equal scripts with scikit-learn and scipy, are saved without pickle, and refuse what does not fit."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from torch import Tensor
 
 from surrogate.batch import Batch
@@ -34,7 +35,7 @@ from surrogate.models import (
     prepare,
 )
 from surrogate.models.export import export_surrogate
-from surrogate.models.families.kernel_ridge import ALPHAS, LENGTHS, median_distance
+from surrogate.models.families.kernel_ridge import ALPHAS, LENGTHS, left_out_errors, median_distance
 from surrogate.normalize import Normalizer
 
 POINTS = 30
@@ -76,22 +77,22 @@ def dense(count: int = 40, modes: int = 6, noise: float = 0.0) -> tuple[np.ndarr
 def test_pod_gp_is_scikit_learns(kernel: str, shape: type) -> None:
     network = fitted(PodGpSettings(modes=4, kernel=kernel, restarts=0), noise=0.05)
     y, c, V, mean = dense(modes=4, noise=0.05)
-    test = waves(50, seed=1)[0]
+    test = waves(50, seed=1)[0].double()
     expected, variances = [], []
     for column in c.T:
         options = {"nu": 2.5} if shape is Matern else {}
         form = shape(np.ones(2) * 2**0.5, (1e-2, 1e4), **options)
         prior = ConstantKernel(1.0, (1e-4, 1e6)) * form + WhiteKernel(1e-6, (1e-12, 1.0))
         process = GaussianProcessRegressor(prior, normalize_y=True, random_state=0).fit(y, column)
-        prediction, std = process.predict(test.numpy().astype(np.float64), return_std=True)
+        prediction, std = process.predict(test.numpy(), return_std=True)
         expected.append(prediction)
         variances.append(std**2)
     u = np.stack(expected, axis=1) @ V + mean
     train = waves(40, seed=0, noise=0.05)[1].double().flatten(1).numpy()
     rest = ((train - mean) - (train - mean) @ V.T @ V).var(0)
     std = np.sqrt(np.stack(variances, axis=1) @ V**2 + rest)
-    assert np.abs(network(test).flatten(1).numpy() - u).max() < 1e-5 * np.abs(u).max()  # float32 output
-    assert np.abs(network.std(test).flatten(1).numpy() / std - 1).max() < 1e-3
+    assert np.abs(network(test).flatten(1).numpy() - u).max() < 1e-6 * np.abs(u).max()
+    assert np.abs(network.std(test).flatten(1).numpy() / std - 1).max() < 1e-6
 
 
 @pytest.mark.parametrize("kernel", ["linear", "thin_plate_spline", "cubic"])
@@ -108,11 +109,28 @@ def test_kernel_ridge_is_scikit_learns_with_its_search_over_simulations() -> Non
     network = fitted(KernelRidgeSettings())
     y, u = (part.numpy().astype(np.float64).reshape(40, -1) for part in waves(40, seed=0))
     grid = {"gamma": [0.5 / (share * median_distance(y)) ** 2 for share in LENGTHS], "alpha": list(ALPHAS)}
-    search = GridSearchCV(KernelRidge(kernel="rbf"), grid, cv=GroupKFold(5), scoring="neg_mean_squared_error")
+    search = GridSearchCV(KernelRidge(kernel="rbf"), grid, cv=LeaveOneGroupOut(), scoring="neg_mean_squared_error")
     search.fit(y, u - u.mean(0), groups=np.arange(40) // 2)
     test = waves(50, seed=1)[0].double()
     expected = search.predict(test.numpy()) + u.mean(0)
     assert np.abs(network(test).flatten(1).numpy() - expected).max() < 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("group", [1, 2, 5])
+@pytest.mark.parametrize("outputs", [3, 90])
+def test_errors_without_fitting_anew_are_those_of_fits_without_each_group(group: int, outputs: int) -> None:
+    rng = np.random.default_rng(group)
+    x, groups = rng.normal(size=(30, 2)), np.arange(30) // group
+    c = np.sin(x @ rng.normal(size=(2, outputs)))
+    errors = left_out_errors(x, c, groups, [0.5, 2.0], [1e-6, 1e-2])
+    for (row, length), (column, alpha) in product(enumerate([0.5, 2.0]), enumerate([1e-6, 1e-2])):
+        total = 0.0
+        for one in np.unique(groups):
+            model = KernelRidge(kernel="rbf", gamma=0.5 / length**2, alpha=alpha).fit(
+                x[groups != one], c[groups != one]
+            )
+            total += ((c[groups == one] - model.predict(x[groups == one])) ** 2).sum()
+        assert errors[row, column] == pytest.approx(total / c.size, rel=1e-5)
 
 
 def test_linear_is_least_squares() -> None:

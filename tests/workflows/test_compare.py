@@ -1,7 +1,9 @@
 """A comparison ranks surrogates by simulations left out, says so in words, and trains nothing twice."""
 
 import csv
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from surrogate.models import Shapes
 from surrogate.report.leaderboard import Entry, Leaderboard
 from surrogate.workflows.candidates import Candidate, candidates_for
 from surrogate.workflows.compare import compare
+from surrogate.workflows.execute import run_jobs
+from surrogate.workflows.study import Spread
 
 
 def configuration(folder: Path) -> Path:
@@ -67,9 +71,72 @@ def test_candidates_fit_the_data(shapes: Shapes, present: set[str], absent: set[
     assert not absent & names
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said", "absent"),
+    [
+        ({"slow": 20.0}, "slow is left out: one fold takes 20 s, there is no time for 2 of them", {"slow"}),
+        ({"first": 40.0}, "slow is left out: fits have 0.5 minutes", {"first", "slow"}),
+    ],
+)
+def test_fits_leave_half_of_the_budget_to_networks(
+    seconds: dict[str, float], said: str, absent: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that the fits put forward: what does not fit is left out, and the network is trained."""
+    now = [0.0]
+    monkeypatch.setattr(
+        "surrogate.workflows.compare.time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+    )
+    names = ["mean", "first", "slow"]
+    fits = [Candidate(name, {"family": "mean" if name == "mean" else "linear"}) for name in names]
+    own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
+    monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_: [*fits, own])
+    monkeypatch.setattr("surrogate.workflows.compare.MOST", 6)
+
+    def timed(jobs, *rest):
+        for job in jobs:
+            yield from run_jobs([job], *rest)
+            now[0] += seconds.get(job.name.rsplit("-", 1)[0], 0.1)
+
+    monkeypatch.setattr("surrogate.workflows.compare.run_jobs", timed)
+    lines: list[str] = []
+    folds = ["data.split.folds=2"]
+    compare(configuration(tmp_path), folds, tmp_path / "run", lines.append, minutes=1.0, command="c")
+    text = "\n".join(lines)
+    assert said in text
+    with open(tmp_path / "run" / "leaderboard.csv", encoding="utf-8") as file:
+        found = {row["name"]: row["fitted"] for row in csv.DictReader(file)}
+    assert found.keys() == {"mean", "first", "slow", "yours"} - absent
+    assert found["yours"] == "False"
+
+
+@pytest.mark.slow
+def test_field_to_field_data_on_workers_with_convolutions_and_resumed(tmp_path: Path) -> None:
+    """All candidates that fit fields; a second call on the same folder trains nothing."""
+    rng, x = np.random.default_rng(0), np.arange(16)
+    k = np.stack([np.sin(2 * np.pi * (x / 16 + phase)) for phase in rng.uniform(0, 1, 20)])
+    fields = {"k": (("sample", "x"), k), "u": (("sample", "x"), np.roll(k, 3, 1) ** 2)}
+    xr.Dataset(fields, {"x": x}).to_netcdf(tmp_path / "fields.nc", engine="h5netcdf")
+    data = {"path": str(tmp_path / "fields.nc"), "layout": "netcdf", "inputs": ["k"], "targets": ["u"]}
+    tree = {"name": "fields", "data": data, "model": {"family": "convnet", "width": 4}, "optimizer": {"name": "adam"}}
+    (tmp_path / "fields.yaml").write_text(yaml.safe_dump(tree))
+    lines: list[str] = []
+    options = {"minutes": 4.0, "command": "surrogate compare fields.yaml", "spread": Spread(workers=2)}
+    compare(tmp_path / "fields.yaml", [], tmp_path / "run", lines.append, **options)
+    with open(tmp_path / "run" / "leaderboard.csv", encoding="utf-8") as file:
+        rows = {row["name"]: float(row["error"]) for row in csv.DictReader(file)}
+    assert {"mean", "nearest", "linear", "kernel_ridge"} <= rows.keys()
+    assert {"convnet-slimtrain", "convnet-adam", "fno-slimtrain", "fno-adam", "yours"} <= rows.keys(), lines
+    assert min(rows["convnet-adam"], rows["fno-adam"]) < rows["mean"]
+    again: list[str] = []
+    compare(tmp_path / "fields.yaml", [], tmp_path / "run", again.append, resume=True, **options)
+    assert not [line for line in again if line.startswith(("fit", "pilot", "train"))]
+
+
 def test_a_trivial_winner_is_called_that() -> None:
-    entries = [Entry(name, error, error, error, 1.0, 1e-3, 10, 1) for name, error in (("mean", 0.5), ("linear", 0.6))]
-    board = Leaderboard("x", "relative L2 error", entries, {"mean", "linear"}, {}, 1, {"train": 9, "test": 3}, "")
+    entries = [
+        Entry(name, error, error, error, 1.0, 1e-3, 10, 1, True) for name, error in (("mean", 0.5), ("linear", 0.6))
+    ]
+    board = Leaderboard("x", "relative L2 error", entries, {"mean", "linear"}, 0.52, {}, 1, {"train": 9, "test": 3}, "")
     text = " ".join(board.sentences())
     assert "With 9 training simulations the training mean is best" in text
     assert "Nothing is significantly better than the training mean" in text

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from torch import Tensor
 
 from surrogate.models.layers.fitted import FittedNetwork, ReducedNetwork, ReducedSettings, fit_network
 from surrogate.models.registry import Batches, Shapes, register
 
-__all__ = ["ALPHAS", "FOLDS", "LENGTHS", "KernelRidgeSettings", "kernel_ridge", "median_distance"]
+__all__ = ["ALPHAS", "FOLDS", "LENGTHS", "KernelRidgeSettings", "kernel_ridge", "left_out_errors", "median_distance"]
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # searched, in units of the median distance between inputs
 ALPHAS = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # searched
-FOLDS = 5
+FOLDS = 5  # of a single simulation
 SEARCHED = 500  # most samples on which length and alpha are searched
 
 
@@ -27,7 +27,7 @@ class KernelRidgeSettings(ReducedSettings):
     """Settings of kernel ridge regression.
 
     Arguments:
-        length: Length l of the kernel, in normalised units; None searches it by cross-validation over simulations.
+        length: Length l of the kernel, in normalised units; None searches it by leaving out each simulation in turn.
         alpha: Penalty; None searches it likewise.
     """
 
@@ -55,20 +55,60 @@ class _KernelRidge(ReducedNetwork):
         settings = self.settings
         lengths = [settings.length] if settings.length else [share * median_distance(x) for share in LENGTHS]
         alphas = [settings.alpha] if settings.alpha else list(ALPHAS)
-        grid = {"gamma": [0.5 / length**2 for length in lengths], "alpha": alphas}
+        length, alpha = lengths[0], alphas[0]
+        if len(lengths) * len(alphas) > 1:
+            some = np.linspace(0, len(x) - 1, min(SEARCHED, len(x))).astype(int)
+            groups = simulation[some]
+            if len(np.unique(groups)) == 1:
+                groups = np.arange(len(some)) * FOLDS // len(some)  # of one simulation, successive samples
+            scores = left_out_errors(x[some], c[some], groups, lengths, alphas)
+            best = np.unravel_index(np.argmin(scores), scores.shape)
+            length, alpha = lengths[best[0]], alphas[best[1]]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Singular matrix")  # scikit-learn then takes the least-squares solution
-            if len(lengths) * len(alphas) > 1:
-                some = np.linspace(0, len(x) - 1, min(SEARCHED, len(x))).astype(int)
-                groups = len(np.unique(simulation[some]))
-                folds = GroupKFold(min(FOLDS, groups)) if groups > 1 else KFold(min(FOLDS, len(some)))
-                kernel, error = KernelRidge(kernel="rbf"), "neg_mean_squared_error"  # on simulations left out
-                search = GridSearchCV(kernel, grid, cv=folds, scoring=error, refit=False)
-                best = search.fit(x[some], c[some], groups=simulation[some]).best_params_
-            else:
-                best = {name: values[0] for name, values in grid.items()}
-            model = KernelRidge(kernel="rbf", **best).fit(x, c)
-        self.assign(len(x), centers=x, dual=model.dual_coef_, length=(0.5 / best["gamma"]) ** 0.5)
+            model = KernelRidge(kernel="rbf", gamma=0.5 / length**2, alpha=alpha).fit(x, c)
+        self.assign(len(x), centers=x, dual=model.dual_coef_, length=length)
+
+
+def left_out_errors(
+    x: np.ndarray, c: np.ndarray, groups: np.ndarray, lengths: Sequence[float], alphas: Sequence[float]
+) -> np.ndarray:
+    r"""Return the mean squared error of kernel ridge regression on each group left out, without fitting anew.
+
+    With :math:`A = (K + \alpha I)^{-1}` the residual of a group G that is left out is
+
+    .. math:: c_G - \hat c_G = (A_{GG})^{-1} (A c)_G .
+
+    Arguments:
+        x: Inputs, with shape (n, d).
+        c: Targets, with shape (n, r).
+        groups: Label of the group of each sample, with shape (n,).
+        lengths: Lengths of the kernel.
+        alphas: Penalties.
+
+    Returns:
+        With shape (lengths, alphas).
+
+    Source: An, Liu, Venkatesh, Fast cross-validation algorithms for least squares support vector machine and kernel
+    ridge regression, 2007.
+    """
+    size = c.size
+    if c.shape[1] > len(x):  # squared sums over the r targets are those over their coordinates in an orthonormal basis
+        u, s, _ = np.linalg.svd(c, full_matrices=False)
+        c = u * s
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    rows = torch.from_numpy(x)
+    distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    errors = np.empty((len(lengths), len(alphas)))
+    for row, length in enumerate(lengths):
+        values, vectors = np.linalg.eigh(np.exp(-0.5 * (distances / length) ** 2))
+        rotated = vectors.T @ c
+        for column, alpha in enumerate(alphas):
+            inverse = 1.0 / (np.maximum(values, 0.0) + alpha)
+            dual = vectors @ (inverse[:, None] * rotated)
+            left = (np.linalg.solve((vectors[g] * inverse) @ vectors[g].T, dual[g]) for g in members)
+            errors[row, column] = sum(float((part**2).sum()) for part in left) / size
+    return errors
 
 
 def median_distance(x: np.ndarray) -> float:

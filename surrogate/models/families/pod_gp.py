@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ from surrogate.models.registry import Batches, Shapes, register
 __all__ = ["JITTER", "PodGpSettings", "gp_kernel", "pod_gp"]
 
 FEW = 10  # inputs up to which each has a length of its own
+LENGTH, NOISE = (1e-2, 1e4), (1e-12, 1.0)  # bounds of the search, in normalised units
+EDGE = 1e-3  # relative distance from a bound that counts as being on it
 JITTER = 1e-10  # added to the diagonal of the kernel matrix, scikit-learn's default
 
 
@@ -43,9 +46,8 @@ def gp_kernel(settings: PodGpSettings, inputs: int) -> Any:
     """Return scikit-learn's kernel of the settings for so many inputs: variance times correlation, plus noise."""
     each = settings.lengths == "each" or (settings.lengths == "auto" and inputs <= FEW)
     lengths = np.ones(inputs) * inputs**0.5 if each else inputs**0.5  # distances grow with the number of inputs
-    bounds = (1e-2, 1e4)
-    shape = RBF(lengths, bounds) if settings.kernel == "gaussian" else Matern(lengths, bounds, nu=2.5)
-    return ConstantKernel(1.0, (1e-4, 1e6)) * shape + WhiteKernel(1e-6, (1e-12, 1.0))
+    shape = RBF(lengths, LENGTH) if settings.kernel == "gaussian" else Matern(lengths, LENGTH, nu=2.5)
+    return ConstantKernel(1.0, (1e-4, 1e6)) * shape + WhiteKernel(1e-6, NOISE)
 
 
 class _PodGp(ReducedNetwork):
@@ -101,7 +103,7 @@ class _PodGp(ReducedNetwork):
         x, c, _ = (part.numpy() for part in self.reduce(batches, matrices=3 + (self.settings.modes or 1)))
         processes = []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # at a bound of a hyperparameter, which is fine
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of every bound; those that matter are named below
             for column in c.T:
                 process = GaussianProcessRegressor(
                     gp_kernel(self.settings, x.shape[1]),
@@ -112,6 +114,7 @@ class _PodGp(ReducedNetwork):
                 )
                 processes.append(process.fit(x, column))
         kernels = [process.kernel_ for process in processes]
+        _warn_of_bounds(kernels)
         self.assign(
             len(x),
             centers=x,
@@ -123,6 +126,22 @@ class _PodGp(ReducedNetwork):
             dual=np.stack([process.alpha_ for process in processes], axis=1),
             factor=np.stack([process.L_ for process in processes]),
         )
+
+
+def _warn_of_bounds(kernels: Sequence[Any]) -> None:
+    """Warn of hyperparameters that ended at a bound at which a process explains nothing.
+
+    A length at its upper bound means that the coefficient does not depend on that input, and a noise at its lower one
+    that the data have none; neither is a fault.
+    """
+    short = [k for k, kernel in enumerate(kernels, 1) if np.any(kernel.k1.k2.length_scale <= (1 + EDGE) * LENGTH[0])]
+    noisy = [k for k, kernel in enumerate(kernels, 1) if kernel.k2.noise_level >= (1 - EDGE) * NOISE[1]]
+    for modes, what in ((short, "length is at its lower bound"), (noisy, "noise is at its upper bound")):
+        if modes:
+            warnings.warn(
+                f"pod_gp: for {len(modes)} of {len(kernels)} modes ({', '.join(map(str, modes[:8]))}) the {what}: "
+                "these coefficients look like noise; give fewer model.modes, or more simulations"
+            )
 
 
 @register(PodGpSettings, prepare=fit_network)
