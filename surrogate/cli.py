@@ -245,6 +245,7 @@ def predict(
     inputs: Annotated[str, typer.Argument(help="HDF5 file, folder or pattern, or a .csv table of parameters.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("predictions.nc"),
     rollout: Annotated[int, typer.Option(min=0, help="Network steps to roll out from the first window.")] = 0,
+    intervals: Annotated[bool, typer.Option("--intervals", help="Also the ends of 90 % intervals.")] = False,
     layout: LayoutName = None,
     config: LayoutFrom = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 32,
@@ -255,23 +256,20 @@ def predict(
 
     New data are read in the layout of the training data unless --layout or --config names another.
     """
-    from surrogate.prediction import predict as run_predict
-    from surrogate.progress import ProgressBar
-    from surrogate.workflows import load_surrogate
+    from surrogate.workflows import predict_run
 
-    surrogate, trained_on = load_surrogate(run, device)
-    with ProgressBar("predicting", "bytes") as progress:
-        path = run_predict(
-            surrogate,
-            inputs,
-            output,
-            layout=_layout(layout, config) or trained_on,
-            rollout_steps=rollout,
-            batch_size=batch,
-            overwrite=overwrite,
-            about={"history": _command()},
-            progress=progress,
-        )
+    path = predict_run(
+        run,
+        inputs,
+        output,
+        device=device,
+        layout=_layout(layout, config),
+        intervals=intervals,
+        rollout_steps=rollout,
+        batch_size=batch,
+        overwrite=overwrite,
+        about={"history": _command()},
+    )
     say(f"{path}")
 
 

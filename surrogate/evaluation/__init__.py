@@ -3,6 +3,7 @@
 from surrogate.evaluation.bootstrap import bootstrap_means, interval
 from surrogate.evaluation.comparison import Comparison, compare_cases, holm
 from surrogate.evaluation.compat import Compat, compat_table, pdebench_compat, well_compat
+from surrogate.evaluation.conformal import conformal_coverage, conformal_width, cross_conformal_interval
 from surrogate.evaluation.evaluate import evaluate, mean_relative_l2, merge, relative_l2_of
 from surrogate.evaluation.examples import collect_examples, select_examples
 from surrogate.evaluation.headline import NORMALIZED, RELATIVE, Headline, headline
@@ -50,6 +51,9 @@ __all__ = [
     "collect_examples",
     "compare_cases",
     "compat_table",
+    "conformal_coverage",
+    "conformal_width",
+    "cross_conformal_interval",
     "error_growth",
     "evaluate",
     "evaluate_rollout",

@@ -18,16 +18,23 @@ several samples a simulation Lee, Barber, Willett, Distribution-free inference w
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import xarray as xr
+from torch import Tensor
 
+from surrogate.batch import Batch
 from surrogate.errors import DataError
 from surrogate.evaluation.bootstrap import LEVEL, cluster_codes
+from surrogate.evaluation.maps import Axis, space_of
+from surrogate.evaluation.table import Labels
 
-__all__ = ["conformal_coverage", "conformal_width", "cross_conformal_interval", "simulations_needed"]
+__all__ = ["Residuals", "conformal_coverage", "conformal_width", "cross_conformal_interval", "simulations_needed"]
 
 ROUNDING = 1e-9  # of sums of weights
+MOST_BYTES = 2**29  # of errors held in memory
 
 
 def simulations_needed(level: float = LEVEL) -> int:
@@ -112,6 +119,51 @@ def conformal_coverage(errors: np.ndarray, *, clusters: Any = None, level: float
             for one in range(codes.max() + 1)
         ]
     )
+
+
+class Residuals:
+    """Absolute errors of all samples of an evaluation, held in memory in single precision, added batch by batch."""
+
+    def __init__(self) -> None:
+        self.why = ""  # reason why there are no intervals
+        self._errors: list[np.ndarray] = []
+        self._sample: list[np.ndarray] = []
+
+    def add(self, batch: Batch, prediction: Tensor) -> None:
+        """Add a batch and its prediction (B, M, *S)."""
+        error = (prediction - batch.targets.to(prediction)).abs().float().numpy()
+        self._errors.append(error)
+        self._sample.append(batch.sample.cpu().numpy())
+        if batch.masked and np.isnan(error).any():
+            self.why = "some targets are missing"
+        elif sum(part.nbytes for part in self._errors) > MOST_BYTES:
+            self.why = f"the errors of all samples take more than {MOST_BYTES >> 20} MB"
+        if self.why:
+            self._errors.clear()
+
+    def dataset(self, labels: Labels, coordinates: Mapping[str, Axis] | None = None) -> xr.Dataset:
+        """Return half the width of 90 % intervals at every point, and their coverage.
+
+        Returns:
+            `half_width` (variable, *space), and `coverage` (simulation,): the share of each simulation's points inside
+            intervals that the others give, NaN where there are too few of them.
+
+        Raises:
+            DataError: There are too few simulations, or no intervals for another reason.
+        """
+        if self.why:
+            raise DataError(f"conformal intervals: {self.why}")
+        errors, sample = np.concatenate(self._errors), np.concatenate(self._sample)
+        clusters = sample if labels.simulations is None else np.asarray(labels.simulations)[sample]
+        width = conformal_width(errors, clusters=clusters)
+        names = np.unique(clusters)
+        enough = len(names) > simulations_needed()
+        coverage = conformal_coverage(errors, clusters=clusters) if enough else np.full(len(names), np.nan)
+        space = space_of(width.shape[1:], coordinates)
+        fields = {"half_width": (("variable", *space), width), "coverage": ("simulation", coverage)}
+        units = ("variable", list(labels.units) if labels.units is not None else [""] * len(width))
+        coords = {**space, "variable": list(labels.variables), "units": units, "simulation": names}
+        return xr.Dataset(fields, coords, {"level": LEVEL, "simulations": len(names)})
 
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> np.ndarray:

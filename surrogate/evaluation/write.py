@@ -12,6 +12,8 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.data import Stream
+from surrogate.errors import DataError
+from surrogate.evaluation.conformal import Residuals
 from surrogate.evaluation.evaluate import evaluate
 from surrogate.evaluation.examples import collect_examples, select_examples
 from surrogate.evaluation.latent import Codes, bottleneck
@@ -65,7 +67,7 @@ class _Pass:
     def __init__(self, surrogate: Surrogate, labels: Labels) -> None:
         self.surrogate, self.labels = surrogate, labels
         self.device = next(surrogate.parameters()).device
-        self.maps = ErrorMaps()
+        self.maps, self.residuals = ErrorMaps(), Residuals()
         self.scores = UncertaintyScores(labels.variables) if surrogate.has_std else None
         has_codes = surrogate.settings.family == "autoencoder" and surrogate.members == 1  # members share no space
         layer = bottleneck(surrogate.network) if has_codes else None
@@ -81,6 +83,7 @@ class _Pass:
 
     def also(self, batch: Batch, prediction: Tensor) -> None:
         """Add a batch to the other statistics."""
+        self.residuals.add(batch, prediction)
         if self.scores is not None:
             self.scores.add(batch, prediction, self._std)
         if self.codes is not None:
@@ -115,11 +118,20 @@ def write_evaluation(
     scoring = _Pass(surrogate, labels)
     metrics = with_parameters(scoring.run(source.stream), source.dataset).assign_attrs(facts)
     coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
+    files = EvaluationFolder(folder)
+    try:
+        conformal = scoring.residuals.dataset(labels, coordinates)
+        save_dataset(conformal, files.conformal)
+        metrics = metrics.assign_attrs(
+            conformal_half_width=float(conformal["half_width"].mean()),
+            conformal_coverage=float(conformal["coverage"].mean()),
+        )
+    except DataError as refusal:
+        metrics = metrics.assign_attrs(no_conformal=str(refusal))
     picks = select_examples(metrics)
     pairs = zip(picks["sample"].values.tolist(), picks["step"].values.tolist(), strict=True)
     chosen = (source.windows([sample], step)[0] for sample, step in pairs)
     examples = collect_examples(lambda x: surrogate(x.to(scoring.device)), chosen, picks, coordinates=coordinates)
-    files = EvaluationFolder(folder)
     save(metrics, folder)
     save_dataset(examples, files.examples)
     maps = scoring.maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates)

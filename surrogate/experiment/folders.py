@@ -47,6 +47,7 @@ class EvaluationFolder(Folder):
     latent = Entry("latent.nc")  # principal components of an autoencoder's codes
     uncertainty = Entry("uncertainty.nc")  # scores of predicted standard deviations
     uncertainty_table = Entry("uncertainty.csv")
+    conformal = Entry("conformal.nc")  # half the width of conformal intervals at every grid point
     rollout = Entry("rollout.nc")  # errors of roll-outs at every lead time
     rollout_table = Entry("rollout.csv")
     rollout_summary = Entry("rollout_summary.csv")

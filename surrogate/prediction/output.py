@@ -15,9 +15,15 @@ from surrogate.data.formats.text import encode_text
 from surrogate.models.signature import Signature, variable_and_step
 from surrogate.prediction.sources import Source
 
-__all__ = ["STD", "Output", "Predicted"]
+__all__ = ["HIGH", "LOW", "STD", "Output", "Predicted"]
 
-STD = "_std"
+STD, LOW, HIGH = "_std", "_low", "_high"
+LONG_NAMES = {
+    "": "predicted {}",
+    STD: "standard deviation of {}",
+    LOW: "lower end of the 90 % conformal interval of {}",
+    HIGH: "upper end of the 90 % conformal interval of {}",
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,13 @@ class Output:
         signature: Signature of the surrogate.
         source: Where the inputs come from.
         network_steps: Network steps of a roll-out; 0 for none.
-        with_std: Write standard deviations too.
+        suffixes: What is written of every variable: the prediction (""), `STD`, `LOW`, `HIGH`.
     """
 
     signature: Signature
     source: Source
     network_steps: int = 0
-    with_std: bool = False
+    suffixes: tuple[str, ...] = ("",)
 
     @cached_property
     def variables(self) -> list[Predicted]:
@@ -82,9 +88,8 @@ class Output:
 
     @property
     def names(self) -> list[str]:
-        """Names of the predicted variables and of their standard deviations."""
-        names = [variable.name for variable in self.variables]
-        return names + [name + STD for name in names if self.with_std]
+        """Names of the predicted variables, of their standard deviations and intervals."""
+        return [variable.name + suffix for suffix in self.suffixes for variable in self.variables]
 
     def template(self, attributes: Mapping[str, Any]) -> xr.Dataset:
         """Return the data set to fill: axes, coordinates and attributes, and variables without values."""
@@ -92,9 +97,9 @@ class Output:
         for variable in self.variables:
             axes, units = self._axes(variable), self.signature.units.get(variable.name)
             about = {"units": units} if units else {}
-            ds[variable.name] = _blank(axes, about | {"long_name": f"predicted {variable.name}"})
-            if self.with_std:
-                ds[variable.name + STD] = _blank(axes, about | {"long_name": f"standard deviation of {variable.name}"})
+            for suffix in self.suffixes:
+                name = {"long_name": LONG_NAMES[suffix].format(variable.name)}
+                ds[variable.name + suffix] = _blank(axes, about | name)
         return encode_text(ds.assign_coords(self._coordinates(set(map(str, ds.dims)))))
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from surrogate import __version__
 from surrogate.data import mask_missing, open_snapshots
@@ -18,7 +19,7 @@ from surrogate.data.store import filling_shard
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.models.rollout import rollout
 from surrogate.models.surrogate import Surrogate
-from surrogate.prediction.output import STD, Output
+from surrogate.prediction.output import HIGH, LOW, STD, Output
 from surrogate.prediction.sources import Source, source_of_data, source_of_table
 
 __all__ = ["TABLES", "predict", "predict_into"]
@@ -34,6 +35,7 @@ def predict(
     *,
     layout: Layout | None = None,
     rollout_steps: int = 0,
+    half_width: Tensor | None = None,
     batch_size: int = 32,
     overwrite: bool = False,
     about: dict[str, str] | None = None,
@@ -41,7 +43,8 @@ def predict(
 ) -> Path:
     """Predict for every input in a file, a folder, a pattern or a table, in physical units, into a NetCDF-4 file.
 
-    Variables are named as the targets; `<name>_std` are standard deviations, if the head has a posterior.
+    Variables are named as the targets; `<name>_std` are standard deviations, if the head has a posterior, `<name>_low`
+    and `<name>_high` the ends of intervals, if half their width is given.
 
     Arguments:
         surrogate: In evaluation mode, on its device.
@@ -49,6 +52,7 @@ def predict(
         output: The file to write.
         layout: As for `open_snapshots`; of a mapping only the inputs are read.
         rollout_steps: Network steps from the first window of every simulation; 0 predicts one step from each window.
+        half_width: Half the width of an interval for each target at every point, with shape (M, *S).
         batch_size: Samples at a time.
         overwrite: Replace an existing file.
         about: Further attributes of the file.
@@ -71,7 +75,9 @@ def predict(
         layout = layout.only(signature.variables(signature.inputs)) if isinstance(layout, Mapping) else layout
         dataset = mask_missing(open_snapshots(inputs, layout), signature.masked)
         source = source_of_data(signature, dataset, batch_size=batch_size, first_window=rollout_steps > 0)
-    predict_into(surrogate, source, output, rollout_steps=rollout_steps, about=about, progress=progress)
+    predict_into(
+        surrogate, source, output, rollout_steps=rollout_steps, half_width=half_width, about=about, progress=progress
+    )
     return output
 
 
@@ -81,12 +87,16 @@ def predict_into(
     path: Path,
     *,
     rollout_steps: int = 0,
+    half_width: Tensor | None = None,
     about: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the predictions of a source to a file; see `predict`."""
+    if half_width is not None and rollout_steps:
+        raise ConfigError("intervals are those of one step; predict without --rollout, or without --intervals")
     with_std = surrogate.has_std and not rollout_steps
-    output = Output(surrogate.signature, source, rollout_steps, with_std)
+    suffixes = ("", *([STD] if with_std else []), *([LOW, HIGH] if half_width is not None else []))
+    output = Output(surrogate.signature, source, rollout_steps, suffixes)
     attributes: dict[str, Any] = {"title": "Predictions of a surrogate model", "source": f"surrogate {__version__}"}
     template = output.template(attributes | (about or {}))
     total = sum(template[name].nbytes for name in output.names)
@@ -102,6 +112,9 @@ def predict_into(
                     predictions = {
                         "": rollout(surrogate, inputs, rollout_steps) if rollout_steps else surrogate(inputs)[:, None]
                     }
+                if half_width is not None:
+                    width = half_width.to(predictions[""])
+                    predictions |= {LOW: predictions[""] - width, HIGH: predictions[""] + width}
             for suffix, values in predictions.items():
                 if not bool(torch.isfinite(values).all()):
                     row = int(rows[int(torch.nonzero(~torch.isfinite(values))[0, 0])])

@@ -114,6 +114,8 @@ def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
             cautions.append(f"{case.name}: evaluated before its training had finished; run `surrogate evaluate` again.")
         if case.uncertainty_rows:
             cautions.append(_coverage(case))
+        if "conformal_half_width" in case.metrics.attrs and len(cases) == 1:
+            cautions.append(_conformal(case))
         zero, constant = (int(case.metrics.attrs.get(f"{kind}_targets", 0)) for kind in ("zero", "constant"))
         if error is RELATIVE and (zero or constant):
             cautions.append(
@@ -121,6 +123,20 @@ def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
                 "in space and have no VRMSE; they are left out of these averages."
             )
     return cautions
+
+
+def _conformal(case: Case) -> str:
+    """State the width of the conformal intervals, and the coverage by leaving out each simulation."""
+    width, coverage = (float(case.metrics.attrs[f"conformal_{name}"]) for name in ("half_width", "coverage"))
+    checked = (
+        f"; the intervals that all other simulations give contain {number(100 * coverage, 3)} % of the values of each"
+        if math.isfinite(coverage)
+        else ""
+    )
+    return (
+        f"Predictions with `surrogate predict --intervals` have 90 % conformal intervals, calibrated on these "
+        f"simulations: {number(width, 3)} to either side on average{checked}."
+    )
 
 
 def _coverage(case: Case) -> str:

@@ -11,6 +11,7 @@ from surrogate.workflows.pipeline import (
     run_pipeline,
     train_case,
 )
+from surrogate.workflows.predict import predict_run
 from surrogate.workflows.starter import write_starter
 from surrogate.workflows.study import Spread, read_part, report_folders, run_file
 
@@ -21,6 +22,7 @@ __all__ = [
     "find_pipeline",
     "keep_case_statistics",
     "load_surrogate",
+    "predict_run",
     "read_cases",
     "read_part",
     "report_folders",

@@ -1,0 +1,67 @@
+"""Predict with a trained run, on request with the conformal intervals of its evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from surrogate.data.mapping import Layout
+from surrogate.errors import ConfigError
+from surrogate.experiment.run_folder import RunFolder
+from surrogate.prediction import predict
+from surrogate.progress import ProgressBar
+from surrogate.workflows.pipeline import cases_of, load_surrogate
+
+__all__ = ["predict_run"]
+
+
+def predict_run(
+    run: Path,
+    inputs: str,
+    output: Path,
+    *,
+    device: str,
+    layout: Layout | None = None,
+    intervals: bool = False,
+    **options: Any,
+) -> Path:
+    """Write predictions for new inputs to a NetCDF-4 file.
+
+    Arguments:
+        run: A run folder, the folder of a pipeline with one case, or a checkpoint.
+        inputs: Data in any layout, or a table of parameters.
+        output: The file.
+        device: Name of the device, or "auto".
+        layout: Layout of the inputs; that of the training data unless given.
+        intervals: Write the ends of conformal intervals too.
+        options: Further ones of `surrogate.prediction.predict`.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: There is no surrogate, or there are no intervals; the message says why.
+    """
+    surrogate, trained_on = load_surrogate(run, device)
+    half_width = _half_width(cases_of(run)[0], surrogate.signature.targets) if intervals else None
+    with ProgressBar("predicting", "bytes") as progress:
+        options |= {"layout": layout or trained_on, "half_width": half_width, "progress": progress}
+        return predict(surrogate, inputs, output, **options)
+
+
+def _half_width(run: Path, targets: tuple[str, ...]) -> Tensor:
+    """Read half the width of the intervals of a run from its evaluation, with shape (M, *S)."""
+    evaluation = RunFolder(run).evaluation
+    if not evaluation.metrics.is_file():
+        raise ConfigError(f"--intervals: {run} was not evaluated; run `surrogate evaluate {run}` first")
+    evaluation.verify()
+    if not evaluation.conformal.is_file():
+        metrics = xr.load_dataset(evaluation.metrics, engine="h5netcdf", decode_times=False)
+        why = metrics.attrs.get("no_conformal", f"an older version evaluated it; run `surrogate evaluate {run}` again")
+        raise ConfigError(f"--intervals: {why}")
+    widths = xr.load_dataset(evaluation.conformal, engine="h5netcdf", decode_times=False)["half_width"]
+    return torch.from_numpy(widths.sel(variable=list(targets)).values)
