@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -40,13 +39,9 @@ def definitions() -> list[Definitions]:
         while block and block[0].startswith("#"):
             sections.append(Definitions(block.pop(0).lstrip("# ")))
         if block and block[0].startswith("|"):
-            header, _, *rows = (list(_cells(line)) for line in block)
+            header, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split("|")] for line in block)
             sections[-1].blocks.append(Table("", header, rows))
         elif block:
             formula = block[0].startswith("    ")
             sections[-1].blocks.append([line.strip() for line in block] if formula else " ".join(block))
     return sections
-
-
-def _cells(line: str) -> Iterator[str]:
-    return (cell.strip() for cell in line.strip().strip("|").split("|"))

@@ -172,7 +172,9 @@ def compare(
                 say(f"{title} [{number}/{len(left)}] {_described(outcome.name, outcome.status, outcome.why, folder)}")
 
         began = time.monotonic()
-        _say_plan(comparison, minutes, say)
+        names = ", ".join(candidate.name for candidate in comparison.candidates)
+        how = f"{comparison.folds}-fold cross-validation" if comparison.folds > 1 else "the test simulations"
+        say(f"comparing {len(comparison.candidates)} surrogates by {how} within {minutes:g} minutes: {names}")
         fits = _fit(comparison, minutes, began, run, say, max(1, spread.workers))
         epochs = _epochs(comparison, minutes, began, run, say, max(1, spread.workers))
         trained = comparison.jobs(epochs)
@@ -210,12 +212,6 @@ def _set_up(source: Source, base: Experiment, folder: Path, command: str) -> Com
 
 
 SPLIT_TEST = 0.1  # the default, which folds replace
-
-
-def _say_plan(comparison: Comparison, minutes: float, say: Say) -> None:
-    names = ", ".join(candidate.name for candidate in comparison.candidates)
-    how = f"{comparison.folds}-fold cross-validation" if comparison.folds > 1 else "the test simulations"
-    say(f"comparing {len(comparison.candidates)} surrogates by {how} within {minutes:g} minutes: {names}")
 
 
 def _fit(

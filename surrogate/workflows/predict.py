@@ -16,7 +16,7 @@ from surrogate.prediction import predict
 from surrogate.progress import ProgressBar
 from surrogate.workflows.pipeline import cases_of, load_surrogate
 
-__all__ = ["predict_run"]
+__all__ = ["half_width_of", "predict_run"]
 
 
 def predict_run(
@@ -47,14 +47,23 @@ def predict_run(
         ConfigError: There is no surrogate, or there are no intervals; the message says why.
     """
     surrogate, trained_on = load_surrogate(run, device)
-    half_width = _half_width(cases_of(run)[0], surrogate.signature.targets) if intervals else None
+    half_width = half_width_of(cases_of(run)[0], surrogate.signature.targets) if intervals else None
     with ProgressBar("predicting", "bytes") as progress:
         options |= {"layout": layout or trained_on, "half_width": half_width, "progress": progress}
         return predict(surrogate, inputs, output, **options)
 
 
-def _half_width(run: Path, targets: tuple[str, ...]) -> Tensor:
-    """Read half the width of the intervals of a run from its evaluation, with shape (M, *S)."""
+def half_width_of(run: Path, targets: tuple[str, ...]) -> Tensor:
+    """Read half the width of the intervals of a run from its evaluation, with shape (M, *S).
+
+    Arguments:
+        run: The run folder.
+        targets: Names of the M targets.
+
+    Raises:
+        ConfigError: There are none; the message says why.
+        DataError: The evaluation is damaged.
+    """
     evaluation = RunFolder(run).evaluation
     if not evaluation.metrics.is_file():
         raise ConfigError(f"--intervals: {run} was not evaluated; run `surrogate evaluate {run}` first")
