@@ -50,10 +50,10 @@ def without_learned_features(network: Separable) -> Separable:
 
 
 def coefficients(batch: Batch, rank: int) -> np.ndarray:
-    """Whitened coefficients of the leading modes, by the dense singular value decomposition."""
+    """Coefficients of the leading modes, the first with variance 1, by the dense singular value decomposition."""
     y = batch.inputs.flatten(1).double().numpy()
-    U, _, _ = np.linalg.svd(y - y.mean(0), full_matrices=False)
-    return U[:, :rank] * len(y) ** 0.5
+    U, S, _ = np.linalg.svd(y - y.mean(0), full_matrices=False)
+    return U[:, :rank] * S[:rank] / S[0] * len(y) ** 0.5
 
 
 @pytest.mark.parametrize("settings", FAMILIES, ids=lambda settings: settings.family)
@@ -123,15 +123,33 @@ def test_slimtrain_stays_at_the_linear_map_where_it_is_exact() -> None:
     assert float(error) < 1e-5
 
 
-def test_directions_of_rounding_size_are_left_out() -> None:
-    """Two directions and noise of 1e-8: whitened noise must not become a feature."""
-    batch = batch_of(rank=2)
-    y = batch.inputs + 1e-8 * torch.randn_like(batch.inputs)
-    network = prepared(FAMILIES[0], Batch(y, batch.targets, batch.sample, batch.time))
+def test_with_all_modes_it_starts_at_ridge_regression_on_the_inputs() -> None:
+    """Fewer samples than numbers in an input, and a penalty that is the same for every direction of the inputs."""
+    batch = batch_of(samples=12)
+    settings = MlpSettings(width=6, depth=1, linear=11)
+    network = without_learned_features(prepared(settings, batch))
     part = network.features
     assert isinstance(part, LinearPart)
-    assert int(part.modes.any(0).sum()) == 2
-    assert float(part(y)[:, 6:].detach().abs().max()) < 10
+    y, u = batch.inputs.flatten(1).double().numpy(), batch.targets.flatten(1).double().numpy()
+    largest, alpha = np.linalg.svd(y - y.mean(0))[1][0] / 12**0.5, 0.1
+    refit(
+        network,
+        [Batch(batch.inputs, batch.targets - batch.targets.mean(0), batch.sample, batch.time)],
+        regularization=alpha,
+    )
+    expected = Ridge(alpha * 12 * largest**2).fit(y, u - u.mean(0)).predict(y)
+    with torch.no_grad():
+        np.testing.assert_allclose(network(batch.inputs).flatten(1).numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1000.1])
+def test_inputs_that_are_all_alike_are_no_features(value: float) -> None:
+    batch = batch_of()
+    constant = Batch(torch.full_like(batch.inputs, value), batch.targets, batch.sample, batch.time)
+    network = prepared(FAMILIES[0], constant)
+    with torch.no_grad():
+        assert not network.features(constant.inputs + 1e-6)[:, 6:].any()
+        torch.testing.assert_close(network(constant.inputs)[0], batch.targets.mean(0), rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("settings", FAMILIES, ids=lambda settings: settings.family)
