@@ -42,6 +42,17 @@ def test_every_link_to_a_file_has_its_target(page: Path) -> None:
             assert heading[1:] in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def test_the_blocks_of_from_python_run(tmp_path: Path) -> None:
+    page = BLOCK.findall((ROOT / "docs" / "from-python.md").read_text(encoding="utf-8"))
+    script = "".join(text for kind, text in page if kind == "python") + "\nprint(field.shape, set(project.cases))"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "widht: unknown key; did you mean 'width'" in done.stdout, done.stdout
+    assert done.stdout.splitlines()[-1].startswith("torch.Size([1, 1, 32])")
+
+
 def test_the_blocks_of_your_own_model_run(tmp_path: Path) -> None:
     """They register families and build networks of them, one block after another."""
     page = BLOCK.findall((ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8"))
