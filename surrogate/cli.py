@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from surrogate import __version__
-from surrogate.errors import ConfigError, did_you_mean, failure_of
+from surrogate.errors import ConfigError, did_you_mean
 from surrogate.files import check_output
-from surrogate.progress import mute, say
-from surrogate.runtime.launch import Launch, interruptible
+from surrogate.progress import say
+from surrogate.runtime.command import run_command
 from surrogate.runtime.launch import launch as start_ranks
 from surrogate.runtime.launch import requeue as put_back
-from surrogate.runtime.resources import set_threads
 
 __all__ = ["app", "main"]
 
@@ -395,23 +393,4 @@ def _command() -> str:
 
 def main() -> None:
     """Run the command line; an error is one line and an exit code, with a traceback only under `--debug`."""
-    set_threads()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    if "--debug" in sys.argv:
-        sys.argv.remove("--debug")
-        app()
-    try:
-        with interruptible():
-            app()
-    except Exception as error:
-        failure = failure_of(error)
-        if failure is None:
-            raise
-        text, code = failure
-        if isinstance(error, OSError):
-            mute(sys.stdout)
-        try:
-            print("\n".join(f"error: {line}" for line in text.splitlines()), file=sys.stderr, flush=True)
-        except OSError:
-            mute(sys.stderr)
-        sys.exit(Launch.of(os.environ).leave(code))
+    run_command(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -11,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 import surrogate
-from surrogate.config import changes, digest, read_yaml
+from surrogate.config import changes, digest, dump, leaves, parse_yaml, read_yaml
 from surrogate.data import split_ids
 from surrogate.errors import ConfigError, DataError
 from surrogate.experiment.checkpoint import CheckpointFolder
@@ -97,12 +98,25 @@ class RunFolder(Folder):
 
         Raises:
             ConfigError: This is no run folder.
+            DataError: The file is not the one that the run wrote, except for settings that do not change the result.
         """
         if not self.config.is_file():
             raise ConfigError(
                 f"{self.path} is no run folder: it has no config.yaml; name a folder made by `surrogate train`"
             )
-        return read_experiment(read_yaml(self.config))
+        source = read_yaml(self.config)
+        if self.begun().get("config_sha256", _checksum(source.tree)) != _checksum(source.tree):
+            raise DataError(
+                f"{self.config} was edited or damaged after the run began; restore it, or train again (only "
+                f"{', '.join(FREE)} may be changed)"
+            )
+        return read_experiment(source)
+
+
+def _checksum(tree: Any) -> str:
+    """Return the SHA-256 of a configuration without the settings that do not change the result."""
+    kept = {key: value for key, value in leaves(tree).items() if not key.startswith(FREE)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def facts_of(experiment: Experiment, datasets: dict[str, xr.Dataset], data: str, command: str) -> dict[str, Any]:
@@ -117,6 +131,7 @@ def facts_of(experiment: Experiment, datasets: dict[str, xr.Dataset], data: str,
             **{name: importlib.metadata.version(name) for name in PACKAGES},
         },
         "config_digest": digest(experiment),
+        "config_sha256": _checksum(parse_yaml(dump(experiment), experiment.name).tree),
         "data_fingerprint": data,
         "splits": {name: int(part.sizes["sample"]) for name, part in datasets.items()},
         "simulations": split_ids(datasets, by=experiment.data.by),

@@ -25,7 +25,7 @@ from surrogate.simulate import Ensemble, simulate_members
 from surrogate.simulate.generate import find_recipe, load_recipe
 from surrogate.studies import GridStudy, PlannedPoint, StudyPlan, case_name, grams_of, greedy_batch, read_result
 from surrogate.studies.settings import TRAIN_SIZE, Proposing
-from surrogate.workflows.execute import Job, Outcome, note_failure, run_case
+from surrogate.workflows.execute import IN_USE, Job, Outcome, note_failure, run_case
 
 __all__ = ["LoopJob", "plan_loops", "run_loop"]
 
@@ -67,7 +67,7 @@ class LoopJob:
         try:
             return run_loop(self)
         except InUse:
-            return [Outcome(case.name, "in use", ran=False) for case in self.open]
+            return [Outcome(case.name, "in use", IN_USE, ran=False, lost=True) for case in self.open]
         except Interrupted:
             raise
         except Exception as error:  # whatever it is, the other loops go on

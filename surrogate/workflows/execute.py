@@ -28,7 +28,10 @@ from surrogate.studies import Failure, Result, per_sample, read_failure, read_re
 from surrogate.training.run import train
 from surrogate.workflows.pipeline import evaluate_run
 
-__all__ = ["Job", "Outcome", "Work", "note_failure", "raise_if_stopped", "run_case", "run_jobs"]
+__all__ = ["IN_USE", "Job", "Outcome", "Work", "note_failure", "raise_if_stopped", "run_case", "run_jobs"]
+
+
+IN_USE = "another process runs it"
 
 
 class Work(Protocol):
@@ -86,7 +89,7 @@ class Outcome:
         status: `done`, `failed`, or `in use` by another process.
         why: Reason of a failure, one line.
         ran: True if it ran now, False if an earlier run had finished it.
-        lost: True for a failure that is not due to the case, such as a full disk: the same case may succeed later.
+        lost: True where the case may still succeed: another process runs it, or the disk was full.
     """
 
     name: str
@@ -119,7 +122,7 @@ def run_case(job: Job) -> Outcome:
             write_json(RunFolder(folder).result, _result(run, metrics))
             return Outcome(job.name, "done")
     except InUse:
-        return Outcome(job.name, "in use", ran=False)
+        return Outcome(job.name, "in use", IN_USE, ran=False, lost=True)
     except Interrupted:
         raise
     except Exception as error:  # whatever it is, the other cases go on

@@ -20,7 +20,7 @@ from surrogate.data.layouts import find_files
 from surrogate.errors import ConfigError, DataError, NumericalError, ResourceError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.settings import Experiment, case_sources, read_experiment
-from surrogate.files import claim_output, locked, replacing
+from surrogate.files import claim_output, locked, refuse_links, replacing
 from surrogate.numbers import number
 from surrogate.report import write_study_report
 from surrogate.runtime.dask import dask_executor
@@ -321,6 +321,7 @@ def _close(plan: StudyPlan, output: Path, say: Say) -> Path | None:
 def report_folders(folders: list[Path], output: Path | None, *, command: str) -> Path:
     """Write one report about evaluated runs, or about a study, complete or not."""
     studies = [folder for folder in folders if ProjectFolder(folder).plan.is_file()]
+    refuse_links(output or folders[0])
     if not studies:
         return report_runs(folders, output, command=command)
     if len(folders) > 1:
