@@ -1,0 +1,164 @@
+"""Every command under a full disk, a read-only output, lost streams, few descriptors, and killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from surrogate.data.store import verify
+from surrogate.errors import SurrogateError
+from surrogate.experiment.run_folder import RunFolder
+from surrogate.files import sha256
+from surrogate.models.surrogate import Surrogate
+
+ROOT = Path(__file__).resolve().parents[2]
+READ_ONLY = "/sys" if os.getuid() == 0 else "/"  # in which not even root makes a file
+COMMANDS = {
+    "simulate": ["simulate", "peaks", "--size", "tiny", "--output", "OUT"],
+    "card": ["simulate", "peaks", "--size", "tiny", "--card", "OUT"],
+    "inspect": ["inspect", "data.nc", "--write-config", "OUT.yaml"],
+    "convert": ["convert", "data.nc", "OUT"],
+    "train": ["train", "small.yaml", "--output", "OUT"],
+    "run": ["run", "small.yaml", "--output", "OUT"],
+    "study": ["run", "study.yaml", "--output", "OUT"],
+    "predict": ["predict", "whole", "data.nc", "--output", "OUT.nc"],
+    "export": ["export", "whole", "--output", "OUT.pt2"],
+    "report": ["report", "whole", "--output", "OUT"],
+    "evaluate": ["evaluate", "whole"],
+    "render": ["slurm", "render", "small.yaml", "--output", "OUT"],
+}
+SLOW = {"train", "run", "study", "export", "evaluate", "report", "card"}
+CODES = {
+    "full disk": {0, 5},
+    "read-only": {5},
+    "64 descriptors": {0},
+    "closed stderr": {0},
+    "full stderr": {0},
+    "broken pipe": {0, 1},
+}
+
+
+class Session:
+    """A process that runs commands in forks of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        program = [sys.executable, str(Path(__file__).with_name("commands.py")), str(folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(program, env=environment, **pipes)  # type: ignore[call-overload]
+        assert self.run(COMMANDS["train"], "whole")["code"] == 0
+
+    def run(self, arguments: list[str], output: str, **job: object) -> dict:
+        """Run a command with an output; return its exit code and messages."""
+        if arguments[0] == "report" and not RunFolder(self.folder / "whole").evaluation.path.exists():
+            assert self.run(COMMANDS["evaluate"], "")["code"] == 0
+        arguments = [argument.replace("OUT", output) for argument in arguments]
+        self.process.stdin.write(json.dumps({"arguments": arguments, **job}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def fresh(self) -> str:
+        """Return a name that no output has had."""
+        self.count += 1
+        return f"out-{self.count}"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    session = Session(tmp_path_factory.mktemp("commands"))
+    yield session
+    session.process.stdin.close()
+    session.process.wait()
+
+
+def whole_or_absent(output: Path) -> list[str]:
+    """Use everything that an output takes for whole as its readers do; return what they say against it."""
+    said = []
+    for path in [*output.rglob("*"), *output.parent.glob(f"{output.name}.*")]:
+        run = RunFolder(path.parent)
+        try:
+            if path.name == "manifest.json":
+                verify(path.parent)
+            elif path.name in ("BEST", "LATEST"):
+                Surrogate.load(path.parent.parent)
+            elif path.name == "evaluation":
+                run.evaluation.verify()
+            elif path.name == "config.yaml" and run.facts.is_file():
+                run.experiment()
+            elif path.suffix == ".nc":
+                xr.load_dataset(path, engine="h5netcdf")
+            elif path.suffix == ".pt2":
+                assert zipfile.ZipFile(path).testzip() is None
+            elif path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".html":
+                assert path.read_text().rstrip().endswith("</html>")
+        except (SurrogateError, OSError, ValueError, AssertionError, zipfile.BadZipFile) as error:
+            said.append(f"{path}: {error}")
+    return said
+
+
+def walk() -> Iterator[object]:
+    for name in COMMANDS:
+        for fault in CODES:
+            fast = (
+                name not in SLOW and fault in ("full disk", "read-only") or (name, fault) == ("train", "closed stderr")
+            )
+            yield pytest.param(name, fault, id=f"{name}-{fault}", marks=[] if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "fault"), list(walk()))
+def test_a_command_under_a_fault_ends_in_one_line_with_its_exit_code(session: Session, name: str, fault: str) -> None:
+    output = session.fresh()
+    where = f"{READ_ONLY}/{output}" if fault == "read-only" else output
+    done = session.run(COMMANDS[name], where, fault="none" if fault == "read-only" else fault)
+    errors = [line for line in done["stderr"].splitlines() if line.startswith("error: ")]
+    allowed = CODES[fault] | ({0} if name in ("render", "evaluate") else set())  # which write nothing there
+    assert done["code"] in allowed, done
+    assert "Traceback" not in done["stderr"], done
+    assert len(errors) == (done["code"] != 0), done
+    assert all(len(line) < 2000 for line in errors)
+    assert whole_or_absent(session.folder / ("whole" if name == "evaluate" else output)) == []
+    assert list(session.folder.rglob(f"{output}*/**/*.part")) == []
+
+
+def content(output: Path) -> dict[str, str]:
+    """Return the hashes of results: what does not hold a time, a path or the command."""
+    kept = {}
+    for path in sorted(output.rglob("*")):
+        if path.suffix == ".h5" or path.name == "model.safetensors":
+            kept[path.relative_to(output).as_posix()] = sha256(path)
+    return kept
+
+
+RESUMED = ("simulate", "convert", "train", "run", "study")
+KILLED = [name for name in COMMANDS if name != "render"]
+
+
+@pytest.mark.parametrize("count", [pytest.param(1, id="1"), pytest.param(12, marks=pytest.mark.slow, id="12")])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else []) for n in KILLED])
+def test_what_a_killed_command_leaves_is_whole_or_absent(session: Session, name: str, count: int) -> None:
+    reference = session.fresh()
+    took = session.run(COMMANDS[name], reference)
+    assert took["code"] == 0, took
+    rng = random.Random(f"{name} {count}")
+    for _ in range(count):
+        output = session.fresh()
+        session.run(COMMANDS[name], output, seconds=rng.uniform(0.1, 1.0) * took["took"])
+        assert whole_or_absent(session.folder / ("whole" if name == "evaluate" else output)) == []
+        if name in RESUMED:
+            again = session.run([*COMMANDS[name], "--resume"], output)
+            assert again["code"] == 0, again
+            assert whole_or_absent(session.folder / output) == []
+            names = {old.replace(reference, output): sha for old, sha in content(session.folder / reference).items()}
+            assert content(session.folder / output) == names
