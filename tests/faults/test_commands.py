@@ -111,9 +111,8 @@ def whole_or_absent(output: Path) -> list[str]:
 def walk() -> Iterator[object]:
     for name in COMMANDS:
         for fault in CODES:
-            fast = (
-                name not in SLOW and fault in ("full disk", "read-only") or (name, fault) == ("train", "closed stderr")
-            )
+            brief = name not in SLOW and fault in ("full disk", "read-only")
+            fast = brief or (name, fault) == ("train", "closed stderr")
             yield pytest.param(name, fault, id=f"{name}-{fault}", marks=[] if fast else pytest.mark.slow)
 
 
