@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from surrogate.errors import ConfigError, Interrupted, NumericalError
-from surrogate.experiment.optimizers import OptimizerBase, RaceSettings
+from surrogate.experiment.optimizers import RaceSettings
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment
 from surrogate.models.surrogate import Surrogate
@@ -92,7 +92,10 @@ def _finish(job: Job, experiment: Experiment, run: RunFolder, best: int, losses:
     optimizers = [str(other.optimizer.name) for other in candidates_of(experiment)]
     reporter = job.reporter(run.path.name)
     described = ", ".join(f"{name} {loss:.3e}" for name, loss in zip(optimizers, losses, strict=True))
-    reporter.line(f"race: validation {described}; {_described(candidate.optimizer)} goes on")
+    plain = type(candidate.optimizer)()
+    changed = [f"{name}={value}" for name, value in candidate.optimizer if value != getattr(plain, name)]
+    chosen = f"{optimizers[best]} ({', '.join(changed) or 'default settings'})"
+    reporter.line(f"race: validation {described}; {chosen} goes on")
     trainer = job.trainer(candidate, folder)
     trainer.log.labels["candidate"] = best + 1
     job.fit(trainer, candidate, folder, title=f"{run.path.name}, {candidate.optimizer.name}")
@@ -110,13 +113,6 @@ def _finish(job: Job, experiment: Experiment, run: RunFolder, best: int, losses:
     job.ranks.alone(write_epochs)
     setup.record("race", chosen=best + 1, optimizers=optimizers, validation_losses=list(losses))
     job.ranks.alone(lambda: setup.checkpoints.save_final(surrogate))
-
-
-def _described(optimizer: OptimizerBase) -> str:
-    """Describe an optimizer by the settings that differ from its defaults."""
-    plain = type(optimizer)()
-    changed = [f"{name}={value}" for name, value in optimizer if value != getattr(plain, name)]
-    return f"{optimizer.model_dump()['name']} ({', '.join(changed) or 'default settings'})"
 
 
 def _trial(experiment: Experiment) -> int:
