@@ -233,7 +233,7 @@ def _fit(
         run(jobs[:workers], "fit")
         each = time.monotonic() - start
         rounds = math.ceil(sum(bool(job.open) for job in jobs[workers:]) / workers)
-        if rounds * each > share - (time.monotonic() - began):
+        if kept and rounds * each > share - (time.monotonic() - began):  # the first also waits for workers to start
             say(f"{name} is left out: one fold takes {each:.2g} s, there is no time for {comparison.folds} of them")
             continue
         run(jobs[workers:], "fit")
