@@ -33,6 +33,7 @@ DESCRIPTIONS = {
     "squared_error": "sum over space of the squared error",
     "squared_target": "sum over space of the squared target",
     "brmse": "root mean square error over the boundary cells",
+    "target_mean": "mean of the target over space",
     "target_variance": "variance of the target over space",
     "scored_points": "number of grid points that have a target",
     "frmse": "root mean square Fourier coefficient of the error, by band of the wave number",

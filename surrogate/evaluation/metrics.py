@@ -28,6 +28,7 @@ __all__ = [
     "scored_points",
     "squared_error",
     "squared_target",
+    "target_mean",
     "target_variance",
     "vrmse",
 ]
@@ -91,6 +92,11 @@ def vrmse(prediction: Tensor, target: Tensor, *, epsilon: float = 0.0) -> Tensor
     return _ratio(rmse(prediction, target), (target_variance(prediction, target) + epsilon).sqrt())
 
 
+def target_mean(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of q over space."""
+    return _ratio(_sum(_filled(target)), scored_points(prediction, target))
+
+
 def target_variance(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the unbiased variance of q over space, exactly zero where q is constant; the denominator of VRMSE."""
     rows, count = _rows(_double(target)), scored_points(prediction, target)
@@ -134,6 +140,7 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 # These depend on the positions of the points, or on the target alone.
 GRID_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brmse": brmse,
+    "target_mean": target_mean,
     "target_variance": target_variance,
     "scored_points": scored_points,
 }

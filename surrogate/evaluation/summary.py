@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -19,7 +20,18 @@ from surrogate.experiment.folders import EvaluationFolder
 from surrogate.files import replacing
 from surrogate.quantiles import ROOTS
 
-__all__ = ["ALL", "STATED", "Row", "save", "save_dataset", "save_uncertainty", "summary", "write_csv", "write_table"]
+__all__ = [
+    "ALL",
+    "STATED",
+    "Row",
+    "r_squared",
+    "save",
+    "save_dataset",
+    "save_uncertainty",
+    "summary",
+    "write_csv",
+    "write_table",
+]
 
 ALL = "all"
 PER_VARIABLE = ("nrmse", "rmse", "vrmse", "mae", "max_error", "brmse")
@@ -36,7 +48,8 @@ class Row:
             averaged over time first, root mean square errors by their squares.
         variable: Name of the variable, or "all" for the mean over variables.
         band: Band of the wave number, for metrics that have one.
-        mean: Mean over samples; for `rmse`, `brmse`, `frmse` and `crmse` the root of the mean square.
+        mean: Mean over samples; for `rmse`, `brmse`, `frmse` and `crmse` the root of the mean square; for `r2` the
+            number of all samples together.
         median: Median over samples.
         low: Lower end of the 90 % bootstrap interval of the mean.
         high: Upper end.
@@ -83,7 +96,24 @@ def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
         for band in _bands(metrics):
             rows.append(replace(_row("frmse", variable, chosen["frmse"].sel(band=band), 0, seed), band=band))
         rows.append(_row("crmse", variable, abs(chosen["conserved_error"]), 0, seed))
+        of_all, nan = r_squared(chosen), math.nan
+        rows.append(replace(rows[-1], metric="r2", mean=of_all, median=nan, low=nan, high=nan, largest=nan))
     return rows
+
+
+def r_squared(metrics: xr.Dataset) -> float:
+    r"""Return the coefficient of determination :math:`1 - \sum e^2 / \sum (q - m)^2` over all samples and times.
+
+    m is the mean of all targets; 1 is perfect, 0 is what predicting m gives. NaN where all targets are equal.
+
+    Arguments:
+        metrics: The result of `evaluate` for one variable.
+    """
+    count, mean = metrics["scored_points"], metrics["target_mean"]
+    total = float((count * mean).sum() / count.sum())
+    within = metrics["target_variance"] * (count - 1)
+    spread = float((within + count * (mean - total) ** 2).sum())
+    return 1 - float(metrics["squared_error"].sum()) / spread if spread > 0 else float("nan")
 
 
 def _of_samples(metrics: xr.Dataset) -> list[str]:

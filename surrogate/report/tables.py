@@ -37,6 +37,7 @@ VARIABLE_COLUMNS = {  # metric and column of `summary.csv`
     "VRMSE, median": ("vrmse", "median"),
     "cRMSE": ("crmse", "mean"),
     "max error": ("max_error", "largest"),
+    "R²": ("r2", "mean"),
 }
 NUMBER_COLUMNS = {  # where a sample is one number of each variable
     "normalised error": ("normalized_error", "mean"),
@@ -44,6 +45,7 @@ NUMBER_COLUMNS = {  # where a sample is one number of each variable
     "RMSE": ("rmse", "mean"),
     "MAE": ("mae", "mean"),
     "max error": ("max_error", "largest"),
+    "R²": ("r2", "mean"),
 }
 SHOWN_LEVELS = ("0.5", "0.9", "0.99")
 
@@ -194,7 +196,7 @@ def rollout_table(cases: Sequence[Case]) -> Table | None:
     if not rolled:
         return None
     threshold = float(rolled[0].rollout_growth[0]["threshold"])
-    header = ["case", "variable", "first step", "halfway", "end", "persistence, end", "growth rate"]
+    header = ["case", "variable", "first step", "halfway", "end", "geometric mean", "persistence, end", "growth rate"]
     header += [f"time to {threshold:g}", "persistence", "passed", "diverged", "zero targets"]
     rows = []
     for case, growth in ((each, row) for each in rolled for row in each.rollout_growth):
@@ -206,6 +208,7 @@ def rollout_table(cases: Sequence[Case]) -> Table | None:
                 case.name,
                 growth["variable"],
                 *(_rolled(row["median"]) for row in (first, middle, last)),
+                _rolled(growth.get("geometric_mean", "nan")),
                 _rolled(last["persistence"]),
                 number(float(growth["rate"])),
                 *(_rolled(growth[key], beyond=end) for key in ("time", "persistence")),
@@ -219,7 +222,8 @@ def rollout_table(cases: Sequence[Case]) -> Table | None:
     caption = (
         f"Roll-outs from the first step of each simulation (split {stated(rolled[0], 'split')}, steps given {given}, "
         f"scored {scored}): median "
-        f"relative L2 error after the first step, halfway and at the end, and of the persistence baseline, which keeps "
+        f"relative L2 error after the first step, halfway and at the end, its geometric mean, and of the "
+        f"persistence baseline, which keeps "
         f"the last state given; times in {unit}"
     )
     return Table(f"{caption}.", header, rows)

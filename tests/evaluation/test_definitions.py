@@ -11,6 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from scipy import stats
+from sklearn.metrics import r2_score
 
 from surrogate.batch import Batch
 from surrogate.evaluation import ErrorMaps, evaluate, evaluate_uncertainty, save, save_uncertainty
@@ -85,6 +86,7 @@ FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of e 
     "nrmse": lambda e, q: np.sqrt(np.nanmean(e**2, axis=AXES)) / np.sqrt(np.nanmean(q**2, axis=AXES)),
     "mae": lambda e, q: np.nanmean(np.abs(e), axis=AXES),
     "max_error": lambda e, q: np.nanmax(np.abs(e), axis=AXES),
+    "target_mean": lambda e, q: np.nanmean(q, axis=AXES),
     "target_variance": lambda e, q: variance(q),
     "vrmse": lambda e, q: np.sqrt(np.nanmean(e**2, axis=AXES) / variance(q)),
     "conserved_error": lambda e, q: np.nanmean(e, axis=AXES),
@@ -94,8 +96,8 @@ FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of e 
 OTHERS = {  # tested below, each under its own name
     "spectral_error", "relative_l2_variable", "relative_l2_sample", "normalized_error_variable",
     "normalized_error_sample", "mean of relative_l2", "mean of nrmse, vrmse, mae, max_error",
-    "mean of rmse, brmse, frmse", "mean of crmse", "median", "largest", "samples, simulations", "coverage", "crps",
-    "nll", "sharpness", "spread", "pit", "degenerate_std",
+    "mean of rmse, brmse, frmse", "mean of crmse", "median", "r2", "largest", "samples, simulations", "coverage",
+    "crps", "nll", "sharpness", "spread", "pit", "degenerate_std",
 }  # fmt: skip
 SECTIONS = (
     "Errors of one sample, time and variable", "Errors of one sample", "Averages over samples",
@@ -172,6 +174,14 @@ def test_a_mean_of_root_mean_squares_is_the_root_of_a_mean(name: str, variable: 
     row = scored[1][name, variable, "low" if name == "frmse" else ""]
     assert row["mean"] == pytest.approx(math.sqrt((values**2).mean()), rel=1e-10)
     assert row["median"] == pytest.approx(math.sqrt(np.median((values**2).mean(1))), rel=1e-10)
+
+
+@pytest.mark.parametrize("variable", ["u", "v"])
+def test_r2_is_over_all_samples_together(variable: str, scored) -> None:
+    prediction, target = (each[:, :, "uv".index(variable)] for each in fields())
+    there = np.isfinite(target)
+    p, q = prediction[there], target[there]
+    assert scored[1]["r2", variable, ""]["mean"] == pytest.approx(r2_score(q, p), rel=1e-10)
 
 
 def test_one_number_per_sample_has_a_root_mean_square_error_and_not_its_mean_absolute_error(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from surrogate.evaluation import (
     time_to_threshold,
     trajectories,
 )
+from surrogate.evaluation.rollout.summary import geometric_mean, growth_table
 
 STARTS, LEADS = 6, 8
 RATES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 1.0], dtype=torch.float64)
@@ -133,3 +134,11 @@ def test_channels_of_a_window_become_steps() -> None:
         channels_of(["u[t+1]", "u[t+2]", "v[t+2]"])
     with pytest.raises(DataError, match="'k' has no time step"):
         channels_of(["k"])
+
+
+def test_the_geometric_mean_counts_every_lead_time_alike() -> None:
+    result = scored()
+    expected = np.exp(np.log(0.01) + np.mean(np.outer(RATES, result["lead"])))
+    assert growth_table(result, 0.5)[0].geometric_mean == pytest.approx(expected)
+    assert np.isinf(geometric_mean(np.array([0.1, np.inf])))
+    assert geometric_mean(np.array([0.0, 1e-6, 1.0, np.nan])) == pytest.approx(1e-3)

@@ -15,7 +15,7 @@ from surrogate.evaluation.summary import STATED, save_dataset, write_csv, write_
 from surrogate.experiment.folders import EvaluationFolder
 from surrogate.quantiles import quantiles
 
-__all__ = ["Growth", "LeadRow", "growth_table", "lead_table", "save_rollout"]
+__all__ = ["Growth", "LeadRow", "geometric_mean", "growth_table", "lead_table", "save_rollout"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Growth:
 
     Arguments:
         variable: Name of the variable.
+        geometric_mean: Geometric mean of the error over roll-outs and lead times; infinite where one has diverged.
         rate: Median over roll-outs of the slope of log error against lead time.
         threshold: A relative L2 error.
         time: Median lead time at which the error is larger than the threshold; infinite where more than half stay
@@ -64,6 +65,7 @@ class Growth:
     """
 
     variable: str
+    geometric_mean: float
     rate: float
     threshold: float
     time: float
@@ -116,6 +118,7 @@ def growth_table(scores: xr.Dataset, threshold: float) -> list[Growth]:
         rows.append(
             Growth(
                 variable=str(variable),
+                geometric_mean=geometric_mean(scores["relative_l2"].sel(variable=variable).values),
                 rate=float(rates.sel(variable=variable)),
                 threshold=threshold,
                 time=float(here["median"]),
@@ -126,6 +129,16 @@ def growth_table(scores: xr.Dataset, threshold: float) -> list[Growth]:
             )
         )
     return rows
+
+
+def geometric_mean(errors: np.ndarray) -> float:
+    """Return exp(mean log error), in which each lead time counts alike, however small its error; zeros are left out.
+
+    Arguments:
+        errors: Errors of any shape; NaN is left out, and one that is infinite makes the mean infinite.
+    """
+    kept = errors[errors > 0]
+    return float(np.exp(np.log(kept).mean())) if kept.size else float("nan")
 
 
 def save_rollout(scores: xr.Dataset, folder: Path, *, threshold: float) -> None:
