@@ -10,6 +10,7 @@ from collections.abc import Callable
 from surrogate.errors import failure_of
 from surrogate.progress import mute
 from surrogate.runtime.launch import Launch, interruptible
+from surrogate.runtime.namesake import warn_of_namesake
 from surrogate.runtime.resources import set_threads
 
 __all__ = ["run_command"]
@@ -24,6 +25,7 @@ def run_command(command: Callable[[], object]) -> None:
     occupy_streams()
     set_threads()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warn_of_namesake()
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         command()
