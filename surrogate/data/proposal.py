@@ -20,7 +20,7 @@ from surrogate.data.splits import split
 from surrogate.data.streaming.stream import Stream
 from surrogate.errors import ConfigError, DataError
 
-__all__ = ["Proposal", "Question", "few_steps", "problem_of", "time_split"]
+__all__ = ["Proposal", "Question", "few_steps", "problem_of", "quoted", "time_split"]
 
 Entry = dict[str, Any]
 TRIES = 12  # answers to blanks that are tried
@@ -101,6 +101,8 @@ class Proposal:
     def _choice(self) -> tuple[list[str], list[str], dict[str, int], list[str]]:
         """Choose inputs, targets and window: parameters before fields, the first field before the others."""
         spaces = {name: tuple(a for a in dims if _is_space(a)) for name, dims in self.axes.items()}
+        if not any(spaces.values()):  # numbers: those that count the same
+            spaces = {name: tuple(a for a in dims if a not in LEADING) for name, dims in self.axes.items()}
         fields = [name for name in self.axes if spaces[name]] or list(self.axes)
         moving = [name for name in fields if "time" in self.axes[name]]
         grids = [spaces[name] for name in moving or fields]
@@ -127,7 +129,7 @@ class Proposal:
 
 
 def _is_space(axis: str) -> bool:
-    return axis not in LEADING and not is_channel(axis) and axis not in ("n", "number")
+    return axis not in LEADING and not is_channel(axis) and not re.fullmatch(r"(n|number)\d*", axis)
 
 
 def quoted(text: str) -> str:

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 from surrogate.data import Stream, Window, open_data, split
+from surrogate.data.streaming.digits import refuse_lost_digits
 from surrogate.errors import ConfigError, ResourceError
 from surrogate.experiment.optimizers import FullBatchSettings
 from surrogate.experiment.run_folder import RunFolder
@@ -94,6 +95,9 @@ def setup_of(
         else:  # each rank reads its share of the data
             folder = cache_folder(Path(experiment.data.path))
             inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+            for side, of_side in ((unshuffled.inputs, inputs), (unshuffled.targets, targets)):
+                statistics = (v.double().flatten(1).mean(1) if v.ndim > 1 else v for v in (of_side.mean, of_side.scale))
+                refuse_lost_digits(datasets["train"], side, *(v.tolist() for v in statistics))
         surrogate = Surrogate(experiment.model, signature, inputs, targets)
     model = surrogate.to(device)
     return Setup(
