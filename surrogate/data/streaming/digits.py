@@ -45,7 +45,7 @@ def refuse_lost_digits(ds: xr.Dataset, side: Side, mean: Sequence[float], scale:
         for centre, deviation in zip(np.abs(means).tolist(), deviations.tolist(), strict=True):
             if NOISE * centre < deviation < STEPS * step * centre:
                 raise DataError(
-                    f"variable '{name}' varies by {deviation:.3g} around {centre:.8g}, where float32, as networks take it, "
-                    f"has steps of {step * centre:.2g}: its values would be lost; write it minus a reference "
-                    "value, such as its mean"
+                    f"variable '{name}' varies by {deviation:.3g} around {centre:.8g}, where float32 has steps of "
+                    f"{step * centre:.2g}: networks compute in float32 and its values would be lost; write it minus a "
+                    "reference value, such as its mean"
                 )
