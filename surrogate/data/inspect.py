@@ -59,6 +59,7 @@ class VariableReport:
         reading: How a stream reads it; None where it cannot.
         values: What the values look like; None where they cannot be read.
         problem: Why they cannot be read.
+        decoded: What is done to stored values: packing and missing values after the CF conventions.
     """
 
     path: str
@@ -75,6 +76,7 @@ class VariableReport:
     reading: Choice | None
     values: ValueReport | None
     problem: str | None
+    decoded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -270,8 +272,10 @@ def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableRepo
     shape = dataset.shape or ()
     axes = axes or (named_axes(dataset) if dataset.shape is not None else None)
     values, problem, reading = None, None, None
+    decoded: tuple[str, ...] = ()
     try:
         array = h5_array(dataset)
+        decoded = array.decoding.reasons if array.decoding else ()
         values, reading = look(array), choose(array)
     except DataError as error:
         problem = str(error)
@@ -291,6 +295,7 @@ def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableRepo
         reading=reading,
         values=values,
         problem=problem,
+        decoded=decoded,
     )
 
 
@@ -357,6 +362,8 @@ def _lines(report: VariableReport) -> Iterator[str]:
     yield f"  {storage}, compression {report.compression}, {sizes}, read amplification {report.amplification:.3g}"
     if report.reading:
         yield f"  read by {report.reading.way} ({report.reading.reason})"
+    if report.decoded:
+        yield f"  decoded: {'; '.join(report.decoded)}"
     if report.unwritten:
         yield f"  {report.unwritten} chunks never written"
     if report.values:

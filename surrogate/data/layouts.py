@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from surrogate.data.formats.the_well import SPLITS, read_well, split_of
 from surrogate.data.formats.variables import attributes, named_variables
 from surrogate.data.hdf5.array import open_file
 from surrogate.data.hdf5.file_type import looks_like
+from surrogate.data.hdf5.references import behind_virtual
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST
 from surrogate.data.verified import verified_shards
@@ -136,14 +138,27 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
                 f"{path}: holds no file that can be read (HDF5, NetCDF, zarr, MATLAB, npz; it contains "
                 f"{_kinds(path, others[:3])}); choose another folder or use a glob such as {path}/*/*.h5"
             )
-        return _each_once(files)
+        return _without_sources(_each_once(files))
     if path.exists() or not glob.has_magic(str(path)):
         return [regular(path)]
     files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
     files = [file for file in files if file.is_file() or kind_of_file(file)]
     if not files:
         raise DataError(f"{path}: no file matches; check the pattern")
-    return _each_once(files)
+    return _without_sources(_each_once(files))
+
+
+def _without_sources(files: list[Path]) -> list[Path]:
+    """Leave out the files whose values a virtual dataset of another file shows, with a warning: they count once."""
+    behind = behind_virtual([file for file in files if kind_of_file(file) == "hdf5"]) if len(files) > 1 else {}
+    if behind:
+        source, file = next(iter(behind.items()))
+        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        warnings.warn(
+            f"{source.name}{more} left out: virtual datasets of {file.name} hold the same values; name the files "
+            "to use if that is not meant"
+        )
+    return [file for file in files if file not in behind]
 
 
 def _kinds(folder: Path, names: Sequence[str]) -> str:

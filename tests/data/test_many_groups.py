@@ -7,7 +7,7 @@ import pytest
 from surrogate.data import Mapping, Stream, open_snapshots
 from surrogate.data.hdf5.alike import Alike
 from surrogate.data.hdf5.storage import h5_array
-from surrogate.data.inspect import describe
+from surrogate.data.inspect import describe, render
 from surrogate.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -89,3 +89,29 @@ def test_one_odd_group_among_thousands_is_named(tmp_path):
         del file["run_0777/u"]
         file["run_0777/u"] = np.full((3, 4), 777, "f4")
     assert "run_{sample}/u" in describe(tmp_path / "many.h5").suggested_config
+
+
+def test_sources_of_a_virtual_file_in_one_folder_count_once(tmp_path):
+    field = RNG.normal(size=(6, 3, 4)).astype("f4")
+    view = h5py.VirtualLayout((6, 3, 4), "f4")
+    for i in range(3):
+        with h5py.File(tmp_path / f"part{i}.nc", "w") as file:
+            file["u"] = field[2 * i : 2 * i + 2]
+            view[2 * i : 2 * i + 2] = h5py.VirtualSource(f"part{i}.nc", "u", (2, 3, 4))
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("u", view)
+    layout = Mapping.model_validate({"variables": {"u": {"path": "u", "axes": ["sample", "y", "x"]}}})
+    for place in (tmp_path, tmp_path / "*"):
+        with pytest.warns(UserWarning, match=r"part\d.nc and 2 more left out: virtual datasets of all.h5"):
+            ds = open_snapshots(place, layout)
+        np.testing.assert_array_equal(ds["u"], field)
+    sources = open_snapshots([tmp_path / f"part{i}.nc" for i in range(3)], layout)
+    np.testing.assert_array_equal(sources["u"], field)
+
+
+def test_what_is_decoded_is_shown(tmp_path):
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        file["u"] = np.arange(24, dtype="i2").reshape(4, 6)
+        file["u"].attrs["scale_factor"], file["u"].attrs["_FillValue"] = 0.5, np.int16(3)
+    lines = render(describe(tmp_path / "packed.h5"))
+    assert "  decoded: 3 is missing (_FillValue); times 0.5 (scale_factor)" in lines

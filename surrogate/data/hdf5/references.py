@@ -24,6 +24,7 @@ from surrogate.errors import DataError
 
 __all__ = [
     "VirtualSource",
+    "behind_virtual",
     "check_external",
     "locate",
     "referenced_files",
@@ -132,6 +133,37 @@ def virtual_sources(dataset: h5py.Dataset) -> Iterator[VirtualSource]:
         start, stride, _, _ = (int(values[unlimited]) for values in target.get_regular_hyperslab())
         for block in range(max(0, -(-(dataset.shape[unlimited] - start) // stride))):
             yield VirtualSource(_numbered(file, block), _numbered(path, block), extent, count)
+
+
+def behind_virtual(files: Sequence[Path]) -> dict[Path, Path]:
+    """Return which of some HDF5 files hold values of a virtual dataset in another of them, and in which."""
+    known = {file.resolve(): file for file in files}
+    found: dict[Path, Path] = {}
+    for file in files:
+        with contextlib.suppress(DataError):
+            for name in _virtual_names(file, stamp(file)):
+                with contextlib.suppress(DataError):
+                    source = known.get(locate(file, name, "", external=True).resolve())
+                    if source is not None and source != file:
+                        found[source] = file
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _virtual_names(file: Path, _: Stamp) -> tuple[str, ...]:
+    """List the names of the files that virtual datasets of a file take values from."""
+    names: dict[str, None] = {}
+
+    def note(path: bytes, info: h5py.h5o.ObjInfo) -> None:
+        if info.type == h5py.h5o.TYPE_DATASET:
+            with contextlib.suppress(*HDF5_ERRORS):
+                item = h5py.h5d.open(handle.id, path)
+                if item.get_create_plist().get_layout() == h5py.h5d.VIRTUAL:
+                    names.update(dict.fromkeys(source.file for source in virtual_sources(h5py.Dataset(item))))
+
+    with open_file(file) as handle, contextlib.suppress(*HDF5_ERRORS):
+        h5py.h5o.visit(handle.id, note, info=True)
+    return tuple(name for name in names if name != SAME_FILE)
 
 
 def _unlimited_axis(space: h5py.h5s.SpaceID) -> int | None:
