@@ -115,3 +115,16 @@ def test_what_is_decoded_is_shown(tmp_path):
         file["u"].attrs["scale_factor"], file["u"].attrs["_FillValue"] = 0.5, np.int16(3)
     lines = render(describe(tmp_path / "packed.h5"))
     assert "  decoded: 3 is missing (_FillValue); times 0.5 (scale_factor)" in lines
+
+
+def test_a_virtual_file_is_inspected_while_it_is_open(tmp_path):
+    field = RNG.normal(size=(6, 3, 4)).astype("f4")
+    view = h5py.VirtualLayout((6, 3, 4), "f4")
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["u"] = field
+    view[...] = h5py.VirtualSource("part.h5", "u", (6, 3, 4))
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("u", view)
+    description = describe(tmp_path / "all.h5")
+    assert description.variables[0].values.maximum == field.max()
+    assert "path: u" in description.suggested_config

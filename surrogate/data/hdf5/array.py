@@ -100,11 +100,16 @@ class _Handles:
 
     def _dataset(self, array: H5Array) -> h5py.Dataset:
         """Open a dataset; relative names of external storage count from the folder of the file."""
-        file = self._file(array)
+        file, path = self._file(array), array.path.encode("utf-8", "surrogateescape")
+        if not array.sources:
+            return h5py.Dataset(h5py.h5d.open(file.id, path))
+        dataset = h5py.h5d.open(file.id, path)
+        if not dataset.get_create_plist().get_external_count():  # HDF5 refuses another prefix for an open dataset
+            return h5py.Dataset(dataset)
+        del dataset
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-        if array.sources:
-            access.set_efile_prefix(os.fsencode(array.file.absolute().parent))
-        return h5py.Dataset(h5py.h5d.open(file.id, array.path.encode("utf-8", "surrogateescape"), access))
+        access.set_efile_prefix(os.fsencode(array.file.absolute().parent))
+        return h5py.Dataset(h5py.h5d.open(file.id, path, access))
 
     def _file(self, array: H5Array) -> h5py.File:
         name = array.file, array.stamp[:3]

@@ -10,6 +10,8 @@ HEAD = 512
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "a NumPy .npy array; write it as HDF5 with h5py first"),
     (b"PK\x03\x04", "a zip archive (NumPy .npz, zarr.zip or a zip file); unpack it and write HDF5"),
+    (b"\x00\x12\x7b\x4e", "a binary vector of PETSc; write it with PetscViewerHDF5Open, or with h5py from petsc4py"),
+    (b"\x00\x12\x7b\x50", "a binary matrix of PETSc; write the fields with PetscViewerHDF5Open"),
     (b"\x1f\x8b", "gzip-compressed; run gunzip first"),
     (b"\xfd7zXZ\x00", "xz-compressed; run unxz first"),
     (b"BZh", "bzip2-compressed; run bunzip2 first"),
@@ -42,6 +44,8 @@ def looks_like(file: Path) -> str:
         head = stream.read(HEAD)
     if not head:
         return "empty (0 bytes); copy or write it again"
+    if head.startswith(b"PK\x03\x04") and b"data.pkl" in head:
+        return "a PyTorch file, which holds a pickle and is never opened; write its tensors as HDF5 with h5py"
     for signature, phrase in SIGNATURES:
         if head.startswith(signature):
             return phrase
