@@ -305,7 +305,7 @@ def test_folders_that_are_no_runs_are_refused(tmp_path: Path) -> None:
     ("file", "content", "message"),
     [
         ("run.json", "{", r"run.json: not valid JSON"),
-        ("run.json", "[]", r"run.json: expected a JSON object, found list"),
+        ("run.json", "[]", r"run.json: expected a JSON object, got list"),
         ("log.jsonl", "{}\nnonsense\n", r"log.jsonl:2: not valid JSON"),
         ("evaluation/summary.csv", "nothing\n", r"summary.csv: no table of metrics"),
         ("evaluation/metrics.nc", "nothing", r"metrics.nc: cannot be read"),
