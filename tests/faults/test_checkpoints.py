@@ -262,3 +262,16 @@ def test_a_manifest_names_only_files_of_its_folder(run: Run) -> None:
         with pytest.raises(DataError, match="no plain file name"):
             Surrogate.load(run.folder.path)
     run.restore()
+
+
+def test_a_changed_configuration_of_a_run_is_noticed(run: Run, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(run.folder.path, folder.path)
+    text = folder.config.read_text()
+    folder.config.write_text(text.replace("batch_size: 5", "batch_size: 7"))
+    with pytest.raises(DataError, match=r"config\.yaml was edited or damaged after the run began"):
+        evaluate_run(folder.path, print)
+    moved = tmp_path / "moved.nc"
+    shutil.copy(run.experiment.data.path, moved)
+    folder.config.write_text(text.replace(str(run.experiment.data.path), str(moved)))
+    assert folder.experiment().data.path == str(moved)

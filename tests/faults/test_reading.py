@@ -8,6 +8,7 @@ The number in the name of a test is the number of the fault:
 """
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -391,3 +392,30 @@ def test_21_allowed(elsewhere):
         assert (open_snapshots(path, allowed).u == 1).all()
         assert (open_snapshots(path, LAYOUT, allow_external=True).u == 1).all()
         assert "outside of" in message(path)
+
+
+def test_a_pipe_is_refused_and_passed_over_in_a_folder(tmp_path):
+    write(tmp_path / "a.h5", u=np.ones((2, 3)))
+    os.mkfifo(tmp_path / "b.h5")
+    with pytest.raises(DataError, match=r"b\.h5 is a pipe or a device; give a file"):
+        open_snapshots(tmp_path / "b.h5", LAYOUT)
+    assert (open_snapshots(tmp_path, LAYOUT).u == 1).all()
+    assert (open_snapshots(str(tmp_path / "*.h5"), LAYOUT).u == 1).all()
+    assert describe(tmp_path).files == [str(tmp_path / "a.h5")]
+    with pytest.raises(DataError, match=r"b\.h5 is a pipe or a device; give a file"):
+        describe(tmp_path / "b.h5")
+
+
+def test_more_files_than_descriptors(tmp_path):
+    """A process may have 40 more files open; a folder holds 80, whose rows are long enough to be read in place."""
+    content = write(tmp_path / "0.h5", u=np.ones((2, 4096))).read_bytes()
+    for number in range(1, 80):
+        (tmp_path / f"{number}.h5").write_bytes(content)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, limits[1]))
+    try:
+        stream = Stream(open_snapshots(tmp_path, LAYOUT), ["u"], ["u"], batch_size=100)
+        assert sum(len(batch.inputs) for batch in stream) == 160
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

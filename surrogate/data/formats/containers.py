@@ -253,6 +253,8 @@ def kind_of_file(file: Path) -> str:
     """Name the kind of a file by its content: `hdf5`, `netcdf3`, `matlab5`, `npz`, `zarr`, or empty for any other."""
     if file.is_dir():
         return "zarr" if any((file / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata")) else ""
+    if not file.is_file():  # opening a pipe would wait for a writer
+        return ""
     try:
         with open(file, "rb") as stream:
             head = stream.read(HEAD)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -169,7 +170,7 @@ class _Descriptors:
             if name not in self.files:
                 self.files[name] = Descriptor(array)
             self.files.move_to_end(name)
-            if len(self.files) > FILES:
+            if len(self.files) > min(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4):
                 self.files.popitem(last=False)
             return self.files[name]
 
