@@ -232,7 +232,7 @@ def _is_hard(group: h5py.h5g.GroupID, name: bytes) -> bool:
     """Test whether a group holds an object of this name itself, not by a soft or external link."""
     try:
         return bool(group.links.get_info(name).type == h5py.h5l.TYPE_HARD)
-    except KeyError:
+    except (KeyError, RuntimeError):  # no such link, or one that is damaged
         return False
 
 
