@@ -108,7 +108,7 @@ def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
             planned = f" of {case.planned_epochs}" if case.planned_epochs else ""
             cautions.append(
                 f"{case.name}: training was interrupted after {case.epochs.sizes['epoch']}{planned} epochs. The "
-                "numbers are those of the best checkpoint so far; go on with --resume, then evaluate again."
+                "numbers are those of the best checkpoint so far; continue with --resume, then evaluate again."
             )
         elif not case.metrics.attrs.get("training_finished", 1):
             cautions.append(f"{case.name}: evaluated before its training had finished; run `surrogate evaluate` again.")
