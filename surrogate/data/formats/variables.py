@@ -137,7 +137,7 @@ def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVa
 
 def is_own_dataset(group: h5py.Group, name: str | bytes) -> bool:
     """Test whether a group holds a dataset of this name itself, not by a soft or external link."""
-    if isinstance(name, bytes):  # h5py returns a name so that is no UTF-8; such a dataset is left out
+    if isinstance(name, bytes):  # h5py returns names that are not UTF-8 as bytes; such a dataset is left out
         return False
     key = name.encode("utf-8", "surrogateescape")
     if group.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
