@@ -40,7 +40,7 @@ def shards(tmp_path: Path) -> Path:
 
 
 def copies(node: Path) -> list[str]:
-    return sorted(path.name for path in node.iterdir() if not path.name.endswith(".lock"))
+    return sorted(path.name for path in node.glob("*") if not path.name.endswith(".lock"))
 
 
 @pytest.mark.parametrize("form", ["folder", "file", "glob"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
-from surrogate import normalize
+from surrogate import files, normalize
 from surrogate.config import parse_yaml
 from surrogate.models import Surrogate
 from surrogate.training import RunFolder, read_experiment, train
@@ -71,12 +71,12 @@ def test_data_that_are_not_normalised_are_seen_as_they_are(tmp_path: Path) -> No
 def test_read_only_data_are_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     data = write(tmp_path / "data" / "data.nc")
-    monkeypatch.setattr(normalize.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run(data, tmp_path / "one")
     assert [path.name for path in data.parent.iterdir()] == ["data.nc"]
     assert len([*(tmp_path / "cache" / "slim-surrogate").glob(".statistics-*.json")]) == 1
-    monkeypatch.setattr(normalize.os.path, "expanduser", lambda path: path)  # no home
+    monkeypatch.setattr(files.os.path, "expanduser", lambda path: path)  # no home
     monkeypatch.delenv("XDG_CACHE_HOME")
     run(data, tmp_path / "two")
 
