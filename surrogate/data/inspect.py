@@ -85,7 +85,7 @@ class Description:
 
     Arguments:
         path: What was asked for.
-        files: The files found.
+        files: The files.
         sizes: Axes of all files together; empty where they cannot be opened as they are.
         layout: The layout that the first file is read in; `unknown` where one has to be declared.
         reason: What tells that.
@@ -136,22 +136,22 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
     mapping = layout if isinstance(layout, Mapping) else None
     opened, refusal = _opened(studied or paths, files, layout)
     with open_container(files[0]) as container:
-        found = survey(container)
+        contents = survey(container)
         if isinstance(container, Hdf5File):
             handle = container.handle
             chosen = chosen_layout(handle, layout)
             declared = _declared(handle, mapping)
-            datasets, alike = _representative(handle, found, declared, chosen.name)
+            datasets, alike = _representative(handle, contents, declared, chosen.name)
             reports = [_report(item, declared.get(item.name) or _prescribed(item, chosen.name)) for item in datasets]
             links = list(link_notes(handle))
         else:
             chosen = Detection("netcdf" if opened else UNKNOWN, f"read as {kind_of_file(files[0])} by its library")
             reports, links, alike = [], [], []
         notes = [note for report in reports for note in _notes(report, _convert_command(shown, chosen.name))]
-        notes += links + alike + found.notes
+        notes += links + alike + contents.notes
         broken = {report.path for report in reports if report.problem}
-        found = replace(found, items=[item for item in found.items if item.first not in broken])
-        proposal, problem = _proposal(shown, chosen.name, found, container, files, opened)
+        contents = replace(contents, items=[item for item in contents.items if item.first not in broken])
+        proposal, problem = _proposal(shown, chosen.name, contents, container, files, opened)
     if problem:
         notes += [refusal] if refusal and mapping is None else []
         notes.append(f"no configuration is proposed: {problem}")
@@ -189,7 +189,7 @@ def _files_of(paths: Paths, layout: Layout | None) -> tuple[list[Path], Paths | 
 
 
 def _proposal(
-    path: str, layout: str, found: Survey, container: Container, files: Sequence[Path], opened: xr.Dataset | None
+    path: str, layout: str, contents: Survey, container: Container, files: Sequence[Path], opened: xr.Dataset | None
 ) -> tuple[Proposal | None, str | None]:
     """Propose a `data:` section that opens; None and the reason where there is none."""
     named = opened is not None and layout in ("pdebench", "the_well", "shards", "netcdf", "idx")
@@ -204,7 +204,7 @@ def _proposal(
         if named and opened is not None and divisible and not apart:
             candidates.append(suggest_named(path, None if layout in ("netcdf", "shards") else layout, opened))
         if not candidates and layout not in ("pdebench", "the_well", "idx"):
-            draft = propose(path, found, container, files)
+            draft = propose(path, contents, container, files)
             candidates += [draft] if draft else []
     except DataError as error:
         return None, str(error)
@@ -232,12 +232,12 @@ def _convert_command(path: str, layout: str) -> str:
 
 
 def _representative(
-    handle: h5py.File, found: Survey, declared: dict[str, tuple[str, ...]], layout: str
+    handle: h5py.File, contents: Survey, declared: dict[str, tuple[str, ...]], layout: str
 ) -> tuple[list[h5py.Dataset], list[str]]:
     """Open the datasets to report: of numbered ones the first, and never more than a page of them."""
     names = seeds(handle) if layout == "pdebench" else []
     others = {f"{name}/" for name in names[1:]}
-    items = [item for item in found.items if not item.first.startswith(tuple(others))] if others else found.items
+    items = [item for item in contents.items if not item.first.startswith(tuple(others))] if others else contents.items
     alike = [f"/{names[0]} stands for {len(names)} groups, up to /{names[-1]}"] if len(names) > 1 else []
     if declared:
         paths = list(declared)
@@ -259,13 +259,13 @@ def _representative(
 
 def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str, ...]]:
     """Axes by the full path of a dataset that a layout declares."""
-    found: dict[str, tuple[str, ...]] = {}
+    axes_of: dict[str, tuple[str, ...]] = {}
     for group in (layout.groups or ("",)) if layout else ():
         for entry in layout.entries.values() if layout else ():
             path = entry.path if entry.path.startswith("/") else f"/{group}/{entry.path}".replace("//", "/")
             for name, _ in matching_paths(Hdf5File(handle), path):
-                found[name] = tuple(layout.axis(str(axis)) for axis in entry.axes) if layout else ()
-    return found
+                axes_of[name] = tuple(layout.axis(str(axis)) for axis in entry.axes) if layout else ()
+    return axes_of
 
 
 def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableReport:

@@ -34,25 +34,25 @@ def recognised(path: str, files: Sequence[Path]) -> Proposal | None:
         DataError: The program is recognised, but what its file holds cannot be declared; the message says why.
     """
     apart = len({file.parent for file in files}) > 1
-    found: list[tuple[Path, Proposal]] = []
+    proposals: list[tuple[Path, Proposal]] = []
     for file in files[:1] if apart else files[:FILES]:
         with open_container(file) as container:
             handle = container.handle if isinstance(container, Hdf5File) else None
             tried = (program(Proposal(path), handle, files) for program in PROGRAMS) if handle is not None else ()
             proposal = next((draft for draft in tried if draft is not None), None)
-        found += [(file, proposal)] if proposal is not None else []
-        if found and ("files" in found[0][1].options or len(files) > FILES):
-            return found[0][1]
-    if not found:
+        proposals += [(file, proposal)] if proposal is not None else []
+        if proposals and ("files" in proposals[0][1].options or len(files) > FILES):
+            return proposals[0][1]
+    if not proposals:
         return None
-    first = found[0][1]
+    first = proposals[0][1]
     if (
         len(files) == 1
         or apart
-        or (len(found) == len(files) and any(p.variables == first.variables for _, p in found[1:]))
+        or (len(proposals) == len(files) and any(p.variables == first.variables for _, p in proposals[1:]))
     ):
         return first  # one file, or every file a simulation
-    for file, proposal in found:
+    for file, proposal in proposals:
         own = {name: v for name, v in proposal.variables.items() if proposal is first or name not in first.variables}
         for entry in own.values():
             entry["file"] = file.name
@@ -60,7 +60,7 @@ def recognised(path: str, files: Sequence[Path]) -> Proposal | None:
         first.axes |= {name: proposal.axes[name] for name in own}
     for entry in first.coordinates.values():
         if "start" not in entry:
-            entry["file"] = found[0][0].name
+            entry["file"] = proposals[0][0].name
     return first
 
 
@@ -174,10 +174,10 @@ def _fenics_checkpoint(proposal: Proposal, handle: h5py.File) -> Proposal | None
 
 
 def _geometries(handle: h5py.File) -> Iterator[str]:
-    found: list[str] = []
+    geometries: list[str] = []
     if isinstance(handle.get("Mesh"), h5py.Group):
-        handle["Mesh"].visit(lambda name: found.append(f"Mesh/{name}") if str(name).endswith("geometry") else None)
-    yield from found
+        handle["Mesh"].visit(lambda name: geometries.append(f"Mesh/{name}") if str(name).endswith("geometry") else None)
+    yield from geometries
 
 
 def _positions(proposal: Proposal, path: str, dimensions: int, axes: list[Any]) -> None:
@@ -354,19 +354,19 @@ def _firedrake(proposal: Proposal, handle: h5py.File, files: Sequence[Path]) -> 
     """Firedrake checkpoints: vectors of degrees of freedom, a row for every step."""
     if not isinstance(handle.get("topologies"), h5py.Group):
         return None
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and "/vecs/" in str(name) and item.ndim == 2 and "timestepping" in item.attrs:
-            found[f"topologies/{name}"] = item.shape
+            shapes[f"topologies/{name}"] = item.shape
 
     handle["topologies"].visititems(note)
-    for index, (path, shape) in enumerate(found.items()):
-        axis = "dof" if index == 0 or shape[1] == next(iter(found.values()))[1] else f"dof{index + 1}"
+    for index, (path, shape) in enumerate(shapes.items()):
+        axis = "dof" if index == 0 or shape[1] == next(iter(shapes.values()))[1] else f"dof{index + 1}"
         _add(proposal, _plain(path.rpartition("/")[2]), {"path": path, "axes": ["time", axis]}, ["time", axis])
-    steps = next(iter(found.values()), (1,))[0]
+    steps = next(iter(shapes.values()), (1,))[0]
     reason = "group 'topologies'; vectors are in the order of degrees of freedom, not of points"
-    return _finish(proposal, "Firedrake", reason, steps, {"dof": 0}) if found else None
+    return _finish(proposal, "Firedrake", reason, steps, {"dof": 0}) if shapes else None
 
 
 PROGRAMS: tuple[Callable[[Proposal, h5py.File, Sequence[Path]], Proposal | None], ...] = (

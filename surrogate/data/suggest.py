@@ -92,7 +92,7 @@ def _group_split(groups: set[str]) -> dict[str, object] | None:
     }
     if not any(named.values()):
         return None
-    parts = {part: {"group": found[0]} if found else 0.1 for part, found in named.items()}
+    parts = {part: {"group": groups_of[0]} if groups_of else 0.1 for part, groups_of in named.items()}
     return {**parts, "seed": 0}
 
 
@@ -123,15 +123,15 @@ class _Draft:
             names = [re.sub(r"[{}]", "", axis) or f"axis{i}" for i, axis in enumerate(item.axes)]
         else:
             inner = [size for size in item.shape if size != 1]
-            found = _by_length(inner, self.lengths)
+            matched = _by_length(inner, self.lengths)
             neutral = list(NEUTRAL.get(len(inner), tuple(f"axis{i}" for i in range(len(inner)))))
             neutral = neutral[::-1] if self.survey.reversed else neutral
-            if any(found):
-                first = next(i for i, axis in enumerate(found) if axis)
+            if any(matched):
+                first = next(i for i, axis in enumerate(matched) if axis)
                 spare = iter(["n", "m", "m2", "m3"])
-                neutral = [next(spare) if i < first or "channel" in found else "channel" for i in range(len(inner))]
+                neutral = [next(spare) if i < first or "channel" in matched else "channel" for i in range(len(inner))]
                 neutral = [n if i < first else "channel" if i == len(inner) - 1 else n for i, n in enumerate(neutral)]
-            picked = iter(name or spare_name for name, spare_name in zip(found, neutral, strict=True))
+            picked = iter(name or spare_name for name, spare_name in zip(matched, neutral, strict=True))
             names = [NO_AXIS if size == 1 else next(picked) for size in item.shape]
         return tuple(self.consistent(n, s, item) if n != NO_AXIS else n for n, s in zip(names, item.shape, strict=True))
 
@@ -246,9 +246,9 @@ def _split_groups(fields: Sequence[Item]) -> list[str]:
         group, _, name = item.path.partition("/")
         if name:
             members.setdefault(group, set()).add((name, len(item.shape)))
-    found = [g for g in members if any(re.match(form, g, re.IGNORECASE) for form in (TRAIN, VALID, TEST))]
-    found.sort(key=lambda g: [bool(re.match(f, g, re.IGNORECASE)) for f in (TRAIN, VALID, TEST)], reverse=True)
-    return found if len(found) > 1 and len({frozenset(members[g]) for g in found}) == 1 else []
+    parts = [g for g in members if any(re.match(form, g, re.IGNORECASE) for form in (TRAIN, VALID, TEST))]
+    parts.sort(key=lambda g: [bool(re.match(f, g, re.IGNORECASE)) for f in (TRAIN, VALID, TEST)], reverse=True)
+    return parts if len(parts) > 1 and len({frozenset(members[g]) for g in parts}) == 1 else []
 
 
 def _distinct(fields: Sequence[Item]) -> dict[str, str]:
@@ -284,8 +284,8 @@ def _add_parameters(proposal: Proposal, survey: Survey, container: Container) ->
         if not placeholders(pattern):
             break
         item = container.handle.get(first)
-        found = attributes(item) if isinstance(item, h5py.Group) else {}
-        for name, value in found.items():
+        attrs = attributes(item) if isinstance(item, h5py.Group) else {}
+        for name, value in attrs.items():
             if (
                 isinstance(value, int | float)
                 and not isinstance(value, bool)

@@ -86,8 +86,8 @@ def survey(container: Container) -> Survey:
     taken to be alike; all of them are compared when the data are opened.
     """
     if isinstance(container, ArrayFile):
-        found = [_array_item(name, variable) for name, variable in container.arrays.items()]
-        return Survey(found, False, [f"{item.path}: {item.role}" for item in found if " " in item.role])
+        items = [_array_item(name, variable) for name, variable in container.arrays.items()]
+        return Survey(items, False, [f"{item.path}: {item.role}" for item in items if " " in item.role])
     if not isinstance(container, Hdf5File):
         return Survey([], False, [])
     handle, datasets, notes = container.handle, list[Item](), list[str]()
@@ -224,11 +224,11 @@ def _gathered(items: Sequence[Item]) -> list[Item]:
     for item in items:
         key = (NUMBER.sub("\0", item.path), item.shape, item.role, item.axes)
         groups.setdefault(key, []).append(item)
-    found: list[Item] = []
+    gathered: list[Item] = []
     for members in groups.values():
-        found += [_pattern(members)] if len(members) >= FEW else members
+        gathered += [_pattern(members)] if len(members) >= FEW else members
     order = {item.first: index for index, item in enumerate(items)}
-    return sorted(found, key=lambda item: order[item.first])
+    return sorted(gathered, key=lambda item: order[item.first])
 
 
 def _pattern(members: Sequence[Item]) -> Item:
@@ -255,17 +255,17 @@ def _pattern(members: Sequence[Item]) -> Item:
 
 def link_notes(handle: h5py.File) -> Iterator[str]:
     """Yield a line for every link that is not the object itself."""
-    found: list[str] = []
+    lines: list[str] = []
 
     def note(name: bytes, info: h5py.h5l.LinkInfo) -> None:
         text = name.decode("utf-8", "replace")
         if info.type == h5py.h5l.TYPE_EXTERNAL:
             file, path = (part.decode("utf-8", "replace") for part in handle.id.links.get_val(name))
-            found.append(f"/{text}: external link to {file}:{path}; read only where it stays in the folder")
+            lines.append(f"/{text}: external link to {file}:{path}; read only where it stays in the folder")
         elif info.type == h5py.h5l.TYPE_SOFT:
-            found.append(f"/{text}: link to {handle.id.links.get_val(name).decode('utf-8', 'replace')}")
+            lines.append(f"/{text}: link to {handle.id.links.get_val(name).decode('utf-8', 'replace')}")
 
     handle.id.links.visit(note, info=True)
-    yield from found[:NOTES]
-    if len(found) > NOTES:
-        yield f"{len(found) - NOTES} more links are not shown"
+    yield from lines[:NOTES]
+    if len(lines) > NOTES:
+        yield f"{len(lines) - NOTES} more links are not shown"

@@ -47,9 +47,9 @@ def mapped_parts(
     """
     if layout.files is None and not any(placeholders(entry.file) for entry in layout.entries.values()):
         own = [entry for entry in layout.entries.values() if entry.file is None and entry.start is None]
-        found = list(files()) if own else [folder]
-        names = labels(found) if own else {folder: folder.name}
-        for file in found:
+        located_files = list(files()) if own else [folder]
+        names = labels(located_files) if own else {folder: folder.name}
+        for file in located_files:
             located = {p: [Located(folder / p, {})] for p in layout.file_patterns()}
             for groups in _together(layout):
                 where = f"{names[file]}:{groups[0]}" if len(groups) == 1 and groups[0] else names[file]
@@ -57,10 +57,8 @@ def mapped_parts(
         return
     located = {pattern: matching_files(folder, pattern) for pattern in layout.file_patterns()}
     for values in _simulations(layout, located):
-        chosen = {
-            p: [f for f in found if values.items() >= _identity(layout, f).items()] for p, found in located.items()
-        }
-        absent = [pattern for pattern, found in chosen.items() if not found]
+        chosen = {p: [f for f in own if values.items() >= _identity(layout, f).items()] for p, own in located.items()}
+        absent = [pattern for pattern, matching in chosen.items() if not matching]
         if absent:
             shown = ", ".join(f"{name} = {text}" for name, text in values.items())
             raise DataError(f"{folder}: no file {absent[0]} for {shown}; complete the files, or correct layout.files")
@@ -89,9 +87,9 @@ def _identity(layout: Mapping, located: Located) -> dict[str, str]:
 
 def _simulations(layout: Mapping, located: dict[str, list[Located]]) -> list[dict[str, str]]:
     """List the simulations by the names in braces that tell them apart, in natural order."""
-    found = [_identity(layout, f) for files in located.values() for f in files]
-    names = max(({*values} for values in found), key=len, default=set())
-    whole = [values for values in found if {*values} == names]
+    identities = [_identity(layout, f) for files in located.values() for f in files]
+    names = max(({*values} for values in identities), key=len, default=set())
+    whole = [values for values in identities if {*values} == names]
     ranks = {name: {t: i for i, t in enumerate(in_natural_order(v[name] for v in whole))} for name in sorted(names)}
     distinct = {tuple(sorted(values.items())): values for values in whole}
     return sorted(distinct.values(), key=lambda values: [ranks[name][values[name]] for name in sorted(names)])
@@ -181,14 +179,14 @@ class _Simulation:
     ) -> None:
         declared = entry.declared
         joined = {*map(self.layout.axis, entry.keys)} & {*map(self.layout.axis, declared.names)}
-        for found, values in matching_paths(container, path):
-            if values and declared.attribute is None and not container.has_values(found):
+        for place, values in matching_paths(container, path):
+            if values and declared.attribute is None and not container.has_values(place):
                 continue  # a group of that name next to the datasets
             texts = located.values | values | known
-            leaf = self.leaf(container, found, declared)
+            leaf = self.leaf(container, place, declared)
             if declared.attribute is None and declared.entry is None and (not entry.leaves or joined):
-                leaf.attributes = container.attributes(found)
-            leaf.where = f"{container.file}:{found}"
+                leaf.attributes = container.attributes(place)
+            leaf.where = f"{container.file}:{place}"
             if leaf.values.ndim != len(declared.axes):
                 shown = ", ".join(str(axis) for axis in declared.axes)
                 raise DataError(
@@ -242,13 +240,13 @@ class _Simulation:
 
     def shared_coordinate(self, entry: Entry) -> xr.Variable:
         """Return a coordinate that all groups hold, with the same values."""
-        found = []
+        finished = []
         for leaf in entry.leaves.values():
-            found.append(self.finished(entry, leaf, leaf.values, []))
-            apart = difference(found[0], found[-1])
+            finished.append(self.finished(entry, leaf, leaf.values, []))
+            apart = difference(finished[0], finished[-1])
             if apart:
                 raise DataError(f"'{entry.name}' in {leaf.where} {apart}; write one grid, or leave the coordinate out")
-        return found[0]
+        return finished[0]
 
     def grouped(self, entry: Entry, inside: list[str]) -> dict[Key, dict[Key, Leaf]]:
         """Leaves by the names in braces inside of the file that tell simulations apart, in natural order."""
@@ -334,13 +332,13 @@ class _Simulation:
                     labels.setdefault(key, in_natural_order(k[place] for k in entry.leaves))
             inside = [key for key in entry.keys if not self.layout.is_axis(key)]
             if inside and not (GROUP in inside and entry.name in self.layout.coordinates and entry.declared.axes):
-                found = [dict(zip(inside, key, strict=True)) for key in self.grouped(entry, inside)]
-                if simulations and found != simulations:
+                named = [dict(zip(inside, key, strict=True)) for key in self.grouped(entry, inside)]
+                if simulations and named != simulations:
                     raise DataError(
-                        f"{self.file.file}: '{entry.name}' has {len(found)} simulations, other variables "
+                        f"{self.file.file}: '{entry.name}' has {len(named)} simulations, other variables "
                         f"{len(simulations)}, or others; complete the data, or leave the variable out"
                     )
-                simulations = found
+                simulations = named
                 if "sample" in {self.layout.axis(name) for name in entry.declared.names}:
                     counts = [
                         leaves[next(iter(leaves))].values.shape[self.sample_place(entry)]

@@ -107,14 +107,14 @@ def variable_at(
         DataError: It is missing, cannot be used, or has another rank.
     """
     with dataset_at(handle, path, external=external) as dataset:
-        values, found = h5_array(dataset, external=external), attributes(dataset)
+        values, attrs = h5_array(dataset, external=external), attributes(dataset)
     if values.ndim != len(axes):
         raise DataError(
             f"{handle.filename}:{path}: has shape {values.shape}, but its layout prescribes the axes "
             f"[{', '.join(axes)}]; declare a mapping if the file deviates from the layout"
         )
     name = name or _bare(path)
-    return FileVariable(name, values, axes, axes == (name,), found)
+    return FileVariable(name, values, axes, axes == (name,), attrs)
 
 
 def named_variables(handle: h5py.File, *, external: bool = False) -> list[FileVariable]:

@@ -89,9 +89,9 @@ def _encoding(dataset: h5py.h5d.DatasetID) -> str:
     """Write the attributes that say how values are decoded as text; empty where there is none."""
     if not h5py.h5a.get_num_attrs(dataset):
         return ""
-    found: dict[bytes, Any] = {}
+    values: dict[bytes, Any] = {}
     for name in NAMES:
         if h5py.h5a.exists(dataset, name):
             value = np.asarray(h5py.AttributeManager(h5py.Dataset(dataset))[name.decode()])
-            found[name] = value.dtype.str, value.tolist()
-    return repr(found) if found else ""
+            values[name] = value.dtype.str, value.tolist()
+    return repr(values) if values else ""

@@ -138,15 +138,15 @@ def virtual_sources(dataset: h5py.Dataset) -> Iterator[VirtualSource]:
 def behind_virtual(files: Sequence[Path]) -> dict[Path, Path]:
     """Return which of some HDF5 files hold values of a virtual dataset in another of them, and in which."""
     known = {file.resolve(): file for file in files}
-    found: dict[Path, Path] = {}
+    shown: dict[Path, Path] = {}
     for file in files:
         with contextlib.suppress(DataError):
             for name in _virtual_names(file, stamp(file)):
                 with contextlib.suppress(DataError):
                     source = known.get(locate(file, name, "", external=True).resolve())
                     if source is not None and source != file:
-                        found[source] = file
-    return found
+                        shown[source] = file
+    return shown
 
 
 @lru_cache(maxsize=4096)
