@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -17,8 +15,6 @@ from pathlib import Path
 import dask
 import xarray as xr
 import yaml
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from surrogate.config import Settings, Source, read_yaml, validate
 from surrogate.data.fingerprint import fingerprint
@@ -31,7 +27,7 @@ from surrogate.errors import ConfigError, ResourceError, did_you_mean
 from surrogate.files import claim_output, locked, replacing
 from surrogate.runtime.futures import as_finished
 
-__all__ = ["TARGETS", "convert", "progress_bar", "read_layout", "read_size"]
+__all__ = ["TARGETS", "convert", "read_layout", "read_size"]
 
 PROGRESS = "progress.json"
 STATISTICS = "stats.yaml"
@@ -270,15 +266,3 @@ def read_size(text: str) -> int:
     if not match or match[2].lower() not in UNITS or not float(match[1]):
         raise ConfigError(f"'{text}' is no size; write a number and a unit, such as 512MB or 2GB")
     return int(float(match[1]) * UNITS[match[2].lower()])
-
-
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on a terminal, nothing elsewhere."""
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield None
-        return
-    with Progress(TextColumn(title), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
