@@ -70,10 +70,9 @@ def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
         losses.append(state.best)
         seconds.append(state.seconds)
         steps.append(state.step)
-    best = min(range(len(losses)), key=losses.__getitem__)
-    if not math.isfinite(losses[best]):
+    if not math.isfinite(min(losses)):
         raise NumericalError("no optimizer of the race had a finite validation loss; lower their learning rates")
-    _finish(replace(job, resume=True), experiment, run, best, losses)
+    best = _finish(replace(job, resume=True), experiment, run, candidates, losses)
     facts = folders[best].begun()
     others = [number for number in range(len(losses)) if number != best]
     job.note(
@@ -86,10 +85,13 @@ def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
     )
 
 
-def _finish(job: Job, experiment: Experiment, run: RunFolder, best: int, losses: Sequence[float]) -> None:
-    """Train the chosen candidate to the end and keep its model and the records of its epochs as those of the race."""
-    candidate, folder = candidates_of(experiment)[best], run.candidate(best + 1)
-    optimizers = [str(other.optimizer.name) for other in candidates_of(experiment)]
+def _finish(
+    job: Job, experiment: Experiment, run: RunFolder, candidates: Sequence[Experiment], losses: Sequence[float]
+) -> int:
+    """Train the best candidate to the end and keep its model and epochs as those of the race; return its position."""
+    best = min(range(len(losses)), key=losses.__getitem__)
+    candidate, folder = candidates[best], run.candidate(best + 1)
+    optimizers = [str(other.optimizer.name) for other in candidates]
     reporter = job.reporter(run.path.name)
     described = ", ".join(f"{name} {loss:.3e}" for name, loss in zip(optimizers, losses, strict=True))
     plain = type(candidate.optimizer)()
@@ -113,6 +115,7 @@ def _finish(job: Job, experiment: Experiment, run: RunFolder, best: int, losses:
     job.ranks.alone(write_epochs)
     setup.record("race", chosen=best + 1, optimizers=optimizers, validation_losses=list(losses))
     job.ranks.alone(lambda: setup.checkpoints.save_final(surrogate))
+    return best
 
 
 def _trial(experiment: Experiment) -> int:
