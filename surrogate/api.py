@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from surrogate import training
-from surrogate.config import Source, apply_overrides, parse_yaml, read_yaml
+from surrogate.config import Source, apply_overrides, dump, parse_yaml, read_yaml
 from surrogate.data.inspect import Description, describe
 from surrogate.data.layouts import Paths, open_snapshots
 from surrogate.data.mapping import Layout
@@ -28,11 +28,20 @@ from surrogate.experiment.settings import Experiment, case_sources, read_experim
 from surrogate.models import Surrogate
 from surrogate.models.export import export_surrogate
 from surrogate.numbers import number
-from surrogate.prediction import predict as write_predictions
 from surrogate.runtime.dask import dask_executor
 from surrogate.simulate.generate import find_recipe, generate, load_recipe
 from surrogate.training.setup import Callback
-from surrogate.workflows import Spread, cases_of, evaluate_run, find_pipeline, report_folders, run_comparison, run_file
+from surrogate.workflows import (
+    Spread,
+    cases_of,
+    chosen_case,
+    evaluate_run,
+    find_pipeline,
+    predict_run,
+    report_folders,
+    run_comparison,
+    run_file,
+)
 
 __all__ = ["Config", "Project", "Run", "compare", "inspect", "make_data", "make_report", "run", "train"]
 
@@ -89,7 +98,7 @@ class Run:
             ConfigError: The split has no such part.
             DataError: The data are not those of the training.
         """
-        return evaluate_run(self.path, _silent, part=part, rollout_steps=rollout_steps)
+        return evaluate_run(self.path, lambda line: None, part=part, rollout_steps=rollout_steps)
 
     def predict(
         self,
@@ -113,9 +122,8 @@ class Run:
             ConfigError: The output exists.
             DataError: The inputs do not fit the surrogate.
         """
-        layout = self.experiment.data.layout if layout is None else layout
         options: dict[str, Any] = {"layout": layout, "rollout_steps": rollout_steps, "overwrite": overwrite}
-        return xr.open_dataset(write_predictions(self.surrogate, str(inputs), Path(output), **options))
+        return xr.open_dataset(predict_run(self.path, str(inputs), Path(output), device="cpu", **options))
 
     def export(self, output: str | Path) -> Path:
         """Write the surrogate as a program that torch runs without this package."""
@@ -260,19 +268,9 @@ def train(
         DataError: The data cannot be used.
         Interrupted: A signal came; a checkpoint is written.
     """
-    if isinstance(config, Experiment):
-        experiment = config
-        if data is not None:
-            path = _stored(data, Path(output), overwrite)
-            experiment = config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
-    else:
-        cases = case_sources(_source(config, data, Path(output), overwrite))
-        if case is None and len(cases) > 1:
-            raise ConfigError(f"the configuration has the cases {', '.join(cases)}; choose one, or use `run`")
-        name = case or next(iter(cases))
-        if name not in cases:
-            raise ConfigError(f"the configuration has no case '{name}'; {did_you_mean(name, cases)}")
-        experiment = read_experiment(cases[name])
+    cases = case_sources(_source(config, data, Path(output), overwrite))
+    name = chosen_case(cases, case, "the configuration", remedy="choose one with `case`, or use `run`")
+    experiment = read_experiment(cases[name])
     options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "callbacks": callbacks, "quiet": quiet}
     return Run(training.train(experiment, Path(output), command=COMMAND, **options).path)
 
@@ -348,7 +346,7 @@ def make_report(runs: Sequence[Run | Project | str | Path], output: str | Path |
 def _source(config: Config, data: str | Path | xr.Dataset | None, output: Path, overwrite: bool) -> Source:
     """Return a parsed configuration with the path of the data in it."""
     if isinstance(config, Experiment):
-        source = parse_yaml(json.dumps(config.model_dump(mode="json", exclude_none=True)), "settings")
+        source = parse_yaml(dump(config), "settings")
     elif isinstance(config, Mapping):
         source = parse_yaml(json.dumps({"name": output.name, **config}, default=_plain), "settings")
     else:
@@ -386,7 +384,3 @@ def _stored(data: str | Path | xr.Dataset, output: Path, overwrite: bool) -> str
     shard = shard.model_copy(update={"file": file.name})
     write_manifest(folder, Manifest(name=output.name, digest=shard.sha256, samples=shard.samples, shards=[shard]))
     return str(folder)
-
-
-def _silent(line: str) -> None:
-    """Drop a line of progress."""

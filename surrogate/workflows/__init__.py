@@ -3,6 +3,7 @@
 from surrogate.workflows.compare import compare as run_comparison
 from surrogate.workflows.pipeline import (
     cases_of,
+    chosen_case,
     evaluate_run,
     find_pipeline,
     keep_case_statistics,
@@ -18,6 +19,7 @@ from surrogate.workflows.study import Spread, read_part, report_folders, run_fil
 __all__ = [
     "Spread",
     "cases_of",
+    "chosen_case",
     "evaluate_run",
     "find_pipeline",
     "keep_case_statistics",

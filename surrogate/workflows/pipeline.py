@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from surrogate.training.run import train
 
 __all__ = [
     "cases_of",
+    "chosen_case",
     "evaluate_run",
     "find_pipeline",
     "keep_case_statistics",
@@ -102,14 +103,23 @@ def train_case(
 
 def _one_case(path: Path, overrides: list[str], case: str | None) -> tuple[str, Experiment]:
     experiments = read_cases(path, overrides)
-    if case is None and len(experiments) > 1:
-        raise ConfigError(
-            f"{path} has the cases {', '.join(experiments)}; choose one with --case, or use `surrogate run`"
-        )
-    name = case or next(iter(experiments))
-    if name not in experiments:
-        raise ConfigError(f"{path} has no case '{name}'; {did_you_mean(name, experiments)}")
+    name = chosen_case(experiments, case, str(path), remedy="choose one with --case, or use `surrogate run`")
     return name, experiments[name]
+
+
+def chosen_case(cases: Iterable[str], case: str | None, where: str, *, remedy: str) -> str:
+    """Return the name of the case to train: the given one, or the only one.
+
+    Raises:
+        ConfigError: There is no such case, or none is given and there are several; `where` names the configuration.
+    """
+    names = list(cases)
+    if case is None and len(names) > 1:
+        raise ConfigError(f"{where} has the cases {', '.join(names)}; {remedy}")
+    name = case or names[0]
+    if name not in names:
+        raise ConfigError(f"{where} has no case '{name}'; {did_you_mean(name, names)}")
+    return name
 
 
 def keep_case_statistics(path: Path, overrides: list[str], case: str | None, executor: Executor | None) -> list[Path]:
