@@ -31,15 +31,6 @@ BASE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    a = np.random.default_rng(0).normal(size=(24, 8)).astype("f4")
-    u = (np.roll(a, 1, axis=1) ** 2 + a).astype("f4")
-    path = tmp_path_factory.mktemp("data") / "data.nc"
-    xr.Dataset({"a": (("sample", "x"), a), "u": (("sample", "x"), u)}).to_netcdf(path, engine="h5netcdf")
-    return path
-
-
 def experiment(data: Path, **training: Any) -> Experiment:
     tree = BASE | {"data": BASE["data"] | {"path": str(data)}, "training": BASE["training"] | training}
     return read_experiment(Source("members.yaml", tree))

@@ -4,10 +4,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 from surrogate.config import Source, dump
 from surrogate.errors import ConfigError, Interrupted, NumericalError
@@ -25,15 +23,6 @@ BASE: dict[str, Any] = {
     "model": {"family": "convnet", "width": 4, "depth": 1, "dropout": 0.2},
     "training": {"epochs": 8, "batch_size": 5, "log_every": 1, "device": "cpu", "refit": "end", "schedule": "cosine"},
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    a = np.random.default_rng(0).normal(size=(24, 8)).astype("f4")
-    u = (np.roll(a, 1, axis=1) ** 2 + a).astype("f4")
-    path = tmp_path_factory.mktemp("data") / "data.nc"
-    xr.Dataset({"a": (("sample", "x"), a), "u": (("sample", "x"), u)}).to_netcdf(path, engine="h5netcdf")
-    return path
 
 
 def experiment(data: Path, optimizer: dict[str, Any], **training: Any) -> Experiment:
