@@ -1,0 +1,40 @@
+"""The command line; everything slow is imported inside the commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from surrogate import __version__
+from surrogate.cli import data, models, projects, slurm
+from surrogate.runtime.command import run_command
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="surrogate",
+    help="Surrogate models of PDE simulations from few data: HDF5 in, slimTrain inside, honest errors out.",
+    epilog="Start with: surrogate run quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for group in (data, models, projects, slurm):
+    app.add_typer(group.app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"surrogate {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error is one line and an exit code, with a traceback only under `--debug`."""
+    run_command(app)

@@ -1,0 +1,131 @@
+"""Commands on one model: train, evaluate, predict, export, report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from surrogate.cli.options import (
+    Config,
+    LayoutFrom,
+    LayoutName,
+    Output,
+    Overrides,
+    Overwrite,
+    Resume,
+    chosen_layout,
+    typed_command,
+)
+from surrogate.errors import ConfigError
+from surrogate.progress import say
+
+__all__ = ["app"]
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(epilog="Example: surrogate train my.yaml --output runs/my --set training.epochs=50")
+def train(
+    config: Config,
+    output: Output = None,
+    case: Annotated[str | None, typer.Option(help="Which of the file's cases; needed when there are several.")] = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    stage: Annotated[
+        str | None, typer.Option(help="Node-local folder to copy the data to first, such as '$TMPDIR'.")
+    ] = None,
+) -> None:
+    """Train one model."""
+    from surrogate.workflows import find_pipeline, train_case
+
+    run = train_case(
+        find_pipeline(config),
+        overrides or [],
+        output,
+        case=case,
+        command=typed_command(),
+        resume=resume,
+        overwrite=overwrite,
+        staging=Path(os.path.expandvars(stage)) if stage else None,
+    )
+    say(f"{run}")
+
+
+@app.command(epilog="Example: surrogate evaluate runs/my")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A folder written by `surrogate train` or `surrogate run`.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    rollout: Annotated[
+        int | None, typer.Option(min=0, help="Steps of the roll-outs; as many as the data have unless given.")
+    ] = None,
+) -> None:
+    """Score a trained model on unseen data; roll a time stepper out from the first step of each simulation."""
+    from surrogate.workflows import cases_of, evaluate_run
+
+    for case in cases_of(run):
+        evaluate_run(case, say, part=split, rollout_steps=rollout)
+
+
+@app.command(epilog="Example: surrogate predict runs/my new.h5 --output predictions.nc")
+def predict(
+    run: Annotated[Path, typer.Argument(help="A trained run, one of its cases, or a checkpoint.")],
+    inputs: Annotated[str, typer.Argument(help="HDF5 file, folder or pattern, or a .csv table of parameters.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("predictions.nc"),
+    rollout: Annotated[int, typer.Option(min=0, help="Network steps to roll out from the first window.")] = 0,
+    intervals: Annotated[bool, typer.Option("--intervals", help="Also the ends of 90 % intervals.")] = False,
+    layout: LayoutName = None,
+    config: LayoutFrom = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write predictions for new inputs to a NetCDF-4 file, with standard deviations if the head has them.
+
+    New data are read in the layout of the training data unless --layout or --config names another.
+    """
+    from surrogate.workflows import predict_run
+
+    path = predict_run(
+        run,
+        inputs,
+        output,
+        device=device,
+        layout=chosen_layout(layout, config),
+        intervals=intervals,
+        rollout_steps=rollout,
+        batch_size=batch,
+        overwrite=overwrite,
+        about={"history": typed_command()},
+    )
+    say(f"{path}")
+
+
+@app.command(epilog="Example: surrogate export runs/my --output my.pt2")
+def export(
+    run: Annotated[Path, typer.Argument(help="A trained run, one of its cases, or a checkpoint.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, ending in .pt2.")] = Path(
+        "surrogate.pt2"
+    ),
+) -> None:
+    """Write a trained surrogate as a program that torch runs without this package."""
+    from surrogate.models.export import export_surrogate
+    from surrogate.workflows import load_surrogate
+
+    if output.exists():
+        raise ConfigError(f"{output} exists already; choose another --output")
+    say(f"{export_surrogate(load_surrogate(run, 'cpu')[0], output)}")
+
+
+@app.command(epilog="Example: surrogate report runs/slimtrain runs/adam --output runs/comparison")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a pipeline or study.")],
+    output: Output = None,
+) -> None:
+    """Write one HTML page about evaluated runs, or about a study."""
+    from surrogate.workflows import report_folders
+
+    say(f"{report_folders(runs, output, command=typed_command())}")

@@ -1,0 +1,74 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from surrogate.errors import ConfigError, did_you_mean
+
+__all__ = [
+    "ClusterFile",
+    "Config",
+    "LayoutFrom",
+    "LayoutName",
+    "Output",
+    "Overrides",
+    "Overwrite",
+    "Resume",
+    "Scheduler",
+    "Workers",
+    "chosen_layout",
+    "executor_on",
+    "typed_command",
+]
+
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write into.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a value: key.subkey=value. May be repeated.")
+]
+LayoutName = Annotated[
+    str | None, typer.Option("--layout", help="auto, shards, netcdf, pdebench, the_well or idx; without it, auto.")
+]
+LayoutFrom = Annotated[Path | None, typer.Option("--config", help="A configuration that declares data.layout.")]
+ClusterFile = Annotated[Path | None, typer.Option("--cluster", help="Your copy of pipelines/slurm/cluster.yaml.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes of a dask cluster on this machine.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a running dask scheduler.")]
+Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped pipeline.")]
+
+
+@contextmanager
+def executor_on(workers: int, scheduler: str | None, remedy: str) -> Iterator[Any]:
+    """Yield an executor on a dask cluster if one is asked for, else None."""
+    if not workers and scheduler is None:
+        yield None
+        return
+    from surrogate.runtime.dask import dask_executor
+
+    with dask_executor(workers, scheduler, remedy=remedy) as executor:
+        yield executor
+
+
+def chosen_layout(name: str | None, config: Path | None) -> Any:
+    """Return the layout given by name, or that a configuration declares."""
+    from surrogate.data.convert import read_layout
+    from surrogate.data.mapping import LAYOUTS
+
+    if name is not None and config is not None:
+        raise ConfigError("--layout and --config both name a layout; give one of them")
+    if name is not None and name not in LAYOUTS:
+        raise ConfigError(f"--layout: no layout '{name}'; {did_you_mean(name, LAYOUTS)}")
+    return read_layout(config) if config else name
+
+
+def typed_command() -> str:
+    """Return the command as typed, for the report."""
+    return shlex.join(["surrogate", *sys.argv[1:]])

@@ -1,0 +1,74 @@
+"""Commands that do all at once: run a pipeline or a study, compare surrogates, launch ranks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from surrogate.cli.options import (
+    Config,
+    Output,
+    Overrides,
+    Overwrite,
+    Resume,
+    Workers,
+    typed_command,
+)
+from surrogate.errors import ConfigError
+from surrogate.progress import say
+from surrogate.runtime.launch import launch as start_ranks
+
+__all__ = ["app"]
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(epilog="Example: surrogate run scarce --output runs/scarce --workers 2")
+def run(
+    config: Config,
+    output: Output = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Annotated[int, typer.Option(min=0, help="Of a study: processes of a dask cluster on this machine.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Of a study: address of a running dask scheduler.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Of a study: K/N, only every N-th case from the K-th, as in a Slurm array.")
+    ] = None,
+) -> None:
+    """Simulate, train, evaluate and report in a row; with a section `study`, a whole study."""
+    from surrogate.workflows import Spread, find_pipeline, read_part, run_file
+
+    spread = Spread(workers, scheduler, read_part(part))
+    options: dict[str, Any] = {"command": typed_command(), "resume": resume, "overwrite": overwrite, "spread": spread}
+    run_file(find_pipeline(config), overrides or [], output, say, **options)
+
+
+@app.command(epilog="Example: surrogate compare mine.yaml --minutes 10")
+def compare(
+    config: Config,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time for all training together.")] = 10.0,
+    output: Output = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = 0,
+) -> None:
+    """Find out which surrogate is best for your data: baselines, Gaussian processes, networks, in one table."""
+    from surrogate.workflows import Spread, find_pipeline, run_comparison
+
+    options: dict[str, Any] = {"command": typed_command(), "resume": resume, "overwrite": overwrite}
+    options |= {"spread": Spread(workers), "minutes": minutes}
+    run_comparison(find_pipeline(config), overrides or [], output, say, **options)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: surrogate launch torchrun --standalone --nproc-per-node 2 -m surrogate train my.yaml",
+)
+def launch(context: typer.Context) -> None:
+    """Run torchrun so that one signal stops all ranks at the same step with a checkpoint and no process is left."""
+    if not context.args:
+        raise ConfigError("give the command to launch, such as: surrogate launch torchrun --nproc-per-node 2 ...")
+    raise typer.Exit(start_ranks(context.args))
