@@ -1,10 +1,13 @@
-"""Fixtures that every test may use."""
+"""Fixtures and modules that every test may use."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

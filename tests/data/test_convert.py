@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forked
 import h5py
 import makers
 import numpy as np
@@ -280,15 +280,15 @@ for limit in (0, 100, 3000, 9000):
     try:
         convert(sys.argv[1], Path(sys.argv[2]) / str(limit), sys.argv[3])
     except ResourceError as error:
-        print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        print(error, flush=True)
 """
 
 
 @pytest.mark.parametrize("to", ["the_well", "pdebench"])
 def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path, to: str) -> None:
     source = shards(tmp_path / "a", fields())
-    command = [sys.executable, "-c", FULL, str(source), str(tmp_path / "b"), to]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    run = forked.run("-c", FULL, str(source), str(tmp_path / "b"), to, folder=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert len(run.stdout.splitlines()) == 4
     assert "File too large; free some space" in run.stdout

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,9 +20,12 @@ from surrogate.data.staging import _key, stage
 from surrogate.data.store import Manifest, write_manifest, write_shard
 from surrogate.errors import DataError, ResourceError
 
-ROOT = Path(__file__).resolve().parents[2]
-COPY = "import sys; from pathlib import Path; from surrogate.data.staging import stage\n"
-COPY += "print('ready', flush=True); sys.stdin.readline(); print(stage(sys.argv[1], Path(sys.argv[2])))"
+COPY = """
+import os, sys, time; from pathlib import Path; from surrogate.data.staging import stage
+Path(f"ready-{os.getpid()}").touch()
+while not Path("go").exists(): time.sleep(0.001)
+print(stage(sys.argv[1], Path(sys.argv[2])))
+"""
 
 
 @pytest.fixture
@@ -94,20 +96,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(shards: Path, tmp_path: Pat
         stage(str(shards), tmp_path / "file")
 
 
-def start(source: Path, node: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", COPY, str(source), str(node)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+def wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
 
 
 def test_two_processes_at_once_make_one_copy(shards: Path, tmp_path: Path) -> None:
-    both = [start(shards, tmp_path / "node") for _ in range(2)]
-    answers = [process.communicate("\n", timeout=60)[0] for process in both]
-    assert answers[0] == answers[1]
+    words = ("-c", COPY, str(shards), str(tmp_path / "node"))
+    both = {log: forked.start(*words, folder=tmp_path, log=log) for log in ("one", "two")}
+    wait(lambda: len(list(tmp_path.glob("ready-*"))) == 2)
+    (tmp_path / "go").touch()
+    answers = [forked.end(process, tmp_path, log) for log, process in both.items()]
+    assert [answer.returncode for answer in answers] == [0, 0], answers
+    assert answers[0].stdout == answers[1].stdout
     assert len(copies(tmp_path / "node")) == 1
 
 
@@ -115,24 +118,15 @@ def test_a_kill_while_copying_leaves_no_copy_and_the_next_makes_it(shards: Path,
     os.mkfifo(tmp_path / "data" / "b.h5")  # the copy comes to it and waits
     node = tmp_path / "node"
     values = (shards / "a-0.h5").read_bytes()
-    code = f"import surrogate.data.staging as s\n{COPY}"
-    code = code.replace("stage(sys.argv[1]", "s._copy_all([Path(sys.argv[1]) / n for n in ('a-0.h5', 'b.h5')], "
-                        "Path(sys.argv[1]), Path(sys.argv[2]) / 'copy', {}) and stage(sys.argv[1]")  # fmt: skip
+    code = "import sys; from pathlib import Path; from surrogate.data.staging import _copy_all\n"
+    code += "source, node = map(Path, sys.argv[1:])\n"
+    code += "_copy_all([source / 'a-0.h5', source / 'b.h5'], source, node / 'copy', {})"
     node.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(shards), str(node)], env=environment, stdin=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
+    process = forked.start("-c", code, str(shards), str(node), folder=tmp_path)
     part = node / ".copy.part" / "a-0.h5"
-    end = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size == len(values)):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait(lambda: part.exists() and part.stat().st_size == len(values))
+    process.kill()
+    process.join()
     (shards / "b.h5").unlink()
     assert not (node / "copy").exists()
     (node / ".copy.part").rename(node / f".surrogate-{_key(find_files(shards))}.part")

@@ -108,7 +108,7 @@ def rank_of_two(rank: int, folder: str) -> None:
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What two gloo processes found."""
     folder: Path = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(rank_of_two, args=(str(folder),), nprocs=2)
+    multiprocessing.start_processes(rank_of_two, (str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

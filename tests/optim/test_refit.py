@@ -194,7 +194,7 @@ def refit_on_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_agree_with_one_process_and_fail_together(tmp_path: Path) -> None:
-    multiprocessing.spawn(refit_on_rank, (str(tmp_path),), nprocs=2)
+    multiprocessing.start_processes(refit_on_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
     model, (x, y) = network(), data()
     sums, energies = gather(model, batches(x, y))
     refit(model, batches(x, y))

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -231,24 +231,29 @@ def test_workers_report_simulations_that_blow_up(tmp_path: Path) -> None:
     assert read_manifest(side_by_side) == read_manifest(alone)
 
 
-def test_a_dask_cluster_makes_the_same_files(made: Path, tmp_path: Path) -> None:
-    """Two processes on this machine, reached by their address as well; every port listens on 127.0.0.1 alone."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Client]:
+    """Two workers on this machine."""
     with _client(2, None) as client:
-        output = generate(small(), "tiny", tmp_path / "a", executor=client.get_executor())
-        assert checksums(output) == checksums(made)
-        info = client.scheduler_info()
-        addresses = [info["address"], *info["workers"], *(worker["nanny"] for worker in info["workers"].values())]
-        assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
-        with dask_executor(scheduler=info["address"]) as executor:
-            assert checksums(generate(small(), "tiny", tmp_path / "b", executor=executor)) == checksums(made)
+        yield client
 
 
-def test_local_workers_outlive_a_pause_and_keep_freed_memory() -> None:
+def test_a_dask_cluster_makes_the_same_files(cluster: Client, made: Path, tmp_path: Path) -> None:
+    """Two processes on this machine, reached by their address as well; every port listens on 127.0.0.1 alone."""
+    output = generate(small(), "tiny", tmp_path / "a", executor=cluster.get_executor())
+    assert checksums(output) == checksums(made)
+    info = cluster.scheduler_info()
+    addresses = [info["address"], *info["workers"], *(worker["nanny"] for worker in info["workers"].values())]
+    assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
+    with dask_executor(scheduler=info["address"]) as executor:
+        assert checksums(generate(small(), "tiny", tmp_path / "b", executor=executor)) == checksums(made)
+
+
+def test_local_workers_outlive_a_pause_and_keep_freed_memory(cluster: Client) -> None:
     """A scheduler that forgets silent workers leaves a study that was paused waiting for ever."""
-    with _client(1, None) as client:
-        assert client.cluster.scheduler.worker_ttl is None
-        told = client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_")
-        assert [int(value) for value in told.values()] == [2**28]
+    assert cluster.cluster.scheduler.worker_ttl is None
+    told = cluster.run(os.getenv, "MALLOC_TRIM_THRESHOLD_")
+    assert [int(value) for value in told.values()] == [2**28] * 2
 
 
 def kill_a_busy_worker(client: Client) -> None:

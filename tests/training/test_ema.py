@@ -1,10 +1,7 @@
 """The mean of the weights with all that goes beside it: BatchNorm's averages, compiled features, several ranks."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from forked import run_ranks
 from torch import Tensor, nn
 
 from surrogate.config import Source, dump
@@ -154,9 +152,7 @@ def test_two_ranks_agree_on_the_averages_of_batchnorm(data: Path, tmp_path: Path
 
 def on_two_ranks(settings: Experiment, folder: Path) -> RunFolder:
     (folder / "average.yaml").write_text(dump(settings))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "surrogate", "train", str(folder / "average.yaml"), "--output", str(folder / "two")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["-m", "surrogate", "train", str(folder / "average.yaml"), "--output", str(folder / "two")]
+    for ended in run_ranks(2, *words, folder=folder):
+        assert ended.returncode == 0, ended.stderr
     return RunFolder(folder / "two")

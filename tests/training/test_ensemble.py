@@ -1,10 +1,7 @@
 """An ensemble is its members: each a run of its own seed, stopped and resumed as such, and their mean at the end."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from forked import run_ranks
 
 from surrogate.config import Source, dump
 from surrogate.errors import ConfigError, Interrupted
@@ -179,11 +177,9 @@ def test_two_ranks_train_the_members_of_one_process(data: Path, tmp_path: Path) 
     config = tmp_path / "members.yaml"
     config.write_text(dump(settings))
     one = fit(settings, tmp_path / "one")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "surrogate", "train", str(config), "--output", str(tmp_path / "two")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["-m", "surrogate", "train", str(config), "--output", str(tmp_path / "two")]
+    for ended in run_ranks(2, *words, folder=tmp_path):
+        assert ended.returncode == 0, ended.stderr
     found, expected = (json.loads((run / "run.json").read_text()) for run in (tmp_path / "two", one.path))
     assert found["validation_loss"] == pytest.approx(expected["validation_loss"], rel=1e-4)
     for name, value in weights(one.path).items():

@@ -4,10 +4,9 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 SCRIPT = Path(__file__).with_name("killed.py")
@@ -16,9 +15,7 @@ SHORT = {"elm": (4, 12)}  # steps and flushes of the whole run; the others have 
 
 
 def compare(folder: Path, optimizer: str, cases: list[str]) -> None:
-    command = [sys.executable, str(SCRIPT), str(folder), optimizer, *cases]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    done = forked.run(str(SCRIPT), str(folder), optimizer, *cases, folder=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     status, expected = found["undisturbed"]

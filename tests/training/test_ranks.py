@@ -1,16 +1,14 @@
 """Two processes train what one does: the same losses, one writer, one agreed end."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from forked import run_ranks
 
 from surrogate.config import read_yaml
 from surrogate.errors import ConfigError
@@ -47,11 +45,9 @@ def alone(config: Path, output: Path) -> None:
 
 
 def on_two_ranks(config: Path, output: Path, *arguments: str) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "surrogate", "train", str(config), "--output", str(output), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["-m", "surrogate", "train", str(config), "--output", str(output), *arguments]
+    for ended in run_ranks(2, *words, folder=config.parent):
+        assert ended.returncode == 0, ended.stderr
 
 
 def losses(run: Path) -> list[float]:
