@@ -65,7 +65,7 @@ def run_ranks(world: int, *arguments: str, folder: Path, **environment: str) -> 
     return [end(process, folder, log) for process, log in zip(processes, logs, strict=True)]
 
 
-def end(process: BaseProcess, folder: Path, log: str) -> Ended:
+def end(process: BaseProcess, folder: Path, log: str = "") -> Ended:
     """Wait for the end of a process that `start` started with this folder and prefix."""
     process.join(LONGEST)
     if process.exitcode is None:

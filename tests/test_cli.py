@@ -2,12 +2,12 @@
 
 import csv
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import h5py
 import numpy as np
 import pytest
@@ -35,16 +35,36 @@ training: {{epochs: 2, batch_size: 5, log_every: 1}}
 """
 
 
+def write_files(folder: Path) -> None:
+    k = np.random.default_rng(0).normal(size=(24, 8)).astype("f4")
+    with h5py.File(folder / "data.h5", "w") as file:
+        file["k"], file["u"] = k, k**2
+    (folder / "small.yaml").write_text(CONFIG.format(path="data.h5"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder with one file, a configuration and nothing else."""
-    rng = np.random.default_rng(0)
-    k = rng.normal(size=(24, 8)).astype("f4")
-    with h5py.File(tmp_path / "data.h5", "w") as file:
-        file["k"], file["u"] = k, k**2
-    (tmp_path / "small.yaml").write_text(CONFIG.format(path="data.h5"))
+    write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a folder, in which `surrogate run small.yaml --output out` has ended."""
+    folder = tmp_path_factory.mktemp("made")
+    write_files(folder)
+    ended = forked.run("-m", "surrogate", "run", "small.yaml", "--output", "out", folder=folder)
+    assert (ended.returncode, ended.stdout) == (0, "report: out/report.html\n"), ended
+    return folder
+
+
+@pytest.fixture
+def finished(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the working folder; tests leave the run and its files as they are."""
+    monkeypatch.chdir(made)
+    return made
 
 
 @pytest.fixture
@@ -109,22 +129,18 @@ print(sorted({"torch", "xarray", "dask", "matplotlib", "numpy"} & set(sys.module
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_whole_job_on_a_users_file(run, folder: Path) -> None:
-    code, out, err = run("run", "small.yaml", "--output", "out")
-    assert code == 0, err
-    assert "report: out/report.html" in out
-    case = folder / "out" / "cases" / "main"
+def test_the_whole_job_on_a_users_file(finished: Path) -> None:
+    case = finished / "out" / "cases" / "main"
     with xr.open_dataset(case / "evaluation" / "metrics.nc", engine="h5netcdf") as metrics:
         assert metrics.sizes["sample"] == 4
         assert metrics.attrs["split"] == "test"
         assert np.isfinite(metrics["relative_l2_sample"]).all()
     prediction = Surrogate.load(case)(torch.zeros(3, 1, 8))
     assert prediction.shape == (3, 1, 8)
-    assert "<script" not in (folder / "out" / "report.html").read_text()
+    assert "<script" not in (finished / "out" / "report.html").read_text()
 
 
-def test_step_by_step_gives_the_same_errors(run, folder: Path) -> None:
-    run("run", "small.yaml", "--output", "out")
+def test_step_by_step_gives_the_same_errors(run, finished: Path) -> None:
     assert run("train", "small.yaml", "--output", "step")[0] == 0
     assert run("evaluate", "step")[0] == 0
     assert run("report", "step")[1].strip() == "step/report.html"
@@ -132,9 +148,8 @@ def test_step_by_step_gives_the_same_errors(run, folder: Path) -> None:
     assert one.read_text() == two.read_text()
 
 
-def test_another_part_leaves_the_test_evaluation_alone(run, folder: Path) -> None:
-    assert run("run", "small.yaml", "--output", "out")[0] == 0
-    case = folder / "out" / "cases" / "main"
+def test_another_part_leaves_the_test_evaluation_alone(run, finished: Path) -> None:
+    case = finished / "out" / "cases" / "main"
     before = (case / "evaluation" / "metrics.csv").read_bytes()
     code, out, _ = run("evaluate", "out", "--split", "train")
     assert code == 0
@@ -150,9 +165,9 @@ def test_samples_of_one_simulation_are_known_to_belong_together(run, folder: Pat
     text = Path("small.yaml").read_text().replace("  inputs:", "      run: {path: run, axes: [sample]}\n  inputs:")
     text = text.replace("  split: {validation: 4, test: 4, seed: 1}", "  split: {validation: 1, test: 2}\n  by: run")
     Path("small.yaml").write_text(text)
-    code, _, err = run("run", "small.yaml", "--output", "out")
-    assert code == 0, err
-    with open("out/cases/main/evaluation/summary.csv", newline="") as file:
+    assert run("train", "small.yaml", "--output", "out")[0] == 0
+    assert run("evaluate", "out")[0] == 0
+    with open("out/evaluation/summary.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["samples"], row["simulations"]) for row in rows} == {("8", "2")}
 
@@ -181,7 +196,7 @@ def test_inspect_writes_a_configuration_that_runs(run, folder: Path) -> None:
     answers = ["data.layout.sample=n", "data.layout.time=none"]
     overrides = [*answers, "model.width=4", "model.depth=1", "training.epochs=1", "data.split={validation: 4, test: 4}"]
     code, _, err = run(
-        "run", "mine.yaml", "--output", "out", *(part for entry in overrides for part in ("--set", entry))
+        "train", "mine.yaml", "--output", "out", *(part for entry in overrides for part in ("--set", entry))
     )
     assert code == 0, err
     code, _, err = run("inspect", "data.h5", "--write-config", "mine.yaml")
@@ -276,26 +291,16 @@ def test_several_cases_need_a_choice(run, folder: Path) -> None:
 
 
 def test_a_signal_writes_a_checkpoint_and_resume_ends_the_run(run, folder: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "surrogate",
-        "train",
-        "small.yaml",
-        "--output",
-        "out",
-        "--set",
-        "training.epochs=2000",
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    words = ("train", "small.yaml", "--output", "out", "--set", "training.epochs=2000")
+    process = forked.start("-m", "surrogate", *words, folder=folder)
     log = folder / "out" / "log.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (log.is_file() and log.stat().st_size):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "a checkpoint is written: continue with --resume" in err
+        time.sleep(0.01)
+    process.terminate()
+    ended = forked.end(process, folder)
+    assert ended.returncode == 75
+    assert "a checkpoint is written: continue with --resume" in ended.stderr
     code, _, err = run("train", "small.yaml", "--output", "out", "--resume")
     assert code == 2
     assert "training.epochs: 2000 -> 2" in err
@@ -317,8 +322,7 @@ def test_evaluation_works_from_another_folder(run, folder: Path, monkeypatch: py
     assert run("evaluate", "../out")[0] == 0
 
 
-def test_the_folder_of_a_pipeline_stands_for_its_cases(run, folder: Path) -> None:
-    assert run("run", "small.yaml", "--output", "out")[0] == 0
+def test_the_folder_of_a_pipeline_stands_for_its_cases(run, finished: Path) -> None:
     assert run("evaluate", "out", "--split", "validation")[1].startswith("main: mean relative L2 on validation")
 
 
@@ -373,7 +377,7 @@ def test_a_case_may_change_single_values(run, folder: Path) -> None:
     assert "training.scedule: unknown key; did you mean 'schedule'?" in err
     text = Path("small.yaml").read_text().replace("scedule", "schedule")
     Path("small.yaml").write_text(text)
-    assert run("run", "small.yaml", "--output", "out")[0] == 0
-    written = Path("out/cases/a/config.yaml").read_text()
+    assert run("train", "small.yaml", "--case", "a", "--output", "out")[0] == 0
+    written = Path("out/config.yaml").read_text()
     assert "schedule: cosine" in written
     assert "epochs: 2" in written
