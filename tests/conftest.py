@@ -2,10 +2,12 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -18,6 +20,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def blank_pictures() -> Iterator[None]:
+    """Make the pictures of reports one pixel large: to draw them takes most of the time of a short pipeline."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("surrogate.report.figures.save_figure", lambda _, path: Image.new("L", (1, 1)).save(path, "png"))
+        yield
 
 
 settings.register_profile("quiet", deadline=None)  # tests never depend on how busy the machine is

@@ -10,6 +10,8 @@ import xarray as xr
 import surrogate as sg
 from surrogate.config import dump_tree
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SETTINGS = {
     "data": {"inputs": ["phase", "amplitude"], "targets": ["u"], "split": {"validation": 0.2, "test": 0.2}},
     "model": {"family": "mlp", "width": 8, "depth": 1},

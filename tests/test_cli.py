@@ -18,6 +18,8 @@ from surrogate import cli
 from surrogate.files import locked
 from surrogate.models import Surrogate
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 CONFIG = """
 name: small
 data:

@@ -20,6 +20,8 @@ from surrogate.prediction import predict
 from surrogate.training import RunFolder, read_experiment, split_datasets, train
 from surrogate.workflows import evaluate_run, load_surrogate, run_pipeline
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 BASE: dict[str, Any] = {
     "name": "members",
     "data": {"inputs": ["a"], "targets": ["u"], "split": {"validation": 4, "test": 4, "seed": 1}},

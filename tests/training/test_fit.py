@@ -15,6 +15,8 @@ from surrogate.models import Surrogate
 from surrogate.prediction import predict
 from surrogate.workflows import run_pipeline
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 DATA = {"path": "waves.nc", "inputs": ["a"], "targets": ["u"], "split": {"validation": 4, "test": 6, "seed": 0}}
 
 

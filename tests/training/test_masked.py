@@ -23,6 +23,8 @@ from surrogate.training.methods import build_method
 from surrogate.training.objective import Objective
 from surrogate.workflows.pipeline import evaluate_run, report_runs
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 CONFIG = """
 name: small
 data:

@@ -9,6 +9,8 @@ from surrogate.errors import ConfigError
 from surrogate.models import Surrogate
 from surrogate.workflows import run_pipeline
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 HEAD = "name: small\nsimulate: {{recipe: {recipe}, size: tiny}}\n"
 TAIL = """
 optimizer: {name: slimtrain, learning_rate: 1e-2}

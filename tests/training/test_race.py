@@ -14,6 +14,8 @@ from surrogate.models import Surrogate
 from surrogate.training import RunFolder, read_experiment, train
 from surrogate.workflows import run_pipeline
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SLIMTRAIN = {"name": "slimtrain", "learning_rate": 1e-2}
 SLOW = {"name": "adam", "learning_rate": 1e-6}
 DIVERGING = {"name": "sgd", "learning_rate": 1e30}

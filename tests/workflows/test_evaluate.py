@@ -14,6 +14,8 @@ import xarray as xr
 from surrogate.data import Stream
 from surrogate.workflows import evaluate_run, run_file
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 CONFIG = """
 name: waves
 data:

@@ -13,6 +13,8 @@ from surrogate.report.findings import findings
 from surrogate.report.runs import read_case
 from surrogate.workflows import predict_run, run_file
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 OPTIONS = {"device": "cpu"}
 
 

@@ -22,6 +22,8 @@ from surrogate.runtime import dask as dask_cluster
 from surrogate.studies import read_plan
 from surrogate.workflows import Spread, execute, read_part, report_folders, run_file
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 BASE = {
     "name": "small",
     "data": {
