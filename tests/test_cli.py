@@ -58,7 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     write_files(folder)
     ended = forked.run("-m", "surrogate", "run", "small.yaml", "--output", "out", folder=folder)
-    assert (ended.returncode, ended.stdout) == (0, "report: out/report.html\n"), ended
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith("report: out/report.html\n")
     return folder
 
 

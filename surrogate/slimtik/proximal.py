@@ -86,7 +86,7 @@ def proximal_step(
     damped.diagonal().add_(mu + alpha)
     factor, failed = torch.linalg.cholesky_ex(damped)
     new = W - torch.cholesky_solve(batch.G @ W - batch.B + alpha * W, factor)
-    if failed or not torch.isfinite(new.sum()):
+    if not torch.isfinite(new.sum()) & (failed == 0):
         raise NumericalError("the proximal system of the head is singular or not finite; raise the relative damping")
     return ProximalSolution(new, mu, torch.as_tensor(running_sum, dtype=torch.float64, device=W.device), batch)
 

@@ -101,6 +101,8 @@ def step(
     E = curve.weights
     new = spectrum.joined(E - damping * spectrum.shrunk(E, total, E[0, -1]))
     if not math.isfinite(new.sum()):
+        if not math.isfinite(spectrum.values.sum()):
+            raise NumericalError("the Gram matrix is not finite; look for NaN, Inf or overflow in the features")
         raise NumericalError(
             "the head weights are not finite after the solve: the system is singular; "
             "raise the lower bound of the regularization"

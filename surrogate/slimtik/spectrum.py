@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,19 +52,21 @@ class Spectrum:
     def of(cls, matrix: Tensor, blocks: Blocks | None = None) -> Spectrum:
         """Factorise a symmetric positive semidefinite matrix in float64.
 
+        A matrix that is not finite has eigenvalues NaN, so that the host need not wait for the device to refuse it.
+
         Arguments:
             matrix: The matrix H, with shape (K, K), or packed, (P, w, w).
             blocks: Columns between which H is zero.
 
         Raises:
-            NumericalError: The matrix is not finite, or the factorisation did not converge.
+            NumericalError: The factorisation did not converge.
         """
         matrix = matrix.double()
-        if not math.isfinite(matrix.sum()):
-            raise NumericalError("the Gram matrix is not finite; look for NaN, Inf or overflow in the features")
+        finite = matrix.sum().isfinite()
+        matrix = torch.where(finite, matrix, 0.0)  # LAPACK may not end on NaN
         if blocks is None:
             values, vectors = _factorised(matrix)
-            return cls(values.clamp(min=0.0), vectors)  # rounding alone makes them negative
+            return cls(values.clamp(min=0.0).where(finite, torch.nan), vectors)  # rounding alone makes them negative
         matrix, k = blocks.packed(matrix), blocks.columns.shape[1]
         inner = matrix[:, :k, :k]
         if blocks.used is not None:  # filled up with a diagonal entry, which is between the eigenvalues
@@ -74,7 +75,7 @@ class Spectrum:
         border = None
         if blocks.border:
             border = Border(torch.bmm(vectors.mT, matrix[:, :k, k:])[..., 0], matrix[0, k, k])
-        return cls(values.clamp(min=0.0), vectors, blocks, border)
+        return cls(values.clamp(min=0.0).where(finite, torch.nan), vectors, blocks, border)
 
     @cached_property
     def basis(self) -> Tensor:

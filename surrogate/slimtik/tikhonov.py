@@ -64,7 +64,7 @@ class Ridge:
         """
         if sums.rows == 0:
             raise NumericalError("there are no samples to fit the head to; give at least one batch")
-        if not torch.isfinite(sums.cross.sum() + sums.energy):
+        if not torch.isfinite(sums.packed.sum() + sums.cross.sum() + sums.energy):
             raise NumericalError("features or targets are not finite; look for NaN and Inf in the data")
         spectrum = Spectrum.of(sums.gram)
         eps = torch.finfo(torch.float64).eps

@@ -75,41 +75,43 @@ class Gradient:
         buffers = self._buffers
         before = [buffer.clone() for buffer in buffers]  # BatchNorm averages even a batch that is skipped
         try:
-            loss, cause = float(self.method.backward(self.network, batches)), ""
+            value, cause = self.method.backward(self.network, batches), ""
         except NumericalError as error:
-            loss, cause = math.nan, str(error)
-        loss, samples, stop_signal = self._reduce(loss, samples_of(batches), stop_signal)
-        if not cause and not math.isfinite(loss + self._clip()):
+            value, cause = torch.tensor(math.nan), str(error)
+        value, samples, stop_signal = self._reduce(value, samples_of(batches), stop_signal)
+        loss, norm = torch.stack([value, self._norm().to(value.device)]).tolist()  # the host waits once for both
+        if not cause and not math.isfinite(loss + norm):
             cause = "loss or gradient not finite"
+        if self.clip_norm is not None and self.clip_norm < norm < math.inf:
+            torch._foreach_mul_(self._gradients, self.clip_norm / norm)
         if cause:
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)
+            for buffer, saved in zip(buffers, before, strict=True):
+                buffer.copy_(saved)
         return StepResult(loss, samples, stop_signal, cause)
 
     @property
     def _buffers(self) -> list[Tensor]:
         return [buffer for module in self._owners for buffer in module.buffers(recurse=False)]
 
-    def _reduce(self, loss: float, samples: int, stop_signal: int) -> tuple[float, int, int]:
+    @property
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    def _reduce(self, loss: Tensor, samples: int, stop_signal: int) -> tuple[Tensor, int, int]:
         """Return loss, samples and signal over all ranks; average gradients and BatchNorm's statistics in place."""
         if self.ranks.world == 1:
             return loss, samples, 0
         for parameter in self._parameters:
             if parameter.requires_grad and parameter.grad is None:  # a rank without a sample
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         averages = [buffer for buffer in self._buffers if buffer.is_floating_point()]
         loss_sum, total, signals = self.ranks.average(
-            [*gradients, *averages], samples, [loss * samples if samples else 0.0, samples, stop_signal]
+            [*self._gradients, *averages], samples, [float(loss) * samples if samples else 0.0, samples, stop_signal]
         )
-        return loss_sum / total, int(total), (stop_signal or signal.SIGTERM) if signals else 0
+        mean = torch.tensor(loss_sum / total, dtype=torch.float64)
+        return mean, int(total), (stop_signal or signal.SIGTERM) if signals else 0
 
-    def _clip(self) -> float:
-        """Scale a gradient with a norm above `clip_norm` down to it; return the norm before."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        if not gradients:
-            return 0.0
-        norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
-        if self.clip_norm is not None and norm > self.clip_norm:
-            torch._foreach_mul_(gradients, self.clip_norm / norm)
-        return norm
+    def _norm(self) -> Tensor:
+        """Return the norm of the whole gradient, with shape ()."""
+        gradients = self._gradients
+        return torch.stack(torch._foreach_norm(gradients)).norm() if gradients else torch.zeros(())

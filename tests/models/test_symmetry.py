@@ -27,6 +27,7 @@ def test_it_is_equivariant(settings: ModelSettings, grid: tuple[int, ...]) -> No
     found = network(x)
     for element in features.elements:
         torch.testing.assert_close(features.moved_back(features.moved(x, element), element), x, rtol=0, atol=0)
+    for element in features.elements[1 :: 1 + len(features.elements) // 16]:
         torch.testing.assert_close(network(features.moved(x, element)), features.moved(found, element))
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogate.errors import ConfigError, DataError, NumericalError
+from surrogate.errors import ConfigError, DataError
 from surrogate.slimtik import Memory, NormalEquations, Spectrum
 
 
@@ -98,6 +98,8 @@ def test_eigenvalues_of_a_singular_matrix_are_not_negative() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_spectrum_refuses_a_matrix_that_is_not_finite(value: float) -> None:
-    with pytest.raises(NumericalError, match="Gram matrix is not finite"):
-        Spectrum.of(torch.full((2, 2), value))
+def test_the_eigenvalues_of_a_matrix_that_is_not_finite_are_nan(value: float) -> None:
+    """The step that uses them refuses the matrix; a check here would make the host wait once more."""
+    matrix = torch.eye(3, dtype=torch.float64)
+    matrix[0, 1] = value
+    assert Spectrum.of(matrix).values.isnan().all()
