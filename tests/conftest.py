@@ -25,8 +25,13 @@ def shared_data() -> Path:
 @pytest.fixture(scope="module")
 def blank_pictures() -> Iterator[None]:
     """Make the pictures of reports one pixel large: to draw them takes most of the time of a short pipeline."""
+
+    def save(_: object, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (1, 1)).save(path, "png")
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("surrogate.report.figures.save_figure", lambda _, path: Image.new("L", (1, 1)).save(path, "png"))
+        patch.setattr("surrogate.report.figures.save_figure", save)
         yield
 
 
