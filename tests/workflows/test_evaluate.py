@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,12 @@ def pipeline(folder: Path, *, steps_out: int = 1, model: str = "{family: convnet
     return folder / "out" / "cases" / "main"
 
 
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a time stepper."""
+    return pipeline(tmp_path_factory.mktemp("stepper"))
+
+
 def test_single_numbers_are_known_by_their_normalised_error(tmp_path: Path) -> None:
     y = np.linspace(-1, 1, 24).astype("f4")
     values = {"y": ("sample", y), "c": ("sample", y**3)}
@@ -81,16 +88,15 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_time_stepper_is_rolled_out_into_files_and_report(tmp_path: Path) -> None:
-    folder = pipeline(tmp_path)
-    evaluation = folder / "evaluation"
+def test_a_time_stepper_is_rolled_out_into_files_and_report(stepper: Path) -> None:
+    evaluation = stepper / "evaluation"
     growth, leads = rows_of(evaluation / "rollout_growth.csv"), rows_of(evaluation / "rollout_summary.csv")
     assert len(leads) == 7
     assert {(row["split"], row["steps_given"], row["steps_scored"]) for row in [*growth, *leads]} == {
         ("test", "t+0", "t+1, t+2, t+3, t+4, t+5, t+6, t+7")
     }
     assert growth[0]["threshold"] == "0.25"
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (stepper.parents[1] / "report.html").read_text(encoding="utf-8")
     assert "Roll-outs from the first step of each simulation (split test, steps given t+0, scored t+1, t+2" in page
     assert f"{float(leads[-1]['median']):.4g}" in page
     assert f"{float(leads[-1]['persistence']):.4g}" in page
@@ -101,8 +107,8 @@ def test_a_time_stepper_is_rolled_out_into_files_and_report(tmp_path: Path) -> N
     np.testing.assert_allclose(many["relative_l2"][:, 0, 0], first, rtol=1e-5)
 
 
-def test_steps_can_be_chosen_when_a_run_is_evaluated_again(tmp_path: Path) -> None:
-    folder = pipeline(tmp_path)
+def test_steps_can_be_chosen_when_a_run_is_evaluated_again(stepper: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(stepper, tmp_path / "run")
     lines: list[str] = []
     evaluate_run(folder, lines.append, rollout_steps=2)
     assert len(rows_of(folder / "evaluation" / "rollout_summary.csv")) == 2

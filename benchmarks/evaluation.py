@@ -1,0 +1,109 @@
+"""Time and memory of statistics and of an evaluation over shards made for it, against reading them once in order.
+
+    python benchmarks/evaluation.py --gigabytes 8
+
+The peak of the memory is what the passes over all shards add to the same passes over the first shard. Where the files
+fit into the cache of the system, the ratios are those of processors and not of a disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from surrogate.data import Stream, open_snapshots
+from surrogate.data.store import Manifest, write_manifest, write_shard
+from surrogate.evaluation import ErrorMaps, evaluate
+from surrogate.normalize import fit_normalizers
+
+SHARD = 64_000_000  # bytes
+SIDE = 64
+BUFFER = 32_000_000
+
+
+def make_shards(folder: Path, gigabytes: float) -> list[Path]:
+    """Write shards of random fields u (sample, y, x), which differ by a factor."""
+    samples, count = SHARD // (4 * SIDE**2), max(2, round(gigabytes * 1e9 / SHARD))
+    fields = np.random.default_rng(0).normal(size=(samples, SIDE, SIDE)).astype("f4")
+    shards = [
+        write_shard(folder / f"{number}.h5", xr.Dataset({"u": (("sample", "y", "x"), (1 + number) * fields)}))
+        for number in range(count)
+    ]
+    write_manifest(folder, Manifest(name="made", digest="0", samples=samples * count, shards=shards))
+    return [folder / shard.file for shard in shards]
+
+
+def resident_peak() -> float:
+    """Return the largest resident memory of this process so far, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
+
+
+def stream(ds: xr.Dataset) -> Stream:
+    return Stream(ds, ["u"], ["u"], batch_size=64, shuffle=False, buffer_bytes=BUFFER)
+
+
+def statistics(ds: xr.Dataset) -> None:
+    fit_normalizers(stream(ds), ["u"], ["u"])
+
+
+def evaluation(ds: xr.Dataset) -> None:
+    """Score the prediction 0.9 u with all metrics and error maps."""
+
+    def predict(inputs: Tensor) -> Tensor:
+        return 0.9 * inputs
+
+    evaluate(predict, stream(ds), variables=["u"], maps=ErrorMaps())
+
+
+def seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def read_in_order(shards: list[Path]) -> None:
+    """Read every shard into one array, as fast as h5py does."""
+    into = np.empty((SHARD // (4 * SIDE**2), SIDE, SIDE), "f4")
+    for shard in shards:
+        with h5py.File(shard) as file:
+            file["u"].read_direct(into)
+
+
+def measure(folder: Path, gigabytes: float) -> dict[str, float]:
+    shards = make_shards(folder, gigabytes)
+    ds = open_snapshots(folder)
+    first = ds.isel(sample=slice(0, ds.sizes["sample"] // len(shards)))
+    for work in (statistics, evaluation):
+        work(first)
+    before = resident_peak()
+    passes = {work.__name__: seconds(lambda work=work: work(ds)) for work in (statistics, evaluation)}
+    order = seconds(lambda: read_in_order(shards))
+    megabytes = SHARD * len(shards) / 1e6
+    rates = {f"{name}_mb_per_s": megabytes / value for name, value in (passes | {"in_order": order}).items()}
+    shares = {f"{name}_of_in_order": order / value for name, value in passes.items()}
+    return {"megabytes": megabytes, "peak_growth_mb": resident_peak() - before, **rates, **shares}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=8.0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(Path(folder), arguments.gigabytes)))
+
+
+if __name__ == "__main__":
+    main()
