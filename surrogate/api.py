@@ -78,8 +78,8 @@ class Run:
     @property
     def evaluation(self) -> xr.Dataset:
         """Errors of every test sample, time and variable; computed on first access, then read from the folder."""
-        file = RunFolder(self.path).evaluation.metrics
-        return xr.load_dataset(file) if file.is_file() else self.evaluate()
+        evaluation = RunFolder(self.path).evaluation
+        return evaluation.read("metrics") if evaluation.metrics.is_file() else self.evaluate()
 
     @property
     def error(self) -> float:

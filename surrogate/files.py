@@ -22,6 +22,7 @@ from surrogate.errors import ConfigError, DataError, InUse, ResourceError
 __all__ = [
     "MANIFEST",
     "cache_folder",
+    "check_file",
     "check_output",
     "claim_output",
     "fsync_path",
@@ -34,6 +35,7 @@ __all__ = [
     "replacing_folder",
     "sha256",
     "verify_manifest",
+    "write_json",
     "write_manifest",
     "write_pointer",
 ]
@@ -41,6 +43,7 @@ __all__ = [
 MARKER = ".surrogate"
 LOCK = ".lock"
 MANIFEST = "MANIFEST.json"
+CHECKSUM = "sha256"  # of the rest of a JSON file, in the file itself
 JSON_BYTES = 64 * 2**20  # of one file, above which it is none of ours
 OWN = (MARKER, LOCK)  # a folder with these alone is empty
 
@@ -108,20 +111,37 @@ def fsync_path(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
+    with open(regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file of bounded size.
+def write_json(path: Path, content: dict[str, Any], *, indent: int | None = 2) -> None:
+    """Replace a JSON file as a unit; it gets a checksum of its own, which `read_json` compares.
 
     Raises:
-        DataError: It is missing, too large, or not JSON.
+        ResourceError: The disk is full, read-only or out of quota; the previous version is intact.
+    """
+    with replacing(path) as part:
+        part.write_text(json.dumps(content | {CHECKSUM: _digest(content)}, indent=indent), encoding="utf-8")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: Path, *, limit: int = JSON_BYTES) -> Any:
+    """Parse a JSON file of bounded size; a checksum in it is compared and left out.
+
+    Raises:
+        DataError: It is missing, too large, not JSON, or differs from its checksum.
     """
     try:
-        if path.stat().st_size > JSON_BYTES:
-            raise DataError(f"{path} is larger than {JSON_BYTES} bytes; it is no file of this package")
-        return json.loads(path.read_text(encoding="utf-8"))
+        if regular(path).stat().st_size > limit:
+            raise DataError(f"{path} is larger than {limit} bytes; it is no file of this package")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.pop(CHECKSUM, None) not in (None, _digest(content)):
+            raise DataError(f"{path} differs from its checksum; it was edited or damaged")
+        return content
     except (OSError, ValueError, RecursionError) as error:  # a JSON or Unicode error is a ValueError
         if isinstance(error, DataError):
             raise
@@ -248,6 +268,27 @@ def read_pointer(path: Path) -> Path:
     if target is None:
         raise DataError(f"{path} names {name!r:.80}, which is no file next to it; the file was edited or damaged")
     raise DataError(f"{path} and the {MANIFEST} of {name} do not belong together; one was edited or damaged")
+
+
+def check_file(path: Path, *, overwrite: bool, reads: Iterable[Path | str] = ()) -> None:
+    """Refuse a file to write that exists already, before any work is done.
+
+    Arguments:
+        path: The file.
+        overwrite: It will be replaced.
+        reads: Files that the command reads; they must not be replaced.
+
+    Raises:
+        ConfigError: There is such a file and `overwrite` does not apply; it is a folder, or one of those read.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file with --output")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise ConfigError(f"{path} exists already; give --overwrite to replace it or choose another --output")
+    if any(path.samefile(other) for other in map(Path, reads) if other.exists()):
+        raise ConfigError(f"{path} is read by this command, so it is not replaced; choose another --output")
 
 
 def check_output(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from surrogate.batch import Batch
 from surrogate.errors import DataError, ResourceError
-from surrogate.files import replacing
+from surrogate.files import read_json, write_json
 
 __all__ = [
     "Moments",
@@ -28,6 +27,7 @@ __all__ = [
 VERSION = 2  # of the files of cached statistics
 TENSORS = ("count", "mean", "m2")
 PREFIX = ".statistics-"
+LARGEST_FILE = 2**34  # bytes
 KEPT = 64  # files of statistics in a folder
 CONSTANT = 1e-7  # deviation over the size of a channel, below which float32 values are constant but for rounding
 
@@ -281,8 +281,7 @@ def _place(stream: Described, folder: Path, per_pixel: bool) -> Path:
 def _write(path: Path, moments: Sequence[Moments]) -> None:
     """Write statistics; delete the oldest files of statistics in the folder beyond a number."""
     entries = [{"seen": m.seen, **{name: getattr(m, name).tolist() for name in TENSORS}} for m in moments]
-    with replacing(path) as part:
-        part.write_text(json.dumps({"version": VERSION, "moments": entries}))
+    write_json(path, {"version": VERSION, "moments": entries}, indent=None)
     others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
     for old in others[:-KEPT]:
         old.unlink(missing_ok=True)
@@ -291,7 +290,7 @@ def _write(path: Path, moments: Sequence[Moments]) -> None:
 def _read(path: Path) -> tuple[Moments, Moments] | None:
     """Read moments; None where the file is missing, damaged or of another version."""
     try:
-        document = json.loads(path.read_text())
+        document = read_json(path, limit=LARGEST_FILE)
         if document["version"] != VERSION:
             return None
         inputs, targets = map(_moments_of, document["moments"])

@@ -20,7 +20,7 @@ from surrogate.config import Settings, Source, read_yaml, validate
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.formats.target import TARGETS, Target, folders_of, plain_name, samples_per_file
 from surrogate.data.formats.write_well import FieldMeans, field_means, field_statistics
-from surrogate.data.layouts import Paths, find_files, open_snapshots
+from surrogate.data.layouts import Paths, files_behind, find_files, open_snapshots
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST, Manifest, Shard, is_whole, read_manifest, write_manifest
 from surrogate.errors import ConfigError, ResourceError, did_you_mean
@@ -91,7 +91,7 @@ def convert(
             )
     if any(file.resolve().is_relative_to(output.resolve()) for file in source.files):
         raise ConfigError(f"output {output} holds the source itself; choose another folder")
-    claim_output(output, overwrite=overwrite, resume=resume)
+    claim_output(output, overwrite=overwrite, resume=resume, reads=files_behind(paths, layout))
     with locked(output):
         run = _Run(source, target, output, sum(part.nbytes for part in folders.values()), progress or _silent, executor)
         for folder, part in folders.items():

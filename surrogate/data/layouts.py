@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -29,14 +30,23 @@ from surrogate.data.formats.the_well import SPLITS, read_well, split_of
 from surrogate.data.formats.variables import attributes, named_variables
 from surrogate.data.hdf5.array import open_file
 from surrogate.data.hdf5.file_type import looks_like
-from surrogate.data.hdf5.references import behind_virtual
+from surrogate.data.hdf5.references import behind_virtual, referenced_files
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST
 from surrogate.data.verified import verified_shards
 from surrogate.errors import DataError
 from surrogate.files import regular
 
-__all__ = ["BLOCK_BYTES", "Paths", "block_shape", "chosen_layout", "data_folder", "find_files", "open_snapshots"]
+__all__ = [
+    "BLOCK_BYTES",
+    "Paths",
+    "block_shape",
+    "chosen_layout",
+    "data_folder",
+    "files_behind",
+    "find_files",
+    "open_snapshots",
+]
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -146,6 +156,16 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
     if not files:
         raise DataError(f"{path}: no file matches; check the pattern")
     return _without_sources(_each_once(files))
+
+
+def files_behind(paths: Paths, layout: Layout | None = None) -> Iterator[Path]:
+    """Yield the files that reading data involves: their own, those they refer to, and the table of a layout."""
+    with contextlib.suppress(DataError, OSError):
+        files = find_files(paths, layout)
+        yield from files
+        yield from referenced_files(files)
+    if isinstance(layout, Mapping) and layout.table is not None:
+        yield data_folder(paths) / layout.table.file
 
 
 def _without_sources(files: list[Path]) -> list[Path]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import xarray as xr
+
 from surrogate.errors import DataError
 from surrogate.files import MANIFEST, read_json, replacing_folder, verify_manifest
 
@@ -77,6 +79,15 @@ class EvaluationFolder(Folder):
         foreign = [name for name in entries if name not in listed and (self.path / name).exists()]
         if foreign:
             raise DataError(f"evaluation {self.path}: {', '.join(foreign)} is of another evaluation; {remedy}")
+
+    def read(self, name: str) -> xr.Dataset:
+        """Return the numbers of a file, such as `metrics`, after all files are verified.
+
+        Raises:
+            DataError: A file is missing, damaged, or of another evaluation.
+        """
+        self.verify()
+        return xr.load_dataset(getattr(self, name), engine="h5netcdf", decode_times=False)
 
     @property
     def of_rollouts(self) -> list[Path]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from surrogate.errors import ResourceError
+from surrogate.errors import DataError, ResourceError
 from surrogate.experiment.clock import Clock
-from surrogate.files import replacing
+from surrogate.files import regular, replacing
 from surrogate.progress import ProgressBar
 
 __all__ = ["Reporter", "RunLog"]
@@ -42,6 +42,28 @@ class RunLog:
                 f"cannot write {self.path}: {error.strerror}; free some space, then --resume"
             ) from error
         return record
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all records, without a last line that a killed run left incomplete.
+
+        Raises:
+            DataError: A line is damaged.
+        """
+        records = []
+        for number, line in enumerate(regular(self.path).read_bytes().splitlines(keepends=True), start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                record = json.loads(line)
+                counts = [record.get(key, 0) for key in ("epoch", "step")]
+                if not isinstance(record["event"], str) or not all(isinstance(count, int) for count in counts):
+                    raise TypeError
+            except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+                raise DataError(
+                    f"{self.path}:{number}: no record of a run; remove this line, or train again"
+                ) from error
+            records.append(record)
+        return records
 
     @property
     def size(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import surrogate
 from surrogate.config import changes, digest, dump, leaves, parse_yaml, read_yaml
@@ -31,6 +32,20 @@ FREE = (  # options that do not change the result: the data have a fingerprint o
     "training.checkpoint_every",
     "training.tensorboard",
 )
+
+
+class _Facts(BaseModel):
+    """What `run.json` holds at least."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    name: str
+    command: str
+    seed: int
+    versions: dict[str, str]
+    data_fingerprint: str
+    splits: dict[str, int]
+    train_seconds: float | None
 
 
 class RunFolder(Folder):
@@ -73,8 +88,12 @@ class RunFolder(Folder):
         return RunLog(self.log_file)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the records of the log."""
-        return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
+        """Return the records of the log.
+
+        Raises:
+            DataError: A line is damaged.
+        """
+        return self.log().records()
 
     def begun(self) -> dict[str, Any]:
         """Return the content of `run.json`; empty where there is no file.
@@ -82,10 +101,13 @@ class RunFolder(Folder):
         Raises:
             DataError: It is damaged.
         """
-        facts = read_json(self.facts) if self.facts.is_file() else {}
-        if not isinstance(facts, dict):
-            raise DataError(f"{self.facts} holds no facts of a run; it was edited or damaged")
-        return facts
+        if not self.facts.exists():
+            return {}
+        try:
+            return _Facts.model_validate(read_json(self.facts)).model_dump()
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"])) or "content"
+            raise DataError(f"{self.facts} holds no facts of a run ({where}); it was edited or damaged") from error
 
     @property
     def trained(self) -> bool:

@@ -14,9 +14,11 @@ from torch import Tensor
 from surrogate import __version__
 from surrogate.data import mask_missing, open_snapshots
 from surrogate.data.hdf5.writer import Room
+from surrogate.data.layouts import files_behind
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import filling_shard
 from surrogate.errors import ConfigError, NumericalError
+from surrogate.files import check_file
 from surrogate.models.rollout import rollout
 from surrogate.models.surrogate import Surrogate
 from surrogate.prediction.output import HIGH, LOW, STD, Output
@@ -64,12 +66,9 @@ def predict(
         NumericalError: A prediction is not finite; no file is written.
         ResourceError: The disk is full.
     """
-    if output.exists() and not overwrite:
-        raise ConfigError(f"{output} exists already; give --overwrite to replace it or choose another --output")
-    if output.is_dir():
-        raise ConfigError(f"{output} is a folder; name a file with --output")
-    signature = surrogate.signature
-    if str(inputs).lower().endswith(TABLES):
+    signature, table = surrogate.signature, str(inputs).lower().endswith(TABLES)
+    check_file(output, overwrite=overwrite, reads=[inputs] if table else files_behind(inputs, layout))
+    if table:
         source = source_of_table(signature, Path(inputs), batch_size=batch_size)
     else:
         layout = layout.only(signature.variables(signature.inputs)) if isinstance(layout, Mapping) else layout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,14 +106,14 @@ def read_case(name: str, folder: Path) -> Case:
         if not file.is_file():
             raise ConfigError(f"{file} is missing; run `surrogate evaluate {folder}` first")
     evaluation.verify()
-    records = _read_log(run.log_file)
+    records = run.records()
     sections = {name: values for name, values in read_yaml(run.config).tree.items() if isinstance(values, dict)}
     training, data = sections.get("training", {}), sections.get("data", {})
     epochs = training.get("epochs")
     return Case(
         name=name,
         folder=folder,
-        facts=_read_json(run.facts),
+        facts=run.begun(),
         config=(run.config).read_text(encoding="utf-8"),
         planned_epochs=epochs if isinstance(epochs, int) else None,
         loss=loss_words(training.get("loss"), data.get("normalize")),
@@ -132,29 +131,6 @@ def read_case(name: str, folder: Path) -> Case:
         epochs=_table(records, "epoch", EPOCH_KEYS),
         steps=_table(records, "step", STEP_KEYS),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); train again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(content).__name__}; train again")
-    return content
-
-
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the records of the log, without a last line that a killed run left incomplete."""
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
-            break
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not valid JSON; remove this line, or train again") from error
-    return records
 
 
 def _read_summary(path: Path) -> dict[tuple[str, str], dict[str, str]]:

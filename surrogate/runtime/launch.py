@@ -155,6 +155,10 @@ class _Watch:
             part.replace(self.folder / STOP)
 
 
+class _Stop(BaseException):
+    """Raised where a signal arrives; no `except Exception` of a library holds it up."""
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Let SIGTERM, SIGINT and SIGUSR1 end the block with one line and exit code 75; training handles them itself.
@@ -168,14 +172,12 @@ def interruptible() -> Iterator[None]:
         yield
         return
 
-    raised: list[tuple[Interrupted, int]] = []
+    raised: list[tuple[_Stop, int]] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if not raised:  # later ones do not disturb what cleans up
-            name = signal.Signals(number).name
-            error = Interrupted(f"stopped by {name}; what is finished is kept: continue with --resume")
-            raised.append((error, number))
-            raise error
+            raised.append((_Stop(), number))
+            raise raised[0][0]
 
     def dropped(unraisable: sys.UnraisableHookArgs) -> None:
         if not raised or unraisable.exc_value is not raised[0][0]:
@@ -188,6 +190,9 @@ def interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
+    except _Stop as stopped:
+        name = signal.Signals(raised[0][1]).name
+        raise Interrupted(f"stopped by {name}; what is finished is kept: continue with --resume") from stopped
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():

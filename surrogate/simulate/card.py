@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surrogate import __version__
-from surrogate.errors import ResourceError
+from surrogate.errors import ConfigError, ResourceError
 from surrogate.files import replacing
 from surrogate.simulate.ensemble import Ensemble
 from surrogate.simulate.equation import Evolution
@@ -64,14 +64,19 @@ def write_card(recipe: Recipe, size: str, folder: Path) -> Path:
     Arguments:
         recipe: The recipe.
         size: The size to run, preferably `tiny`.
-        folder: Where to write; files of these two names are replaced.
+        folder: Where to write; an earlier card of the recipe is replaced.
 
     Returns:
         The path of the README.
 
     Raises:
+        ConfigError: The folder holds files of these names that are no card of the recipe.
         ResourceError: The folder cannot be written.
     """
+    readme, picture = folder / "README.md", folder / PICTURE
+    ours = readme.is_file() and readme.read_text(encoding="utf-8", errors="replace").startswith(f"# {recipe.name}\n")
+    if not ours and (readme.exists() or picture.exists()):
+        raise ConfigError(f"{folder} has a {readme.name} or {PICTURE} that is no card of {recipe.name}; choose another")
     ensemble = Ensemble(recipe, size)
     results = ensemble.run(range(min(SHOWN if ensemble.grid.shape else 10**9, ensemble.size.simulations)), batch=16)
     results.check(recipe.max_failed * len(results.numbers))
@@ -79,11 +84,11 @@ def write_card(recipe: Recipe, size: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"cannot make folder {folder}: {error.strerror}; choose another one") from error
-    write_picture(ensemble.dataset(results), list(ensemble.equation.fields), folder / PICTURE)
+    write_picture(ensemble.dataset(results), list(ensemble.equation.fields), picture)
     text = "\n".join(_Card(ensemble, size, measure_errors(recipe, size)).sections())
-    with replacing(folder / "README.md") as part:
+    with replacing(readme) as part:
         part.write_text(text, encoding="utf-8")
-    return folder / "README.md"
+    return readme
 
 
 @dataclass(frozen=True)

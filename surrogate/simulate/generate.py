@@ -80,7 +80,7 @@ def generate(
         raise ConfigError(f"batch is {batch}; at least one simulation is stepped at a time")
     ensemble = Ensemble(recipe, size, device)
     chosen = ensemble.recipe.model_copy(update={"sizes": {size: ensemble.size}})
-    claim_output(output, overwrite=overwrite, resume=resume)
+    claim_output(output, overwrite=overwrite, resume=resume, reads=recipe.reads)
     with locked(output):
         run = _Run(ensemble, output, digest(chosen), progress or (lambda done, total: None))
         tasks = run.keep(_start(output, chosen), _Job(chosen, size, output.resolve(), batch, device))

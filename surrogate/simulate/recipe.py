@@ -117,6 +117,11 @@ class Recipe(Settings):
     sizes: dict[Literal["tiny", "default", "full"], Size] = Field(min_length=1)
     max_failed: float = Field(default=0.1, ge=0, le=1)
 
+    @property
+    def reads(self) -> list[Path]:
+        """The files that simulations are made from, besides the recipe: the table of their parameters."""
+        return [] if self.sampling.table is None else [Path(self.sampling.table)]
+
     @field_validator("equation")
     @classmethod
     def _registered(cls, name: str) -> str:

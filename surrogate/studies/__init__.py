@@ -10,9 +10,10 @@ from surrogate.studies.study_plan import (
     Result,
     StudyPlan,
     read_failure,
+    read_note,
     read_plan,
     read_result,
-    write_json,
+    write_note,
 )
 from surrogate.studies.table import choose, on_grid, per_sample, save_table, study_table
 
@@ -33,10 +34,11 @@ __all__ = [
     "on_grid",
     "per_sample",
     "read_failure",
+    "read_note",
     "read_plan",
     "read_result",
     "read_study",
     "save_table",
     "study_table",
-    "write_json",
+    "write_note",
 ]

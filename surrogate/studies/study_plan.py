@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from surrogate.config import Settings
 from surrogate.errors import ConfigError, DataError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
-from surrogate.files import replacing
+from surrogate.files import read_json, write_json
 from surrogate.studies.settings import GridStudy, Value
 
-__all__ = ["Failure", "PlannedPoint", "Result", "StudyPlan", "read_failure", "read_plan", "read_result", "write_json"]
+__all__ = [
+    "Failure",
+    "PlannedPoint",
+    "Result",
+    "StudyPlan",
+    "read_failure",
+    "read_note",
+    "read_plan",
+    "read_result",
+    "write_note",
+]
 
 
 class PlannedPoint(Settings):
@@ -110,18 +118,22 @@ class Failure(Settings):
 S = TypeVar("S", bound=Settings)
 
 
-def write_json(path: Path, content: Settings) -> None:
-    """Write a file of a study atomically."""
-    with replacing(path) as part:
-        part.write_text(content.model_dump_json(indent=2), encoding="utf-8")
+def write_note(path: Path, content: Settings) -> None:
+    """Write a file of a study as a unit, with a checksum of its own."""
+    write_json(path, content.model_dump(mode="json"))
 
 
-def _read(path: Path, settings: type[S]) -> S | None:
-    if not path.is_file():
+def read_note(path: Path, settings: type[S]) -> S | None:
+    """Read a file that `write_note` wrote; None where there is none.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    if not path.exists():
         return None
     try:
-        return settings.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        return settings.model_validate(read_json(path))
+    except ValueError as error:  # a DataError and a ValidationError are
         raise DataError(
             f"{path}: damaged, or not written by a study; remove it, then `surrogate run ... --resume`"
         ) from error
@@ -129,12 +141,12 @@ def _read(path: Path, settings: type[S]) -> S | None:
 
 def read_result(case: Path) -> Result | None:
     """Read the result of a case; None while there is none."""
-    return _read(RunFolder(case).result, Result)
+    return read_note(RunFolder(case).result, Result)
 
 
 def read_failure(case: Path) -> Failure | None:
     """Read the failure of a case; None if it has none."""
-    return _read(RunFolder(case).failure, Failure)
+    return read_note(RunFolder(case).failure, Failure)
 
 
 def read_plan(study: Path) -> StudyPlan:
@@ -144,7 +156,7 @@ def read_plan(study: Path) -> StudyPlan:
         ConfigError: There is none.
     """
     path = ProjectFolder(study).plan
-    plan = _read(path, StudyPlan)
+    plan = read_note(path, StudyPlan)
     if plan is None:
         raise ConfigError(f"{study} is not the folder of a study: {path.name} is missing; make it with `surrogate run`")
     return plan

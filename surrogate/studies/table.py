@@ -102,7 +102,7 @@ def _per_sample(plan: StudyPlan, cases: Path, results: dict[str, Result | None])
     """Return the error of every sample, for paired comparisons."""
     errors_of, units = {}, set()
     for case in (case for case, result in results.items() if result):
-        metrics = xr.load_dataset(RunFolder(cases / case).evaluation.metrics, engine="h5netcdf", decode_times=False)
+        metrics = RunFolder(cases / case).evaluation.read("metrics")
         errors = per_sample(metrics, plan.study.metric)
         units |= set(metrics["units"].values.tolist()) if plan.study.metric in WITH_UNITS else set()
         errors_of[case] = dict(zip(errors["sample"].values.tolist(), errors.values.tolist(), strict=True))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from surrogate.data.fingerprint import fingerprint
-from surrogate.data.layouts import find_files
+from surrogate.data.layouts import files_behind, find_files
 from surrogate.data.staging import stage
 from surrogate.errors import ConfigError
 from surrogate.experiment.optimizers import RaceSettings
@@ -56,7 +56,8 @@ def train(
     """
     with joined(experiment.training.device) as ranks, _deterministic(experiment.training.deterministic):
         check_output(output, overwrite=overwrite, resume=resume)
-        run, files = RunFolder(output), find_files(experiment.data.path, experiment.data.layout)
+        run, data = RunFolder(output), experiment.data
+        files = find_files(data.path, data.layout)
         experiment = staged = with_absolute_path(experiment)
         if staging is not None:  # the run folder keeps the path of the originals
             staged = _with_path(experiment, stage(experiment.data.path, staging, experiment.data.layout))
@@ -65,11 +66,11 @@ def train(
             raise ConfigError(
                 "data.split.validation: training chooses its best model on validation data; give it a share"
             )
-        check_output(output, overwrite=overwrite, resume=resume, reads=files)
-        data = fingerprint(files)
+        check_output(output, overwrite=overwrite, resume=resume, reads=files_behind(data.path, data.layout))
+        contents = fingerprint(files)
         if resume:
-            refuse_changes(run, experiment, data)
-        job = Job(datasets, data, command, ranks, resume, callbacks, quiet)
+            refuse_changes(run, experiment, contents)
+        job = Job(datasets, contents, command, ranks, resume, callbacks, quiet)
         trainer = job.trainer(
             members_of(candidates_of(experiment)[0])[0], run
         )  # refuses what it must before anything is written

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import torch
 
-from surrogate.config import digest, dump, parse_yaml
+from surrogate.config import Settings, digest, dump, parse_yaml
 from surrogate.errors import ConfigError, DataError, Interrupted, InUse, NumericalError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
@@ -23,7 +23,17 @@ from surrogate.models.surrogate import Surrogate
 from surrogate.prediction.sources import source_of_data
 from surrogate.simulate import Ensemble, simulate_members
 from surrogate.simulate.generate import find_recipe, load_recipe
-from surrogate.studies import GridStudy, PlannedPoint, StudyPlan, case_name, grams_of, greedy_batch, read_result
+from surrogate.studies import (
+    GridStudy,
+    PlannedPoint,
+    StudyPlan,
+    case_name,
+    grams_of,
+    greedy_batch,
+    read_note,
+    read_result,
+    write_note,
+)
 from surrogate.studies.settings import TRAIN_SIZE, Proposing
 from surrogate.workflows.execute import IN_USE, Job, Outcome, note_failure, run_case
 
@@ -150,11 +160,12 @@ def run_loop(job: LoopJob) -> list[Outcome]:
         for number, case in enumerate(job.cases):
             if number:
                 note = folder / f"round-{number}" / CHOSEN
-                if not note.is_file():
+                kept = read_note(note, _Chosen)
+                if kept is None:
                     more = candidates.choose(chosen, Path(job.cases[number - 1]), job.way)
-                    with replacing(note) as part:
-                        part.write_text(json.dumps([*chosen, *more]), encoding="utf-8")
-                chosen = [int(choice) for choice in json.loads(note.read_text(encoding="utf-8"))]
+                    kept = _Chosen(simulations=[*chosen, *more])
+                    write_note(note, kept)
+                chosen = kept.simulations
             before = data if number else folder.parent / f"held-out-{candidates.identity}.h5"
             data = folder / f"round-{number}" / DATA
             if not before.is_file():
@@ -169,6 +180,12 @@ def run_loop(job: LoopJob) -> list[Outcome]:
                 error = NumericalError(f"the round before failed: {outcome.why}")
                 return outcomes + [note_failure(name, error) for name in later]
     return outcomes
+
+
+class _Chosen(Settings):
+    """The simulations of a round, by their numbers in the recipe."""
+
+    simulations: list[int]
 
 
 class _Candidates:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 
 from surrogate.config import Settings, Source, apply_overrides, assign, dump, read_yaml
 from surrogate.data import Stream, open_data, split, split_ids
@@ -31,7 +30,7 @@ from surrogate.models.signature import signature_of
 from surrogate.report.leaderboard import Entry, Leaderboard, write_leaderboard
 from surrogate.runtime.dask import dask_executor
 from surrogate.runtime.signals import StopRequest
-from surrogate.studies import case_name, per_sample, read_failure, read_result, write_json
+from surrogate.studies import case_name, per_sample, read_failure, read_note, read_result, write_note
 from surrogate.workflows.candidates import Candidate, candidates_for
 from surrogate.workflows.execute import Job, raise_if_stopped, run_jobs
 from surrogate.workflows.pipeline import read_by, simulate, with_own_data
@@ -244,10 +243,9 @@ def _fit(
 def _epochs(comparison: Comparison, minutes: float, began: float, run: Any, say: Say, workers: int) -> dict[str, int]:
     """Measure what an epoch of each network takes, and share the time that is left."""
     path = comparison.output / "compare.json"
-    if path.is_file():
-        plan = ComparePlan.model_validate_json(path.read_text(encoding="utf-8"))
-        if plan.folds == comparison.folds:
-            return plan.epochs
+    plan = read_note(path, ComparePlan)
+    if plan is not None and plan.folds == comparison.folds:
+        return plan.epochs
     networks = [candidate for candidate in comparison.candidates if not candidate.fitted]
     epochs: dict[str, int] = {}
     for number, candidate in enumerate(networks):
@@ -270,7 +268,7 @@ def _epochs(comparison: Comparison, minutes: float, began: float, run: Any, say:
             began -= comparison.folds * (overhead + each * epochs[candidate.name]) / workers  # promised
         else:
             say(f"{candidate.name} is left out: an epoch takes {each:.2g} s, there is no time for {LEAST} of them")
-    write_json(path, ComparePlan(minutes=minutes, folds=comparison.folds, epochs=epochs))
+    write_note(path, ComparePlan(minutes=minutes, folds=comparison.folds, epochs=epochs))
     return epochs
 
 
@@ -297,7 +295,7 @@ def _ranked(comparison: Comparison, jobs: dict[str, list[Job]]) -> Leaderboard:
             failure = next(filter(None, (read_failure(folder.path) for folder in folders)), None)
             failed[name] = failure.error if failure else "not run"
             continue
-        metrics = [xr.load_dataset(run.evaluation.metrics, engine="h5netcdf", decode_times=False) for run in folders]
+        metrics = [run.evaluation.read("metrics") for run in folders]
         chosen, words = headline(*metrics).metric, headline(*metrics).words
         errors[name] = np.concatenate([per_sample(part, chosen).values for part in metrics])
         labels = np.concatenate([[f"{k} {label}" for label in m["simulation"].values] for k, m in enumerate(metrics)])

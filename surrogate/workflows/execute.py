@@ -24,7 +24,7 @@ from surrogate.files import claim_output, locked
 from surrogate.quantiles import mean_error
 from surrogate.runtime.futures import as_finished
 from surrogate.runtime.signals import StopRequest
-from surrogate.studies import Failure, Result, per_sample, read_failure, read_result, write_json
+from surrogate.studies import Failure, Result, per_sample, read_failure, read_result, write_note
 from surrogate.training.run import train
 from surrogate.workflows.pipeline import evaluate_run
 
@@ -119,7 +119,7 @@ def run_case(job: Job) -> Outcome:
             experiment = read_experiment(parse_yaml(job.config, job.folder))
             run = train(experiment, folder, command=job.command, resume=True, quiet=True)
             metrics = evaluate_run(folder, lambda _: None)
-            write_json(RunFolder(folder).result, _result(run, metrics))
+            write_note(RunFolder(folder).result, _result(run, metrics))
             return Outcome(job.name, "done")
     except InUse:
         return Outcome(job.name, "in use", IN_USE, ran=False, lost=True)
@@ -142,7 +142,7 @@ def note_failure(folder: Path, error: BaseException) -> Outcome:
     why = " ".join(text.split())
     kind, final = type(error).__name__, isinstance(error, NumericalError)
     try:
-        write_json(RunFolder(folder).failure, Failure(error=why, kind=kind, final=final))
+        write_note(RunFolder(folder).failure, Failure(error=why, kind=kind, final=final))
     except (OSError, SurrogateError) as second:  # most likely a full disk: only the message says so
         why = f"{why}; and it could not be written down ({second})"
     return Outcome(folder.name, "failed", why, lost=not final)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import xarray as xr
 from surrogate.catalogue import find
 from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
-from surrogate.data.layouts import find_files
+from surrogate.data.layouts import files_behind, find_files
 from surrogate.data.mapping import Layout
 from surrogate.errors import ConfigError, DataError, did_you_mean
 from surrogate.evaluation import SampleSource, headline, labels_of, write_evaluation, write_rollout
@@ -161,11 +161,16 @@ def run_cases(source: Source, output: Path | None, say: Say, *, command: str, re
     return report
 
 
-def read_by(source: Source, experiments: Sequence[Experiment], own: Path) -> list[str]:
-    """List what a pipeline reads: its configuration, its data and recipes, except simulations of its `own`."""
-    paths = {experiment.data.path for experiment in experiments} - {str(own)}
-    recipes = {str(find_recipe(e.simulate.recipe)) for e in experiments if e.simulate is not None}
-    return [source.name, *sorted(paths | recipes)]
+def read_by(source: Source, experiments: Sequence[Experiment], own: Path) -> Iterator[Path]:
+    """Yield what a pipeline reads: its configuration, data, recipes and tables, except simulations of its `own`."""
+    yield Path(source.name)
+    for recipe in sorted({e.simulate.recipe for e in experiments if e.simulate is not None}):
+        yield find_recipe(recipe)
+        yield from load_recipe(find_recipe(recipe)).reads
+    for data in {e.data.model_dump_json(include={"path", "layout"}): e.data for e in experiments}.values():
+        if data.path != str(own):
+            yield Path(data.path)
+            yield from files_behind(data.path, data.layout)
 
 
 def simulate(experiment: Experiment, output: Path, say: Say, executor: Executor | None = None) -> None:

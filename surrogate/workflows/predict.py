@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from surrogate.data.mapping import Layout
@@ -67,10 +66,9 @@ def half_width_of(run: Path, targets: tuple[str, ...]) -> Tensor:
     evaluation = RunFolder(run).evaluation
     if not evaluation.metrics.is_file():
         raise ConfigError(f"--intervals: {run} was not evaluated; run `surrogate evaluate {run}` first")
-    evaluation.verify()
     if not evaluation.conformal.is_file():
-        metrics = xr.load_dataset(evaluation.metrics, engine="h5netcdf", decode_times=False)
+        metrics = evaluation.read("metrics")
         why = metrics.attrs.get("no_conformal", f"an older version evaluated it; run `surrogate evaluate {run}` again")
         raise ConfigError(f"--intervals: {why}")
-    widths = xr.load_dataset(evaluation.conformal, engine="h5netcdf", decode_times=False)["half_width"]
+    widths = evaluation.read("conformal")["half_width"]
     return torch.from_numpy(widths.sel(variable=list(targets)).values)

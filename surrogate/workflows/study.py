@@ -41,7 +41,7 @@ from surrogate.studies import (
     read_study,
     save_table,
     study_table,
-    write_json,
+    write_note,
 )
 from surrogate.studies.settings import TRAIN_SIZE
 from surrogate.workflows.active_learning import plan_loops
@@ -152,7 +152,7 @@ def _finish(
     _refuse_other_study(source, plan, output)
     with replacing(ProjectFolder(output).study) as part:
         part.write_text(dump_tree(source.tree), encoding="utf-8")
-    write_json(ProjectFolder(output).plan, plan)
+    write_note(ProjectFolder(output).plan, plan)
     lost = [outcome for outcome in _run(plan, jobs, output, say, spread) if outcome.lost]
     report = _close(plan, output, say)
     if lost:
@@ -170,7 +170,12 @@ def _refuse_other_study(source: Source, plan: StudyPlan, output: Path) -> None:
         ConfigError: The name, the kind or the metric is another one, or a case that was planned is missing.
     """
     files = ProjectFolder(output)
-    if not files.plan.is_file():
+    if not files.plan.exists():
+        if files.cases.is_dir() and any(files.cases.iterdir()):
+            raise ConfigError(
+                f"output {output} holds cases but no {files.plan.name}, so it is unknown what they belong to; restore "
+                "the file, give --overwrite or choose another --output"
+            )
         return
     before = read_plan(output)
     same = all(getattr(before.study, key) == getattr(plan.study, key) for key in ("kind", "metric"))

@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from surrogate.data.convert import convert
+from surrogate.data.mapping import Mapping
 from surrogate.errors import ConfigError, InUse
 from surrogate.files import MARKER, claim_output, locked
 from surrogate.models.export import export_surrogate
 from surrogate.prediction import predict
+from surrogate.simulate.card import write_card
 from surrogate.simulate.generate import generate, load_recipe
 from surrogate.workflows import evaluate_run, load_surrogate, report_folders, run_file, train_case
 
@@ -164,6 +166,56 @@ def test_an_output_that_is_a_link_is_not_emptied(folder: Path) -> None:
     with pytest.raises(ConfigError, match="out is a symbolic link; give the folder that it names"):
         claim_output(Path("out"), overwrite=True)
     assert Path("real/kept").exists()
+
+
+def test_a_prediction_never_replaces_what_it_reads(folder: Path) -> None:
+    train("mine")
+    Path("same.h5").symlink_to("data.h5")
+    Path("linked.h5").unlink(missing_ok=True)
+    with h5py.File("linked.h5", "w") as file:
+        file["k"], file["u"] = h5py.ExternalLink("data.h5", "k"), np.ones((16, 8), "f4")
+    surrogate, layout = load_surrogate(Path("mine"), "cpu")
+    before = state(folder)
+    for inputs, output in (
+        ("data.h5", "data.h5"),
+        ("*a.h5", "data.h5"),
+        ("data.h5", "same.h5"),
+        ("linked.h5", "data.h5"),
+    ):
+        with pytest.raises(ConfigError, match=f"{output} is read by this command, so it is not replaced"):
+            predict(surrogate, inputs, Path(output), layout=layout, overwrite=True)
+    assert state(folder) == before
+    predict(surrogate, "data.h5", Path("p.nc"), layout=layout)
+    with pytest.raises(ConfigError, match=r"p\.nc exists already; give --overwrite"):
+        predict(surrogate, "data.h5", Path("p.nc"), layout=layout)
+    predict(surrogate, "data.h5", Path("p.nc"), layout=layout, overwrite=True)
+
+
+def test_tables_and_files_that_data_refer_to_are_never_removed(folder: Path) -> None:
+    claim_output(Path("out"))
+    Path("out/t.csv").write_text("y1,y2\n" + "0.5,0.5\n" * 4)
+    shutil.move("data.h5", "out/far.h5")
+    with h5py.File("data.h5", "w") as file:
+        file["k"], file["u"] = h5py.ExternalLink("out/far.h5", "k"), np.ones((16, 8), "f4")
+    before = state(folder)
+    peaks = load_recipe("peaks", ["sizes.tiny.simulations=4", "sampling.method=table", "sampling.table=out/t.csv"])
+    refused = pytest.raises(ConfigError, match=r"is inside the output out, which --overwrite empties")
+    with refused:
+        generate(peaks, "tiny", Path("out"), overwrite=True)
+    with refused:
+        train("out", overwrite=True)
+    with refused:
+        convert("data.h5", Path("out"), "shards", layout=Mapping.model_validate(LAYOUT), overwrite=True)
+    with refused:
+        run("study.yaml", "out", overwrite=True)
+    assert state(folder) == before
+
+
+def test_a_card_replaces_nothing_but_a_card(folder: Path) -> None:
+    Path("README.md").write_text("# mine\n")
+    with pytest.raises(ConfigError, match=r"has a README\.md or picture\.png that is no card of peaks"):
+        write_card(load_recipe("peaks"), "tiny", folder)
+    assert Path("README.md").read_text() == "# mine\n"
 
 
 def test_a_lost_marker_has_a_way_out(folder: Path) -> None:

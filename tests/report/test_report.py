@@ -304,9 +304,9 @@ def test_folders_that_are_no_runs_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("run.json", "{", r"run.json: not valid JSON"),
-        ("run.json", "[]", r"run.json: expected a JSON object, got list"),
-        ("log.jsonl", "{}\nnonsense\n", r"log.jsonl:2: not valid JSON"),
+        ("run.json", "{", r"run.json cannot be read"),
+        ("run.json", "[]", r"run.json holds no facts of a run"),
+        ("log.jsonl", "{}\nnonsense\n", r"log.jsonl:1: no record of a run"),
         ("evaluation/summary.csv", "nothing\n", r"summary.csv: no table of metrics"),
         ("evaluation/metrics.nc", "nothing", r"metrics.nc: cannot be read"),
     ],
