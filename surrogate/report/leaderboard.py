@@ -38,6 +38,7 @@ NAMES = {
     "kernel_ridge": "kernel ridge regression",
     "pod_rbf": "radial basis functions on POD modes",
     "pod_gp": "a Gaussian process on POD modes",
+    "pod_modes": "projection onto the leading POD modes",
     "yours": "the model of your configuration",
 }
 

@@ -43,22 +43,31 @@ class Candidate:
         return self.optimizer is None
 
 
-def candidates_for(shapes: Shapes, base: Experiment) -> list[Candidate]:
-    """List the candidates for data of given shapes; the model of the configuration is the last of them."""
+def candidates_for(shapes: Shapes, base: Experiment, *, reconstruct: bool = False) -> list[Candidate]:
+    """List the candidates for data of given shapes; the model of the configuration is the last of them.
+
+    Where the targets are among the inputs, every map without a bottleneck is the identity. What is compared then are
+    reductions to one latent size, that of the configuration's autoencoder: the leading POD modes and autoencoders.
+
+    Arguments:
+        shapes: Shapes of inputs and targets.
+        base: The configuration.
+        reconstruct: The targets are among the inputs.
+    """
     outputs = shapes.outputs * shapes.points
-    families: list[dict[str, Any]] = [
-        {"family": "mean"},
-        *([{"family": "persistence"}] if shapes.latest else []),
-        {"family": "nearest"},
-        {"family": "linear"},
-        {"family": "kernel_ridge"},
-        {"family": "pod_rbf", "modes": MODES if outputs > MODES else None},
-        {"family": "pod_gp", "modes": MODES if outputs > MODES else outputs, **QUICK_GP},
-    ]
-    fitted = [Candidate(str(model["family"]), model) for model in families]
+    latent = int(getattr(base.model, "latent", MODES))
+    families: dict[str, dict[str, Any]] = {"mean": {"family": "mean"}}
+    if reconstruct:  # splines with a linear term are exact for the identity of the coefficients
+        families["pod_modes"] = {"family": "pod_rbf", "modes": latent, "input_modes": latent}
+    else:
+        families |= {"persistence": {"family": "persistence"}} if shapes.latest else {}
+        families |= {name: {"family": name} for name in ("nearest", "linear", "kernel_ridge")}
+        families["pod_rbf"] = {"family": "pod_rbf", "modes": MODES if outputs > MODES else None}
+        families["pod_gp"] = {"family": "pod_gp", "modes": MODES if outputs > MODES else outputs, **QUICK_GP}
+    fitted = [Candidate(name, model) for name, model in families.items()]
     networks = [
-        Candidate(f"{model['family']}-{name}", model, optimizer, {"schedule": "cosine"} if name != "elm" else {})
-        for model in _networks(shapes)
+        Candidate(f"{model['family']}-{name}", model, optimizer, {"schedule": "cosine"})
+        for model in ([{"family": "autoencoder", "latent": latent}] if reconstruct else _networks(shapes))
         for name, optimizer in OPTIMIZERS.items()
     ]
     own = base.model.model_dump(mode="json")

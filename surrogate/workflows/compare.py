@@ -204,9 +204,10 @@ def _set_up(source: Source, base: Experiment, folder: Path, command: str) -> Com
     stream = Stream(
         parts["train"], data.inputs, data.targets, batch_size=1, window=data.window, shuffle=False, buffer_bytes=2**24
     )
-    shapes = signature_of(stream, parts["train"]).shapes
+    signature = signature_of(stream, parts["train"])
     source = assign(source, {"data.split.test": SPLIT_TEST}) if folds > 1 and given.folds is None else source
-    candidates = candidates_for(shapes, base)
+    reconstruct = set(signature.targets) <= set(signature.inputs)
+    candidates = candidates_for(signature.shapes, base, reconstruct=reconstruct)
     return Comparison(source, base, folder, command, folds, candidates, fingerprint(find_files(data.path)))
 
 
