@@ -85,7 +85,8 @@ def predict(
 ) -> None:
     """Write predictions for new inputs to a NetCDF-4 file, with standard deviations if the head has them.
 
-    New data are read in the layout of the training data unless --layout or --config names another.
+    New data are read in the layout of the training data unless --layout or --config names another. `out_of_range` is
+    the distance of every input from the training inputs: above 1, errors and intervals of the evaluation do not apply.
     """
     from surrogate.workflows import predict_run
 
@@ -96,6 +97,7 @@ def predict(
         device=device,
         layout=chosen_layout(layout, config),
         intervals=intervals,
+        say=say,
         rollout_steps=rollout,
         batch_size=batch,
         overwrite=overwrite,

@@ -10,6 +10,7 @@ from surrogate.evaluation.headline import NORMALIZED, RELATIVE, Headline, headli
 from surrogate.evaluation.latent import latent_space, principal_components
 from surrogate.evaluation.maps import ErrorMaps
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS
+from surrogate.evaluation.projection import Projection, floor_of, projection_of
 from surrogate.evaluation.rollout.scores import (
     Trajectories,
     channels_of,
@@ -26,7 +27,7 @@ from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.summary import Row, save, save_dataset, save_uncertainty, summary, write_table
 from surrogate.evaluation.table import Labels
 from surrogate.evaluation.uncertainty import calibration, evaluate_uncertainty, merge_uncertainty
-from surrogate.evaluation.write import labels_of, write_evaluation, write_rollout
+from surrogate.evaluation.write import SCORE, Beside, labels_of, write_evaluation, write_rollout
 from surrogate.experiment.evaluation_settings import EvaluationSettings
 
 __all__ = [
@@ -35,12 +36,15 @@ __all__ = [
     "METRICS",
     "NORMALIZED",
     "RELATIVE",
+    "SCORE",
+    "Beside",
     "Comparison",
     "Compat",
     "ErrorMaps",
     "EvaluationSettings",
     "Headline",
     "Labels",
+    "Projection",
     "Row",
     "SampleSource",
     "Stepping",
@@ -59,6 +63,7 @@ __all__ = [
     "evaluate_rollout",
     "evaluate_simulations",
     "evaluate_uncertainty",
+    "floor_of",
     "growth_factors",
     "growth_table",
     "headline",
@@ -73,6 +78,7 @@ __all__ = [
     "pdebench_compat",
     "plan_stepping",
     "principal_components",
+    "projection_of",
     "relative_l2_of",
     "rolled_out",
     "save",

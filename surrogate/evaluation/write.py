@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,21 @@ from surrogate.evaluation.evaluate import evaluate
 from surrogate.evaluation.examples import collect_examples, select_examples
 from surrogate.evaluation.latent import Codes, bottleneck
 from surrogate.evaluation.maps import ErrorMaps
+from surrogate.evaluation.projection import Projection
 from surrogate.evaluation.rollout.simulations import evaluate_simulations, rolled_out, typical
 from surrogate.evaluation.rollout.stepping import plan_stepping
 from surrogate.evaluation.rollout.summary import save_rollout
 from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.summary import save, save_dataset, save_uncertainty
-from surrogate.evaluation.table import Labels
+from surrogate.evaluation.table import Columns, Labels, collect, grid
 from surrogate.evaluation.uncertainty import UncertaintyScores
 from surrogate.experiment.folders import EvaluationFolder
+from surrogate.models.input_range import InputRange
 from surrogate.models.surrogate import Surrogate
 
-__all__ = ["labels_of", "with_parameters", "write_evaluation", "write_rollout"]
+__all__ = ["SCORE", "Beside", "labels_of", "with_parameters", "write_evaluation", "write_rollout"]
+
+SCORE = "out_of_range"  # of an input, among the metrics
 
 
 def labels_of(stream: Stream, dataset: xr.Dataset, *, by: str | None = None) -> Labels:
@@ -61,11 +66,25 @@ def with_parameters(metrics: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
     return metrics.assign_coords(parameters)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Training inputs and modes that an evaluation compares inputs and targets with.
+
+    Arguments:
+        input_range: Range of its training inputs.
+        projection: Modes that bound its error.
+    """
+
+    input_range: InputRange | None = None
+    projection: Projection | None = None
+
+
 class _Pass:
     """One pass over a stream: all statistics of all samples, from one prediction of each."""
 
-    def __init__(self, surrogate: Surrogate, labels: Labels) -> None:
-        self.surrogate, self.labels = surrogate, labels
+    def __init__(self, surrogate: Surrogate, labels: Labels, beside: Beside) -> None:
+        self.surrogate, self.labels, self.beside = surrogate, labels, beside
+        self.rows: list[Columns] = []
         self.device = next(surrogate.parameters()).device
         self.maps, self.residuals = ErrorMaps(), Residuals()
         self.scores = UncertaintyScores(labels.variables) if surrogate.has_std else None
@@ -84,6 +103,13 @@ class _Pass:
     def also(self, batch: Batch, prediction: Tensor) -> None:
         """Add a batch to the other statistics."""
         self.residuals.add(batch, prediction)
+        columns = (
+            {} if self.beside.input_range is None else {SCORE: self.beside.input_range.score(batch.inputs).numpy()}
+        )
+        if self.beside.projection is not None and not batch.masked:
+            columns |= self.beside.projection.sums(batch, prediction)
+        if columns:
+            self.rows.append(columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
         if self.scores is not None:
             self.scores.add(batch, prediction, self._std)
         if self.codes is not None:
@@ -92,14 +118,29 @@ class _Pass:
     def run(self, stream: Stream) -> xr.Dataset:
         """Run the pass and return the metrics; the other statistics are attributes."""
         try:
-            return evaluate(self.predict, stream, maps=self.maps, also=self.also, **vars(self.labels))
+            metrics = evaluate(self.predict, stream, maps=self.maps, also=self.also, **vars(self.labels))
         finally:
             if self.codes is not None:
                 self.codes.close()
+        if not self.rows:
+            return metrics
+        columns = collect(self.rows)
+        beside = grid(columns, dict.fromkeys(columns.keys() - {"sample", "step"}, ()), {})
+        metrics = metrics.assign(beside.drop_vars(["sample", "step"]).data_vars)
+        if self.beside.projection is None:
+            return metrics
+        modes = self.beside.projection
+        return metrics.assign_attrs(modes=modes.modes.shape[1], within_modes=int(modes.within))
 
 
 def write_evaluation(
-    surrogate: Surrogate, source: SampleSource, folder: Path, *, labels: Labels, facts: dict[str, Any]
+    surrogate: Surrogate,
+    source: SampleSource,
+    folder: Path,
+    *,
+    labels: Labels,
+    facts: dict[str, Any],
+    beside: Beside | None = None,
 ) -> xr.Dataset:
     """Score a surrogate on a stream and write metrics, examples, error maps, and scores of its uncertainty.
 
@@ -111,11 +152,12 @@ def write_evaluation(
         folder: Where the files go.
         labels: Labels of the stream.
         facts: Attributes of the metrics: the split, whether training had finished.
+        beside: What inputs and targets are compared with: scores and sums of squares that are added to the metrics.
 
     Returns:
         The metrics.
     """
-    scoring = _Pass(surrogate, labels)
+    scoring = _Pass(surrogate, labels, beside or Beside())
     metrics = with_parameters(scoring.run(source.stream), source.dataset).assign_attrs(facts)
     coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
     files = EvaluationFolder(folder)

@@ -55,6 +55,7 @@ class RunFolder(Folder):
     facts = Entry("run.json")  # versions, fingerprints, counts, the command; times and losses at the end
     log_file = Entry("log.jsonl")  # a record per line
     tensorboard = Entry("tensorboard")
+    input_range = Entry("input_range.safetensors")  # the training inputs that new ones are compared with
     members = Entry("members")  # run folders of the networks of an ensemble
     candidates = Entry("candidates")  # run folders of the optimizers of a race
     result = Entry("result.json")  # of a case of a study that is finished; written last

@@ -15,9 +15,11 @@ from surrogate.data.formats.text import encode_text
 from surrogate.models.signature import Signature, variable_and_step
 from surrogate.prediction.sources import Source
 
-__all__ = ["HIGH", "LOW", "STD", "Output", "Predicted"]
+__all__ = ["HIGH", "LOW", "SCORE", "STD", "Output", "Predicted"]
 
 STD, LOW, HIGH = "_std", "_low", "_high"
+SCORE = "out_of_range"
+SCORED = "distance of the input from the training inputs; above 1 it is farther than 95 % of them are from each other"
 LONG_NAMES = {
     "": "predicted {}",
     STD: "standard deviation of {}",
@@ -75,12 +77,14 @@ class Output:
         source: Where the inputs come from.
         network_steps: Network steps of a roll-out; 0 for none.
         suffixes: What is written of every variable: the prediction (""), `STD`, `LOW`, `HIGH`.
+        scored: Write `SCORE` too, a number for each row.
     """
 
     signature: Signature
     source: Source
     network_steps: int = 0
     suffixes: tuple[str, ...] = ("",)
+    scored: bool = False
 
     @cached_property
     def variables(self) -> list[Predicted]:
@@ -88,8 +92,9 @@ class Output:
 
     @property
     def names(self) -> list[str]:
-        """Names of the predicted variables, of their standard deviations and intervals."""
-        return [variable.name + suffix for suffix in self.suffixes for variable in self.variables]
+        """Names of the predicted variables, of their standard deviations and intervals, and of the score."""
+        scores = [SCORE] if self.scored else []
+        return [variable.name + suffix for suffix in self.suffixes for variable in self.variables] + scores
 
     def template(self, attributes: Mapping[str, Any]) -> xr.Dataset:
         """Return the data set to fill: axes, coordinates and attributes, and variables without values."""
@@ -100,6 +105,9 @@ class Output:
             for suffix in self.suffixes:
                 name = {"long_name": LONG_NAMES[suffix].format(variable.name)}
                 ds[variable.name + suffix] = _blank(axes, about | name)
+        if self.scored:
+            rows = {"sample": self.source.samples} | ({"time": self.source.starts} if self._windows else {})
+            ds[SCORE] = _blank(rows, {"long_name": SCORED, "units": "1"})
         return encode_text(ds.assign_coords(self._coordinates(set(map(str, ds.dims)))))
 
     @property

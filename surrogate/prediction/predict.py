@@ -19,9 +19,10 @@ from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import filling_shard
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.files import check_file
+from surrogate.models.input_range import InputRange
 from surrogate.models.rollout import rollout
 from surrogate.models.surrogate import Surrogate
-from surrogate.prediction.output import HIGH, LOW, STD, Output
+from surrogate.prediction.output import HIGH, LOW, SCORE, STD, Output
 from surrogate.prediction.sources import Source, source_of_data, source_of_table
 
 __all__ = ["TABLES", "predict", "predict_into"]
@@ -38,6 +39,7 @@ def predict(
     layout: Layout | None = None,
     rollout_steps: int = 0,
     half_width: Tensor | None = None,
+    input_range: InputRange | None = None,
     batch_size: int = 32,
     overwrite: bool = False,
     about: dict[str, str] | None = None,
@@ -55,6 +57,7 @@ def predict(
         layout: As for `open_snapshots`; of a mapping only the inputs are read.
         rollout_steps: Network steps from the first window of every simulation; 0 predicts one step from each window.
         half_width: Half the width of an interval for each target at every point, with shape (M, *S).
+        input_range: Range of the training inputs; the score of every input is then written as `out_of_range`.
         batch_size: Samples at a time.
         overwrite: Replace an existing file.
         about: Further attributes of the file.
@@ -74,9 +77,8 @@ def predict(
         layout = layout.only(signature.variables(signature.inputs)) if isinstance(layout, Mapping) else layout
         dataset = mask_missing(open_snapshots(inputs, layout), signature.masked)
         source = source_of_data(signature, dataset, batch_size=batch_size, first_window=rollout_steps > 0)
-    predict_into(
-        surrogate, source, output, rollout_steps=rollout_steps, half_width=half_width, about=about, progress=progress
-    )
+    options: dict[str, Any] = {"half_width": half_width, "input_range": input_range}
+    predict_into(surrogate, source, output, rollout_steps=rollout_steps, about=about, progress=progress, **options)
     return output
 
 
@@ -87,6 +89,7 @@ def predict_into(
     *,
     rollout_steps: int = 0,
     half_width: Tensor | None = None,
+    input_range: InputRange | None = None,
     about: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -95,13 +98,15 @@ def predict_into(
         raise ConfigError("intervals are those of one step; predict without --rollout, or without --intervals")
     with_std = surrogate.has_std and not rollout_steps
     suffixes = ("", *([STD] if with_std else []), *([LOW, HIGH] if half_width is not None else []))
-    output = Output(surrogate.signature, source, rollout_steps, suffixes)
+    output = Output(surrogate.signature, source, rollout_steps, suffixes, scored=input_range is not None)
     attributes: dict[str, Any] = {"title": "Predictions of a surrogate model", "source": f"surrogate {__version__}"}
     template = output.template(attributes | (about or {}))
     total = sum(template[name].nbytes for name in output.names)
     done = 0
     with filling_shard(path, template, output.names) as room:
         for rows, inputs in source.batches():
+            if input_range is not None:
+                done += _put(room, SCORE, rows, input_range.score(inputs).float().numpy())
             inputs = inputs.to(next(surrogate.parameters()).device)
             with torch.no_grad():
                 if with_std:
@@ -123,19 +128,15 @@ def predict_into(
                         f"{path}: the prediction for {where} is not finite, so nothing is written; compare the inputs "
                         "with those of the training, or roll out over fewer steps"
                     )
-                done += _put(room, output, rows, values.cpu().numpy(), suffix)
+                for variable in output.variables:
+                    done += _put(room, variable.name + suffix, rows, variable.rows(values.cpu().numpy()))
             if progress is not None:
                 progress(done, total)
 
 
-def _put(room: Room, output: Output, rows: np.ndarray, values: np.ndarray, suffix: str) -> int:
-    """Write predictions with shape (B, R, M, *S) to their rows of every variable; return the number of bytes."""
-    runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)  # runs of consecutive rows
-    written = 0
-    for variable in output.variables:
-        content = variable.rows(values)
-        size = prod(content.shape[1:])
-        for run in runs:
-            room.put(variable.name + suffix, int(rows[run[0]]) * size, content[run[0] : run[-1] + 1])
-        written += 4 * content.size
-    return written
+def _put(room: Room, name: str, rows: np.ndarray, content: np.ndarray) -> int:
+    """Write values (B, ...) to their rows of a variable; return the number of bytes."""
+    size = prod(content.shape[1:])
+    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):  # of consecutive rows
+        room.put(name, int(rows[run[0]]) * size, content[run[0] : run[-1] + 1])
+    return 4 * content.size

@@ -9,6 +9,7 @@ from typing import Any
 from surrogate.evaluation import RELATIVE, Comparison, Headline, compare_cases
 from surrogate.evaluation.comparison import WORSE
 from surrogate.numbers import number
+from surrogate.report.beside import beside_lines
 from surrogate.report.runs import Case
 from surrogate.report.tables import MISSING, known_by, ranked, stated
 
@@ -116,6 +117,7 @@ def _cautions(cases: Sequence[Case], error: Headline) -> list[str]:
             cautions.append(_coverage(case))
         if "conformal_half_width" in case.metrics.attrs and len(cases) == 1:
             cautions.append(_conformal(case))
+        cautions += [f"{case.name}: {line}." for line in beside_lines(case.metrics)]
         zero, constant = (int(case.metrics.attrs.get(f"{kind}_targets", 0)) for kind in ("zero", "constant"))
         if error is RELATIVE and (zero or constant):
             cautions.append(

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
+import xarray as xr
 
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import files_behind, find_files
@@ -17,14 +19,15 @@ from surrogate.experiment.optimizers import RaceSettings
 from surrogate.experiment.run_folder import RunFolder, refuse_changes
 from surrogate.experiment.settings import Experiment
 from surrogate.files import check_output, claim_output, locked
-from surrogate.training.build import split_datasets
+from surrogate.models.input_range import MOST_INPUTS, InputRange
+from surrogate.training.build import evaluation_stream, split_datasets
 from surrogate.training.ensemble import fit_members, members_of
 from surrogate.training.job import Job
 from surrogate.training.race import candidates_of, fit_race
 from surrogate.training.ranks import joined
 from surrogate.training.setup import Callback
 
-__all__ = ["train", "with_absolute_path"]
+__all__ = ["keep_input_range", "train", "with_absolute_path"]
 
 
 def train(
@@ -82,7 +85,19 @@ def train(
                 job.fit(trainer, experiment, run, title=output.name)
             else:
                 fit_members(job, experiment, run)
+            if ranks.first and not run.input_range.is_file():
+                keep_input_range(staged, datasets["train"], run)
     return run
+
+
+def keep_input_range(experiment: Experiment, train: xr.Dataset, run: RunFolder) -> None:
+    """Keep the range of the training inputs in the run folder; of a single training input there is none."""
+    most = MOST_INPUTS
+    if train.sizes["sample"] > most:  # few samples of each are enough
+        train = train.isel(sample=np.linspace(0, train.sizes["sample"] - 1, most).astype(int))
+    stream = evaluation_stream(experiment, train)
+    if stream.samples > 1:
+        InputRange.of(stream).save(run.input_range)
 
 
 @contextmanager

@@ -15,16 +15,25 @@ from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import files_behind, find_files
 from surrogate.data.mapping import Layout
 from surrogate.errors import ConfigError, DataError, did_you_mean
-from surrogate.evaluation import SampleSource, headline, labels_of, write_evaluation, write_rollout
+from surrogate.evaluation import (
+    Beside,
+    SampleSource,
+    headline,
+    labels_of,
+    projection_of,
+    write_evaluation,
+    write_rollout,
+)
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment, case_sources, read_experiment
 from surrogate.files import check_output, claim_output, refuse_links
+from surrogate.models.input_range import InputRange
 from surrogate.models.signature import signature_of
 from surrogate.models.surrogate import Surrogate
 from surrogate.numbers import number
 from surrogate.progress import ProgressBar
-from surrogate.report import write_report
+from surrogate.report import beside_lines, write_report
 from surrogate.simulate.generate import find_recipe, generate, load_recipe
 from surrogate.training.build import choose_device, evaluation_stream, split_datasets
 from surrogate.training.moments import keep_statistics
@@ -221,14 +230,20 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
         "facts": {"split": part, "training_finished": int(run.begun().get("train_seconds") is not None)},
     }
     settings = experiment.evaluation
+    beside = Beside(
+        InputRange.load(run.input_range) if run.input_range.is_file() else None,
+        projection_of(surrogate, lambda: evaluation_stream(experiment, datasets["train"])),
+    )
     steps = settings.rollout_steps if rollout_steps is None else rollout_steps
     with run.evaluation_on(part).replacing() as files:
-        metrics = write_evaluation(surrogate, source, files.path, **stated)
+        metrics = write_evaluation(surrogate, source, files.path, **stated, beside=beside)
         rolled = write_rollout(surrogate, source, files.path, **stated, steps=steps, threshold=settings.threshold)
     unfinished = "" if metrics.attrs["training_finished"] else " (training is not finished: continue it with --resume)"
     known_by = headline(metrics)
     error = float(metrics[f"{known_by.metric}_sample"].mean())
     say(f"{folder.name}: mean {known_by.short} on {part} {number(error)}{unfinished}")
+    for line in beside_lines(metrics):
+        say(f"{folder.name}: {line}")
     if rolled is not None:
         errors = rolled["relative_l2"].mean("variable").median(("sample", "time")).values
         say(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from surrogate.data.mapping import Layout
 from surrogate.errors import ConfigError
 from surrogate.experiment.run_folder import RunFolder
+from surrogate.models.input_range import InputRange
+from surrogate.numbers import number
 from surrogate.prediction import predict
+from surrogate.prediction.output import SCORE
 from surrogate.progress import ProgressBar
 from surrogate.workflows.pipeline import cases_of, load_surrogate
 
-__all__ = ["half_width_of", "predict_run"]
+__all__ = ["half_width_of", "out_of_range_lines", "predict_run"]
+
+Say = Callable[[str], None]
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
 
 
 def predict_run(
@@ -26,9 +37,10 @@ def predict_run(
     device: str,
     layout: Layout | None = None,
     intervals: bool = False,
+    say: Say = quiet,
     **options: Any,
 ) -> Path:
-    """Write predictions for new inputs to a NetCDF-4 file.
+    """Write predictions for new inputs to a NetCDF-4 file, each with the score of its input where the run has a range.
 
     Arguments:
         run: A run folder, the folder of a pipeline with one case, or a checkpoint.
@@ -37,6 +49,7 @@ def predict_run(
         device: Name of the device, or "auto".
         layout: Layout of the inputs; that of the training data unless given.
         intervals: Write the ends of conformal intervals too.
+        say: Called with a line on how many inputs are out of the range of the training inputs.
         options: Further ones of `surrogate.prediction.predict`.
 
     Returns:
@@ -47,9 +60,30 @@ def predict_run(
     """
     surrogate, trained_on = load_surrogate(run, device)
     half_width = half_width_of(cases_of(run)[0], surrogate.signature.targets) if intervals else None
+    stored = RunFolder(cases_of(run)[0]).input_range
+    input_range = InputRange.load(stored) if stored.is_file() else None
     with ProgressBar("predicting", "bytes") as progress:
         options |= {"layout": layout or trained_on, "half_width": half_width, "progress": progress}
-        return predict(surrogate, inputs, output, **options)
+        predict(surrogate, inputs, output, input_range=input_range, **options)
+    if input_range is not None:
+        with xr.open_dataset(output, engine="h5netcdf", decode_times=False) as predictions:
+            for line in out_of_range_lines(predictions[SCORE].load()):
+                say(line)
+    return output
+
+
+def out_of_range_lines(scores: xr.DataArray) -> list[str]:
+    """Say how many predictions are for inputs out of the range of the training inputs; nothing where all are within."""
+    beyond = int((scores > 1).sum())
+    if not beyond:
+        return []
+    worst = np.unravel_index(int(scores.values.argmax()), scores.shape)
+    where = ", ".join(f"{dim} {position}" for dim, position in zip(scores.dims, worst, strict=True))
+    return [
+        f"{beyond} of {scores.size} inputs are out of the range of the training inputs ({SCORE} above 1, largest "
+        f"{number(float(scores.max()), 3)} at {where}): farther from them than 95 % of them are from each other, so "
+        "the errors of the evaluation, standard deviations and intervals do not apply to these predictions"
+    ]
 
 
 def half_width_of(run: Path, targets: tuple[str, ...]) -> Tensor:

@@ -71,6 +71,19 @@ def test_candidates_fit_the_data(shapes: Shapes, present: set[str], absent: set[
     assert not absent & names
 
 
+def test_reductions_alone_are_compared_where_the_targets_are_the_inputs(tmp_path: Path) -> None:
+    from surrogate.config import read_yaml
+    from surrogate.experiment.settings import read_experiment
+
+    base = read_experiment(read_yaml(configuration(tmp_path)))
+    shapes = Shapes(inputs=1, outputs=1, grid=(16,), latest=(0,))
+    found = candidates_for(shapes, base, reconstruct=True)
+    names = ["mean", "pod_modes", "autoencoder-slimtrain", "autoencoder-adam"]
+    assert [candidate.name for candidate in found if candidate.name != "yours"] == names
+    sizes = {c.model.get("latent", c.model.get("modes")) for c in found if c.name != "yours"} - {None}
+    assert sizes == {16}
+
+
 @pytest.mark.parametrize(
     ("seconds", "said", "absent"),
     [
