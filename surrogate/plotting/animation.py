@@ -49,7 +49,7 @@ def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15, fig
         palette = Image.new("P", (1, 1))
         palette.putpalette((255 * np.concatenate([*maps, greys])).round().astype(np.uint8).ravel().tolist())
     else:
-        palette = images[-1].quantize(256, method=Image.Quantize.MAXCOVERAGE)
+        palette = images[-1].quantize(256, method=Image.Quantize.MEDIANCUT)  # keeps white white
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     with replacing(path) as part:
         frames[0].save(

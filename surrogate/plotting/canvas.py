@@ -10,10 +10,12 @@ import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from PIL import Image
 
 from surrogate.files import replacing
 
@@ -43,6 +45,7 @@ LINE_STYLES = ("-", "--", "-.", ":")
 FIELD_COLOURS, ERROR_COLOURS, SIZE_COLOURS = "viridis", "RdBu_r", "cividis"
 WIDTH, HEIGHT = 5.4, 3.4  # inches
 DPI = 120
+CROPPED = 7  # blank pixels that are left around a figure
 LABEL = 20  # characters in a line, so that a label fits its axis
 ROWS = 3  # of a legend above a panel
 ENTRIES = 22  # in a column of a legend to the right
@@ -78,13 +81,21 @@ def new_panels(count: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; an earlier file is replaced only when the new one is complete.
+    """Write a figure as PNG without its blank margins; an earlier file is replaced only when the new one is complete.
+
+    The figure is drawn once: matplotlib's own cropping (`bbox_inches="tight"`) lays it out and draws it twice.
 
     Raises:
         ResourceError: It cannot be written.
     """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    drawn = (pixels != pixels[0, 0]).any(-1)
+    used = [np.flatnonzero(drawn.any(axis)) if drawn.any() else np.array([0]) for axis in (1, 0)]
+    rows, columns = (slice(max(0, at[0] - CROPPED), at[-1] + 1 + CROPPED) for at in used)
     with replacing(path) as part:
-        figure.savefig(part, format="png", bbox_inches="tight", pad_inches=0.06)
+        Image.fromarray(pixels[rows, columns]).save(part, format="PNG", dpi=(figure.dpi, figure.dpi))
 
 
 def alone() -> Axes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ __all__ = [
     "ranked",
     "rollout_table",
     "scale_table",
+    "sort_key",
     "stated",
     "uncertainty_table",
     "variable_table",
@@ -63,6 +65,22 @@ class Table:
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    @property
+    def places(self) -> list[list[int]]:
+        """Return the place of every row if the table were sorted by a column: numbers ascending, then text."""
+        columns = [[sort_key(cell) for cell in column] for column in zip(*self.rows, strict=True)]
+        orders = [sorted(range(len(column)), key=column.__getitem__) for column in columns]
+        return [[order.index(row) for order in orders] for row in range(len(self.rows))]
+
+
+def sort_key(cell: str) -> tuple[bool, float, str]:
+    """Order cells by the number that they open with, such as the lower end of an interval, those without one last."""
+    opening = re.match(r"(?:> )?([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)\s*(ms|min)?", cell)
+    if opening is None:
+        return True, 0.0, cell
+    unit = {"ms": 1e-3, "min": 60.0}.get(opening[2] or "", 1.0)
+    return False, unit * float(opening[1].replace(",", "").replace("−", "-")), cell
 
 
 def more(ratio: float) -> str:

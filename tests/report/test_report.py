@@ -1,6 +1,7 @@
 """The report: one file without script or network, every number from the files, names never trusted."""
 
 import csv
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 from torch import Tensor, nn
 
 from surrogate.batch import Batch
@@ -30,6 +32,7 @@ from surrogate.files import write_manifest
 from surrogate.report import html, write_report
 from surrogate.report.findings import compare, findings
 from surrogate.report.runs import read_case
+from surrogate.report.tables import Table
 
 HOSTILE = '<script>alert("x")</script> $\\foo$ & _'
 
@@ -122,6 +125,37 @@ def test_one_file_without_script_or_network(compared: Path) -> None:
     assert len(figures) == len(content.images())
     assert all(name.endswith(".png") for name in figures)
     assert compared.stat().st_size < 10_000_000
+
+
+def test_the_contents_link_to_every_heading(compared: Path) -> None:
+    content = Page(compared)
+    links = {attributes.get("href", "").removeprefix("#") for tag, attributes in content.tags if tag == "a"}
+    headings = {attributes.get("id") for tag, attributes in content.tags if tag == "h2"}
+    assert headings == links == {"results", "case1", "case2", "repeat", "reading", "definitions"}
+
+
+def test_text_has_one_size_in_all_pictures(compared: Path) -> None:
+    """Every picture is shown at the same number of CSS pixels for an inch, and none is wider than the page."""
+    folder, content = compared.parent / "figures", Page(compared)
+    shown = sorted(int(attributes["width"] or 0) for tag, attributes in content.tags if tag == "img")
+    pixels = [Image.open(path).width for path in folder.iterdir()]
+    assert shown == sorted(round(width * 96 / 120) for width in pixels)
+    assert max(shown) <= 1072
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["0.02", "0.3", "1.5", "12,000", "diverged", "–"],
+        ["-3e-5", "1e-3 … 2", "0.01 … 0.02", "> 1"],
+        ["5 ms", "2 s", "1 min", "fit"],
+        ["adam", "mean", "slimtrain"],
+    ],
+)
+def test_cells_sort_by_the_number_they_open_with(cells: list[str]) -> None:
+    for order in itertools.islice(itertools.permutations(range(len(cells))), 0, None, 7):
+        table = Table("", ["a", "b"], [[str(order[row]), cells[order[row]]] for row in range(len(cells))])
+        assert [row[1] for row in table.places] == list(order)
 
 
 def test_every_number_is_defined_on_the_page(compared: Path) -> None:
