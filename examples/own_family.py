@@ -55,7 +55,7 @@ data:
   split: {validation: 200, test: 200, seed: 0}
 model: {family: gated, width: 24}
 optimizer: {name: slimtrain, learning_rate: 1e-2}
-training: {epochs: 8, batch_size: 20, seed: 0, schedule: cosine}
+training: {epochs: 30, batch_size: 20, seed: 0, schedule: cosine}
 """
 
 
