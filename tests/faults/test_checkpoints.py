@@ -127,7 +127,7 @@ def is_one_line(message: str) -> bool:
     return "\n" not in message and len(message) < 1000
 
 
-COUNTS = [pytest.param(60, id="60"), pytest.param(2000, marks=pytest.mark.slow, id="2000")]
+COUNTS = [pytest.param(30, id="30"), pytest.param(2000, marks=pytest.mark.slow, id="2000")]
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_predicts_the_same_or_is_refused(run: Run, count: i
     assert refused > count / 8
 
 
-@pytest.mark.parametrize("count", [pytest.param(8, id="8"), pytest.param(300, marks=pytest.mark.slow, id="300")])
+@pytest.mark.parametrize("count", [pytest.param(4, id="4"), pytest.param(300, marks=pytest.mark.slow, id="300")])
 def test_a_run_with_a_damaged_checkpoint_resumes_to_the_same_weights_or_is_refused(run: Run, count: int) -> None:
     for seed in range(count):
         run.restore()

@@ -35,8 +35,12 @@ COMMANDS = {
     "report": ["report", "whole", "--output", "OUT"],
     "evaluate": ["evaluate", "whole"],
     "render": ["slurm", "render", "small.yaml", "--output", "OUT"],
+    "compare": ["compare", "small.yaml", "--output", "OUT", "--minutes", "0.1", "--set", "data.split.test=0.2"],
+    "statistics": ["statistics", "small.yaml"],
+    "workers": ["simulate", "peaks", "--size", "tiny", "--output", "OUT", "--workers", "1"],
 }
-SLOW = {"train", "run", "study", "export", "evaluate", "report", "card"}
+BRIEF = ("simulate", "convert", "predict")
+BESIDE_DATA = ("render", "evaluate", "statistics")  # commands without a folder of results
 CODES = {
     "full disk": {0, 5},
     "read-only": {5},
@@ -111,8 +115,10 @@ def whole_or_absent(output: Path) -> list[str]:
 def walk() -> Iterator[object]:
     for name in COMMANDS:
         for fault in CODES:
-            brief = name not in SLOW and fault in ("full disk", "read-only")
-            fast = brief or (name, fault) == ("train", "closed stderr")
+            fast = (name in BRIEF and fault in ("full disk", "read-only")) or (name, fault) == (
+                "train",
+                "closed stderr",
+            )
             yield pytest.param(name, fault, id=f"{name}-{fault}", marks=[] if fast else pytest.mark.slow)
 
 
@@ -122,7 +128,7 @@ def test_a_command_under_a_fault_ends_in_one_line_with_its_exit_code(session: Se
     where = f"{READ_ONLY}/{output}" if fault == "read-only" else output
     done = session.run(COMMANDS[name], where, fault="none" if fault == "read-only" else fault)
     errors = [line for line in done["stderr"].splitlines() if line.startswith("error: ")]
-    allowed = CODES[fault] | ({0} if name in ("render", "evaluate") else set())  # which write nothing there
+    allowed = CODES[fault] | ({0} if name in BESIDE_DATA else set())
     assert done["code"] in allowed, done
     assert "Traceback" not in done["stderr"], done
     assert len(errors) <= (done["code"] != 0), done
@@ -141,12 +147,12 @@ def content(output: Path) -> dict[str, str]:
     return kept
 
 
-RESUMED = ("simulate", "convert", "train", "run", "study")
+RESUMED = ("simulate", "convert", "train", "run", "study", "workers")
 KILLED = [name for name in COMMANDS if name != "render"]
 
 
 @pytest.mark.parametrize("count", [pytest.param(1, id="1"), pytest.param(12, marks=pytest.mark.slow, id="12")])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else []) for n in KILLED])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "convert" else pytest.mark.slow) for n in KILLED])
 def test_what_a_killed_command_leaves_is_whole_or_absent(session: Session, name: str, count: int) -> None:
     reference = session.fresh()
     took = session.run(COMMANDS[name], reference)

@@ -116,7 +116,7 @@ def fuzz(folder: Path, seeds: range) -> None:
 
 
 def test_changed_configurations(tmp_path: Path) -> None:
-    fuzz(tmp_path, range(200))
+    fuzz(tmp_path, range(100))
 
 
 @pytest.mark.slow

@@ -57,6 +57,7 @@ def test_work_is_done_though_its_progress_cannot_be_written(folder: Path, comman
     assert run.evaluation.path.is_dir() == (command == "run")
 
 
+@pytest.mark.slow
 def test_work_is_done_though_nobody_reads_its_output(folder: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -49,7 +49,7 @@ def error_of(folder: Path) -> float:
     return float(xr.load_dataset(RunFolder(folder).evaluation.metrics, engine="h5netcdf")["relative_l2"].mean())
 
 
-@pytest.mark.parametrize("numbers", [[2, 30], pytest.param(range(1, 60), marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize("numbers", [[30], pytest.param(range(1, 60), marks=pytest.mark.slow)], ids=["some", "all"])
 def test_a_killed_evaluate_leaves_the_older_evaluation_or_none(runs: Path, numbers: list[int]) -> None:
     old, new = error_of(runs / "run"), error_of(runs / "other")
     assert old != new

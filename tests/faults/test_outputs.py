@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,7 +21,7 @@ from surrogate.models.export import export_surrogate
 from surrogate.prediction import predict
 from surrogate.simulate.card import write_card
 from surrogate.simulate.generate import generate, load_recipe
-from surrogate.workflows import evaluate_run, load_surrogate, report_folders, run_file, train_case
+from surrogate.workflows import Spread, evaluate_run, load_surrogate, report_folders, run_file, train_case
 
 LAYOUT = {"variables": {name: {"path": name, "axes": ["sample", "x"]} for name in "ku"}}
 CONFIG = {
@@ -78,7 +79,7 @@ def train(output: str, **options: bool) -> Path:
     return train_case(Path("config.yaml"), [], Path(output), case=None, **(OPTIONS | options))
 
 
-def run(file: str, output: str, **options: bool) -> Path | None:
+def run(file: str, output: str, **options: Any) -> Path | None:
     return run_file(Path(file), [], Path(output), lambda _: None, **(OPTIONS | options))
 
 
@@ -240,13 +241,13 @@ def test_a_folder_is_emptied_under_its_lock(folder: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"training": CONFIG["training"] | {"epochs": 2}}, marks=pytest.mark.slow),
-        pytest.param({"name": "other"}, marks=pytest.mark.slow),
+        {"training": CONFIG["training"] | {"epochs": 2}},
+        {"name": "other"},
         {"study": STUDY["study"] | {"seeds": [1]}},
     ],
 )
 def test_a_folder_holds_one_study(folder: Path, change: dict) -> None:
-    run("study.yaml", "out")
+    run("study.yaml", "out", spread=Spread(part=(9, 9)))  # the plan, and none of the two cases
     before = state(folder)
     Path("other.yaml").write_text(yaml.safe_dump(STUDY | change, sort_keys=False))
     with pytest.raises(ConfigError, match=r"output out holds a study with another configuration \(.* -> "):

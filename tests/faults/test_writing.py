@@ -189,7 +189,10 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -
     assert not list(output.glob(".*.part"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGUSR1, signal.SIGINT))],
+)
 def test_a_signal_ends_a_run_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "data"
     size = ["--set=sizes.tiny.simulations=5000", "--set=sizes.tiny.shard=10"]
