@@ -192,7 +192,8 @@ def _each_once(files: Sequence[Path]) -> list[Path]:
     for file in sorted(files, key=lambda file: (file.is_symlink(), not re.search(r"\d", file.stem))):
         status = file.stat() if file.exists() else None
         kept.setdefault((status.st_dev, status.st_ino) if status else (str(file),), file)
-    return [file for file in dict.fromkeys(files) if file in set(kept.values())]
+    chosen = set(kept.values())
+    return [file for file in dict.fromkeys(files) if file in chosen]
 
 
 def _labels(files: Sequence[Path]) -> dict[Path, str]:

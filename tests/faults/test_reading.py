@@ -21,6 +21,7 @@ import xarray as xr
 
 from surrogate.data import Mapping, SplitSettings, Stream, open_snapshots, split, split_ids
 from surrogate.data.inspect import describe, render
+from surrogate.data.layouts import _each_once
 from surrogate.data.store import Manifest, verify, write_manifest, write_shard
 from surrogate.errors import DataError
 from surrogate.normalize import fit_normalizers
@@ -404,6 +405,20 @@ def test_a_pipe_is_refused_and_passed_over_in_a_folder(tmp_path):
     assert describe(tmp_path).files == [str(tmp_path / "a.h5")]
     with pytest.raises(DataError, match=r"b\.h5 is a pipe or a device; give a file"):
         describe(tmp_path / "b.h5")
+
+
+def test_a_folder_of_many_files_is_listed_in_linear_time(tmp_path):
+    """Each path is looked up a few times, not once with every other path."""
+    hashed = []
+
+    class Counted(type(tmp_path)):
+        def __hash__(self):
+            hashed.append(1)
+            return super().__hash__()
+
+    paths = [Counted(tmp_path, f"{number}.h5") for number in range(2000)]
+    assert _each_once(paths) == paths
+    assert len(hashed) < 20 * len(paths)
 
 
 def test_more_files_than_descriptors(tmp_path):
