@@ -7,7 +7,7 @@ DOCS_STAMP := $(VENV)/.docs
 PIP := $(BIN)/pip --disable-pip-version-check
 SOURCES := surrogate tests examples benchmarks
 
-.PHONY: demo test lint types unit test-slow test-gpu test-cluster docs clean
+.PHONY: demo test lint types unit test-slow test-gpu bench-gpu test-cluster docs clean
 
 demo: $(STAMP)  ## simulate, train with slimTrain and Adam, evaluate, report
 	$(BIN)/surrogate run quickstart --output runs/quickstart --overwrite
@@ -29,6 +29,12 @@ test-slow: $(STAMP)  ## the tests left out of `make test`
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/pytest -q -m gpu
+
+bench-gpu: $(STAMP)  ## the tests and the benchmarks on a CUDA device, about ten minutes; figures in runs/gpu
+	$(BIN)/pytest -q -m gpu
+	mkdir -p runs/gpu
+	$(BIN)/python benchmarks/slimtrain.py --device cuda --output runs/gpu/slimtrain.json
+	$(BIN)/python benchmarks/gpu.py --device cuda --output runs/gpu/gpu.json
 
 test-cluster: $(STAMP)  ## on a Slurm of its own; root, Debian's slurm-wlm and munge
 	$(BIN)/pytest -q -m cluster tests/cluster

@@ -116,12 +116,15 @@ class Ranks:
         coarse = numbers.float()
         fine = (numbers - coarse).float()  # the two hold 48 bits of a number, a float32 alone 24
         device = tensors[0].device if tensors else numbers.device
-        parts = [tensor.detach().flatten() * weight for tensor in tensors]
-        flat = self.sum(torch.cat([*parts, coarse.to(device), fine.to(device)]))
-        *means, coarse, fine = flat.split([*(part.numel() for part in parts), len(numbers), len(numbers)])
+        targets = [tensor.detach() for tensor in tensors]
+        flat = torch.cat([*(target.flatten() for target in targets), coarse.to(device), fine.to(device)])
+        averaged = flat[: -2 * len(numbers)]
+        averaged.mul_(weight)
+        coarse, fine = self.sum(flat)[-2 * len(numbers) :].view(2, -1)
         total, *sums = (coarse.double() + fine.double()).tolist()
-        for tensor, mean in zip(tensors, means, strict=True):
-            tensor.copy_(mean.view_as(tensor) / total)
+        means = averaged.div_(total).split([target.numel() for target in targets])
+        if targets:
+            torch._foreach_copy_(targets, [mean.view_as(to) for mean, to in zip(means, targets, strict=True)])
         return sums
 
     def alone(self, work: Callable[[], object]) -> None:
