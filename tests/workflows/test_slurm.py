@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -210,10 +210,9 @@ def test_without_slurm_the_message_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_command_renders_and_submits(fake: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for verb, expected in (("render", "#SBATCH --job-name=train-adam"), ("submit", "103 train-adam")):
-        command = [sys.executable, "-m", "surrogate", "slurm", verb, "quickstart", "--output", "runs/q"]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        words = ("slurm", verb, "quickstart", "--output", "runs/q")
+        done = forked.run("-m", "surrogate", *words, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert expected in done.stdout.splitlines()
 
