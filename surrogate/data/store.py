@@ -16,6 +16,7 @@ import xarray as xr
 from pydantic import AfterValidator, Field, ValidationError
 
 from surrogate.config import Settings
+from surrogate.data.hdf5.netcdf import NO_COORDINATE
 from surrogate.data.hdf5.writer import BLOCK_BYTES, Room, filling, reserve, set_attributes, write_file
 from surrogate.errors import DataError
 from surrogate.files import regular, replacing, sha256
@@ -36,7 +37,6 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 64 * 2**20
-NO_COORDINATE = "This is a netCDF dimension but not a netCDF variable.%10d"
 
 
 def _plain_name(name: str) -> str:

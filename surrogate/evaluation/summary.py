@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from surrogate.data.hdf5.netcdf import netcdf_image
 from surrogate.evaluation.bootstrap import interval
 from surrogate.evaluation.compat import compat_table
 from surrogate.evaluation.headline import RELATIVE, headline
@@ -210,7 +211,7 @@ def write_table(path: Path, rows: Sequence[Any], stated: Mapping[str, Any] | Non
 
 def save_dataset(dataset: xr.Dataset, path: Path) -> None:
     """Write a NetCDF file, built in memory first, since HDF5 crashes the process when a disk is full."""
-    content = dataset.to_netcdf(engine="h5netcdf")
+    content = netcdf_image(dataset)
     with replacing(path) as part:
         part.write_bytes(content)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from surrogate.data.hdf5.netcdf import netcdf_image
 from surrogate.errors import ConfigError, did_you_mean
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
@@ -164,7 +165,7 @@ def on_grid(table: xr.Dataset, plan: StudyPlan, grid: int) -> xr.Dataset:
 
 def save_table(table: xr.Dataset, folder: Path) -> None:
     """Write `table.nc` with all values and `table.csv` with one row per point."""
-    content = table.to_netcdf(engine="h5netcdf")
+    content = netcdf_image(table)
     files = ProjectFolder(folder)
     with replacing(files.table) as part:
         part.write_bytes(content)

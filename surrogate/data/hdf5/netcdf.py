@@ -1,0 +1,54 @@
+"""NetCDF-4 files of small data sets, built in memory: each variable is created once, so that many of them are fast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+from xarray import conventions
+
+__all__ = ["NO_COORDINATE", "netcdf_image"]
+
+NO_COORDINATE = "This is a netCDF dimension but not a netCDF variable.%10d"
+
+
+def netcdf_image(dataset: xr.Dataset) -> bytes:
+    """Return the bytes of a NetCDF-4 file, which xarray reads as it reads that of `to_netcdf`.
+
+    `to_netcdf` looks up the dimensions of every variable in the file again, which takes some 10 ms for each.
+
+    Arguments:
+        dataset: Numbers, truth values, times and text over named dimensions, none of which is unlimited.
+    """
+    variables, attributes = conventions.encode_dataset_coordinates(dataset)
+    dims = [str(dim) for dim in dataset.sizes]
+    written: list[tuple[Any, dict[Any, Any]]] = []  # files and datasets, and their attributes
+    with h5py.File("image", "w", driver="core", backing_store=False, track_order=True) as file:
+        written.append((file, dict(attributes)))
+        for dim in (dim for dim in dims if dim not in variables):  # a scale that holds no data
+            file.create_dataset(dim, (dataset.sizes[dim],), ">f4").make_scale(NO_COORDINATE % dataset.sizes[dim])
+        encoded = {str(name): conventions.encode_cf_variable(each, name=name) for name, each in variables.items()}
+        for name, variable in encoded.items():
+            values, kind = variable.values, variable.dtype
+            if kind.kind in "OU":
+                values, kind = values.astype(object), h5py.string_dtype()
+            written.append((file.create_dataset(name, data=values, dtype=kind), variable.attrs))
+            if name in dims:
+                file[name].make_scale(name)
+        for number, dim in enumerate(dims):
+            file[dim].attrs["_Netcdf4Dimid"] = np.int32(number)
+        for name, variable in encoded.items():
+            for axis, dim in enumerate(variable.dims if name not in dims else ()):
+                file[name].dims[axis].attach_scale(file[str(dim)])
+        for target, attrs in written:
+            for key, value in attrs.items():
+                entry = np.atleast_1d(np.asarray(value))
+                if entry.dtype.kind in "OU":
+                    words = value if isinstance(value, str) else entry.astype(object)
+                    target.attrs.create(str(key), words, dtype=h5py.string_dtype())
+                else:
+                    target.attrs[str(key)] = entry
+        file.flush()
+        return bytes(file.id.get_file_image())
