@@ -40,8 +40,8 @@ def netcdf_image(dataset: xr.Dataset) -> bytes:
         for number, dim in enumerate(dims):
             file[dim].attrs["_Netcdf4Dimid"] = np.int32(number)
         for name, variable in encoded.items():
-            for axis, dim in enumerate(variable.dims if name not in dims else ()):
-                file[name].dims[axis].attach_scale(file[str(dim)])
+            for axis, own in enumerate(variable.dims if name not in dims else ()):
+                file[name].dims[axis].attach_scale(file[str(own)])
         for target, attrs in written:
             for key, value in attrs.items():
                 entry = np.atleast_1d(np.asarray(value))
