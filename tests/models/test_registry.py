@@ -69,7 +69,7 @@ def test_a_package_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
         "warning: the model families of entry point 'broken' (broken) cannot be used: ModuleNotFoundError: "
         "No module named 'no_such_thing'; fix or remove that package"
     )
-    assert error.startswith("error: config.yaml:5: model.family: unknown name 'brocken'")
+    assert error.startswith("error: config.yaml:4: model.family: unknown name 'brocken'")
 
 
 def test_a_name_that_is_no_literal_is_refused() -> None:
