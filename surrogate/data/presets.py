@@ -17,6 +17,7 @@ import numpy as np
 from surrogate.data.formats.containers import Hdf5File, open_container
 from surrogate.data.formats.variables import attributes
 from surrogate.data.mapping import NO_AXIS, NONE
+from surrogate.data.mesh import CELLS
 from surrogate.data.proposal import Entry, Proposal, Question, few_steps, time_split
 from surrogate.errors import DataError
 
@@ -45,6 +46,7 @@ def recognised(path: str, files: Sequence[Path]) -> Proposal | None:
             return proposals[0][1]
     if not proposals:
         return None
+    proposals.sort(key=lambda pair: not pair[1].coordinates)  # fields with known places first
     first = proposals[0][1]
     if (
         len(files) == 1
@@ -58,9 +60,10 @@ def recognised(path: str, files: Sequence[Path]) -> Proposal | None:
             entry["file"] = file.name
         first.variables |= own
         first.axes |= {name: proposal.axes[name] for name in own}
-    for entry in first.coordinates.values():
-        if "start" not in entry:
-            entry["file"] = proposals[0][0].name
+    for file, proposal in proposals:
+        for name, entry in list(proposal.coordinates.items()):
+            if first.coordinates.setdefault(name, entry) is entry and "start" not in entry:
+                entry["file"] = file.name
     return first
 
 
@@ -148,6 +151,9 @@ def _fenics(proposal: Proposal, handle: h5py.File, files: Sequence[Path]) -> Pro
     for path in _geometries(handle):
         if handle[path].shape[0] == points:
             _positions(proposal, path, handle[path].shape[1], ["point", "xyz_channel"])
+            topology = handle.get(path.removesuffix("geometry") + "topology")
+            if isinstance(topology, h5py.Dataset) and topology.ndim == 2 and topology.dtype.kind in "iu":
+                proposal.coordinates[CELLS] = {"path": topology.name.strip("/"), "axes": ["element", "corner"]}
             break
     return _finish(proposal, "FEniCS", f"{parts[0][1]}, numbered by step", steps, {"point": points})
 
@@ -166,11 +172,11 @@ def _fenics_checkpoint(proposal: Proposal, handle: h5py.File) -> Proposal | None
             _add(
                 proposal,
                 _plain(name),
-                {"path": f"{name}/{name}_{{time}}/vector", "axes": ["point", NO_AXIS]},
-                ["time", "point"],
+                {"path": f"{name}/{name}_{{time}}/vector", "axes": ["dof", NO_AXIS]},
+                ["time", "dof"],
             )
     reason = "vectors of degrees of freedom, which are in another order than the points of the mesh"
-    return _finish(proposal, "FEniCS checkpoint", reason, steps, {"point": points}) if proposal.variables else None
+    return _finish(proposal, "FEniCS checkpoint", reason, steps, {"dof": points}) if proposal.variables else None
 
 
 def _geometries(handle: h5py.File) -> Iterator[str]:
@@ -227,8 +233,10 @@ def _vtkhdf(proposal: Proposal, handle: h5py.File, files: Sequence[Path]) -> Pro
             _add(proposal, _plain(name), {"path": f"VTKHDF/{kind}/{name}", "axes": [first, *rest]}, known)
     if steps > 1 and "Values" in root["Steps"]:
         proposal.coordinates["time"] = {"path": "VTKHDF/Steps/Values", "axes": ["time"]}
-    if "Points" in root and steps == 1:
-        _positions(proposal, "VTKHDF/Points", 3, ["point", "xyz_channel"])
+    if "Points" in root and not image:
+        count = _per_step(root, "PointOffsets", len(root["Points"]), steps)
+        first = {"time": steps, "point": count} if steps > 1 else "point"
+        _positions(proposal, "VTKHDF/Points", 3, [first, "xyz_channel"])
     sizes = {"point": 0} if any("point" in axes for axes in proposal.axes.values()) else {"cell": 0}
     return _finish(proposal, "VTKHDF", f"group 'VTKHDF' of {steps} steps", steps, sizes) if proposal.variables else None
 

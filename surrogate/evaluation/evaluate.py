@@ -17,6 +17,7 @@ from surrogate.evaluation.maps import ErrorMaps
 from surrogate.evaluation.metrics import GRID_METRICS, METRICS, points
 from surrogate.evaluation.spectral import BANDS, band_power, coefficients, frmse, log_edges
 from surrogate.evaluation.table import Columns, Labels, collect, grid, join_tables
+from surrogate.evaluation.volumes import Volumes
 
 __all__ = ["SPECTRA", "Predict", "evaluate", "mean_relative_l2", "merge", "predict_batch", "relative_l2_of"]
 
@@ -49,6 +50,8 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     maps: ErrorMaps | None = None,
+    volumes: Volumes | None = None,
+    on_points: bool = False,
     also: Callable[[Batch, Tensor], None] | None = None,
     variables: Sequence[str],
     **labels: Any,
@@ -59,6 +62,8 @@ def evaluate(
         predict: Inputs (B, C, *S) to targets (B, M, *S), both in physical units.
         batches: The samples, in any order and any grouping; the result does not depend on it.
         maps: Errors per grid point, to which every batch is added.
+        volumes: Weights of the points, by which sums over space become integrals.
+        on_points: The points are those of a mesh, in no order: there are no spectra and no boundary errors.
         also: Callback with every batch and its checked prediction, in float64 on the host, so that further statistics
             need no second pass.
         variables: Names of the M target variables.
@@ -81,18 +86,18 @@ def evaluate(
     size = 0
     for batch in batches:
         prediction = predict_batch(predict, batch, variables)
-        parts.append(_score(prediction, batch))
+        parts.append(_score(prediction, batch, volumes, on_points))
         size, shape = points(batch.targets), tuple(batch.targets.shape[2:])
         if maps is not None:
             maps.add(prediction.numpy(), batch.targets.detach().cpu().double().numpy())
         if also is not None:
             also(batch, prediction)
-    dims, coords = _axes(shape, variables)
+    dims, coords = _axes(shape, variables, on_points)
     result = grid(collect(parts), dims, coords)
     for name in dims:
         result[name].attrs["long_name"] = DESCRIPTIONS[name]
     result = Labels(variables, **labels).put_on(result)
-    return _complete(result.assign_attrs(points=size))
+    return _complete(result.assign_attrs(points=size, weighted=int(volumes is not None), on_points=int(on_points)))
 
 
 def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -169,11 +174,12 @@ def _refuse_non_finite(
     )
 
 
-def _score(prediction: Tensor, batch: Batch) -> Columns:
+def _score(prediction: Tensor, batch: Batch, volumes: Volumes | None, on_points: bool) -> Columns:
     targets = batch.targets.to("cpu", torch.float64)
-    measures = METRICS | GRID_METRICS
-    columns = {name: metric(prediction, targets).numpy() for name, metric in measures.items()}
-    if targets.ndim > 2:
+    weights = None if volumes is None else volumes.at(batch.sample)
+    measures = _measures(on_points)
+    columns = {name: metric(prediction, targets, weights).numpy() for name, metric in measures.items()}
+    if targets.ndim > 2 and not on_points:
         edges = log_edges(targets.shape[2:])
         whole = torch.where(targets.isnan(), torch.nan, prediction)  # a field with gaps has no spectrum
         spectra = (prediction - targets, targets, whole)
@@ -182,11 +188,18 @@ def _score(prediction: Tensor, batch: Batch) -> Columns:
     return columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()}
 
 
-def _axes(shape: tuple[int, ...], variables: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, Any]]:
+def _measures(on_points: bool) -> dict[str, Callable[..., Tensor]]:
+    """Return the metrics by name; points of a mesh have no boundary cells."""
+    return {name: metric for name, metric in (METRICS | GRID_METRICS).items() if name != "brmse" or not on_points}
+
+
+def _axes(
+    shape: tuple[int, ...], variables: Sequence[str], on_points: bool
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Any]]:
     """Return the dimensions after (sample, time) of every metric, and their coordinates."""
-    dims: dict[str, tuple[str, ...]] = dict.fromkeys(METRICS | GRID_METRICS, ("variable",))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(_measures(on_points), ("variable",))
     coords: dict[str, Any] = {"variable": list(variables)}
-    if not shape:
+    if not shape or on_points:
         return dims, coords
     edges = np.array(log_edges(shape))
     dims |= {"frmse": ("variable", "band")} | dict.fromkeys(SPECTRA, ("variable", "wave_number"))

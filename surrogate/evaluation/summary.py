@@ -91,7 +91,7 @@ def summary(metrics: xr.Dataset, *, seed: int = 0) -> list[Row]:
         for name in _of_samples(metrics):
             errors = chosen[f"{name}_variable"]
             rows.append(_row(name, variable, errors, int(errors.isnull().sum()), seed))
-        for name in PER_VARIABLE:
+        for name in (name for name in PER_VARIABLE if name in metrics):  # points of a mesh have no boundary cells
             lost = int((scored & chosen[name].isnull()).sum())
             rows.append(_row(name, variable, chosen[name], lost, seed))
         for band in _bands(metrics):
@@ -155,7 +155,7 @@ def save(metrics: xr.Dataset, folder: Path, *, seed: int = 0) -> list[Row]:
     files = EvaluationFolder(folder)
     save_dataset(metrics, files.metrics)
     stated = {name: metrics.attrs.get(name, "not stated") for name in STATED}
-    flat = metrics[[*METRICS, *GRID_METRICS]]
+    flat = metrics[[name for name in (*METRICS, *GRID_METRICS) if name in metrics]]
     for band in _bands(metrics):
         flat[f"frmse_{band}"] = metrics["frmse"].sel(band=band, drop=True)
     columns = ("sample", "simulation", "step", "time", "variable", *map(str, flat.data_vars))

@@ -120,7 +120,7 @@ def join_tables(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     if not parts:
         raise DataError("evaluation: there is nothing to merge; give at least one evaluation")
     first = parts[0]
-    for key in ("split", "steps_given", "steps_scored", "points"):
+    for key in ("split", "steps_given", "steps_scored", "points", "weighted", "on_points"):
         stated = sorted({str(part.attrs.get(key)) for part in parts})
         if len(stated) > 1:
             raise DataError(f"evaluation: the parts differ in {key} ({', '.join(stated)}); they cannot be merged")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.data import Stream
+from surrogate.data.mesh import geometry_of, point_axis, positions_of
 from surrogate.errors import DataError
 from surrogate.evaluation.conformal import Residuals
 from surrogate.evaluation.evaluate import evaluate
@@ -27,6 +28,7 @@ from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.summary import save, save_dataset, save_uncertainty
 from surrogate.evaluation.table import Columns, Labels, collect, grid
 from surrogate.evaluation.uncertainty import UncertaintyScores
+from surrogate.evaluation.volumes import Volumes
 from surrogate.experiment.folders import EvaluationFolder
 from surrogate.models.input_range import InputRange
 from surrogate.models.surrogate import Surrogate
@@ -115,10 +117,13 @@ class _Pass:
         if self.codes is not None:
             self.codes.add(batch)
 
-    def run(self, stream: Stream) -> xr.Dataset:
-        """Run the pass and return the metrics; the other statistics are attributes."""
+    def run(self, source: SampleSource, axis: str) -> xr.Dataset:
+        """Run the pass over points along `axis`, or a grid, and return the metrics; other statistics are attributes."""
+        known: dict[str, Any] = {"volumes": Volumes.of(source.dataset, axis), "on_points": bool(axis)}
         try:
-            metrics = evaluate(self.predict, stream, maps=self.maps, also=self.also, **vars(self.labels))
+            metrics = evaluate(
+                self.predict, source.stream, maps=self.maps, also=self.also, **known, **vars(self.labels)
+            )
         finally:
             if self.codes is not None:
                 self.codes.close()
@@ -157,10 +162,15 @@ def write_evaluation(
     Returns:
         The metrics.
     """
-    scoring = _Pass(surrogate, labels, beside or Beside())
-    metrics = with_parameters(scoring.run(source.stream), source.dataset).assign_attrs(facts)
-    coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
+    scoring, dataset = _Pass(surrogate, labels, beside or Beside()), source.dataset
+    axis = point_axis(dataset, source.stream.spatial_dims)
+    metrics = with_parameters(scoring.run(source, axis), dataset).assign_attrs(facts)
+    coordinates = {name: dataset[name] for name in source.stream.spatial_dims}
     files = EvaluationFolder(folder)
+    mesh = geometry_of(dataset, axis) if axis else {}
+    one_mesh = not axis or {*positions_of(dataset, axis)} <= {*mesh}
+    if not one_mesh:
+        scoring.residuals.why = "meshes differ between simulations or steps, so that no point has several errors"
     try:
         conformal = scoring.residuals.dataset(labels, coordinates)
         save_dataset(conformal, files.conformal)
@@ -171,13 +181,23 @@ def write_evaluation(
     except DataError as refusal:
         metrics = metrics.assign_attrs(no_conformal=str(refusal))
     picks = select_examples(metrics)
-    pairs = zip(picks["sample"].values.tolist(), picks["step"].values.tolist(), strict=True)
+    pairs = list(zip(picks["sample"].values.tolist(), picks["step"].values.tolist(), strict=True))
     chosen = (source.windows([sample], step)[0] for sample, step in pairs)
     examples = collect_examples(lambda x: surrogate(x.to(scoring.device)), chosen, picks, coordinates=coordinates)
+    if axis:
+        ahead = labels.scored[0] if labels.scored else 0
+        own = [geometry_of(dataset, axis, sample=sample, time=step + ahead) for sample, step in pairs]
+        places = {
+            name: xr.Variable.concat([one[name] for one in own], "example") for name in own[0] if name not in mesh
+        }
+        examples = examples.assign_coords(mesh | places)
     save(metrics, folder)
     save_dataset(examples, files.examples)
-    maps = scoring.maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates)
-    save_dataset(maps, files.maps)
+    if one_mesh:
+        maps = scoring.maps.dataset(labels.variables, metrics["units"].values.tolist(), coordinates)
+        save_dataset(maps.assign_coords(mesh), files.maps)
+    else:
+        files.maps.unlink(missing_ok=True)
     if scoring.scores is not None:
         save_uncertainty(scoring.scores.dataset(labels).assign_attrs(facts), folder)
     if scoring.codes is not None:
@@ -220,5 +240,7 @@ def write_rollout(
     scores = scores.assign_attrs(facts | {"threshold": threshold})
     save_rollout(scores, folder, threshold=threshold)
     coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
-    save_dataset(rolled_out(stepping, typical(scores), scores, coordinates), files.rollout_example)
+    example, axis = typical(scores), point_axis(source.dataset, source.stream.spatial_dims)
+    mesh = geometry_of(source.dataset, axis, sample=example) if axis else {}
+    save_dataset(rolled_out(stepping, example, scores, coordinates).assign_coords(mesh), files.rollout_example)
     return scores

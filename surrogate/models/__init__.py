@@ -15,6 +15,7 @@ from surrogate.models.families.pod import PodSettings, pod
 from surrogate.models.families.pod_gp import PodGpSettings
 from surrogate.models.families.pod_rbf import PodRbfSettings
 from surrogate.models.families.resnet import ResNetSettings, resnet
+from surrogate.models.families.transolver import TransolverSettings, transolver
 from surrogate.models.families.unet import UNetSettings, unet
 from surrogate.models.heads import Head, head_of
 from surrogate.models.layers.field_head import FieldHead, dense_head
@@ -59,6 +60,7 @@ __all__ = [
     "Signature",
     "SpectralConvolution",
     "Surrogate",
+    "TransolverSettings",
     "UNetSettings",
     "antisymmetric",
     "autoencoder",
@@ -79,6 +81,7 @@ __all__ = [
     "resnet",
     "separate",
     "settings_union",
+    "transolver",
     "unet",
     "with_linear_part",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from math import prod
-from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,8 @@ class ModelSettings(Settings):
     family: str
     fitted: ClassVar[bool] = False  # in one pass over the training data; no optimizer changes such a network
     physical: ClassVar[bool] = False  # works on values as they are, without normalisation
+    on_grid: ClassVar[bool] = False  # neighbours along an axis are neighbours in space: not for points of a mesh
+    at_points: ClassVar[Literal["never", "meshes", "always"]] = "never"  # where it takes coordinates as inputs
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -62,6 +64,10 @@ class Shapes(Settings):
         input_grid: Points along each axis of the inputs, empty for plain parameters; that of the targets unless given.
         latest: For each output channel the input channel with the same quantity at the latest time, for time steppers;
             empty where an output has none.
+        point_axis: Name of the axis of the targets that counts the points of a mesh, in no order; "" for a grid.
+        positions: Input channels that are the coordinates of the points, at the latest time.
+        parameters: Input channels that are constant over the points.
+        ragged: Simulations have different numbers of points; coordinates are NaN where a sample has no point.
     """
 
     inputs: int
@@ -69,6 +75,10 @@ class Shapes(Settings):
     grid: tuple[int, ...]
     input_grid: tuple[int, ...] = ()
     latest: tuple[int, ...] = ()
+    point_axis: str = ""
+    positions: tuple[int, ...] = ()
+    parameters: tuple[int, ...] = ()
+    ragged: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -209,7 +219,22 @@ def settings_union() -> Any:
 
 
 def build(settings: ModelSettings, shapes: Shapes) -> Separable:
-    """Build the network of a family for data of given shapes, freshly initialised from torch's random state."""
+    """Build the network of a family for data of given shapes, freshly initialised from torch's random state.
+
+    Raises:
+        ConfigError: The family does not map data of these shapes; the message names what to use instead.
+    """
+    if settings.on_grid and shapes.point_axis:
+        raise ConfigError(
+            f"model.family: {settings.family} needs a grid, but neighbours along the axis '{shapes.point_axis}' of the "
+            "targets are not neighbours in space; choose transolver or deeponet, which take the coordinates of points, "
+            "or mlp, pod, pod_rbf, pod_gp, kernel_ridge or linear for one mesh"
+        )
+    if shapes.ragged and settings.at_points == "never":
+        raise ConfigError(
+            f"model.family: {settings.family} needs the same points in every simulation, but their number differs "
+            f"along the axis '{shapes.point_axis}'; choose transolver or deeponet, which take the coordinates of points"
+        )
     return _FAMILIES[settings.family].build(settings, shapes)
 
 

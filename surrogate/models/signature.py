@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from surrogate.config import Settings
 from surrogate.data import Stream
+from surrogate.data.mesh import CELLS, POSITIONS, geometry_of, point_axis, positions_of
 from surrogate.data.streaming.channels import MASKED, Side, pick
 from surrogate.errors import DataError
 from surrogate.models.registry import Shapes
@@ -43,6 +44,10 @@ class Signature(Settings):
         time_step: Time between neighbouring steps of the file, where it is constant.
         times: Times of the targets, where every sample has the same ones.
         masked: Variables with possibly missing values, given as NaN.
+        point_axis: Name of the axis of the targets that counts the points of a mesh, in no order; "" for a grid.
+        positions: Coordinates of the points, by name, among the inputs; then a prediction may be at other points.
+        parameters: Variables among the inputs that are constant over the points.
+        cells: Corners of every cell of the mesh, where it is one.
     """
 
     inputs: tuple[str, ...]
@@ -55,6 +60,10 @@ class Signature(Settings):
     time_step: float | None = None
     times: tuple[float, ...] | None = None
     masked: tuple[str, ...] = ()
+    point_axis: str = ""
+    positions: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    cells: tuple[tuple[int, ...], ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +76,19 @@ class Signature(Settings):
     def shapes(self) -> Shapes:
         """Return channels and grids for the builder of the network."""
         grid, input_grid = tuple(self.grid.values()), tuple(self.input_grid.values())
-        channels = {"inputs": len(self.inputs), "outputs": len(self.targets), "latest": self._latest()}
-        return Shapes(grid=grid, input_grid=input_grid, **channels)
+        last = {self.component_of(channel)[0]: index for index, channel in enumerate(self.inputs)}
+        constant = [index for index, name in enumerate(self.inputs) if self.component_of(name)[0] in self.parameters]
+        return Shapes(
+            inputs=len(self.inputs),
+            outputs=len(self.targets),
+            grid=grid,
+            input_grid=input_grid,
+            latest=self._latest(),
+            point_axis=self.point_axis,
+            positions=tuple(last[name] for name in self.positions),
+            parameters=tuple(constant),
+            ragged=any(name in self.masked for name in self.positions),
+        )
 
     def _latest(self) -> tuple[int, ...]:
         """Return for each target the input with the same quantity at the latest time; empty where one has none."""
@@ -116,13 +136,17 @@ class Signature(Settings):
     def _facts(self, inputs_only: bool) -> dict[str, Any]:
         """Collect everything that has to agree; the order of axes separately, since dictionaries ignore it."""
         channels = self.inputs if inputs_only else self.inputs + self.targets
-        facts: dict[str, Any] = {"inputs": self.inputs, "input_grid": self.input_grid}
+        axis = self.point_axis if self.positions else ""  # along which other points will do
+        input_grid, grid = ({k: n for k, n in sizes.items() if k != axis} for sizes in (self.input_grid, self.grid))
+        facts: dict[str, Any] = {"inputs": self.inputs, "input_grid": input_grid}
         axes = {"input_axes": list(self.input_grid)}
         if not inputs_only:
-            facts |= {"targets": self.targets, "grid": self.grid}
+            facts |= {"targets": self.targets, "grid": grid}
             axes |= {"axes": list(self.grid)}
         used = [*self.variables(channels), *axes["input_axes"], *axes.get("axes", [])]
         facts |= axes | {f"units of {name}": self.units[name] for name in used if name in self.units}
+        fixed = [] if self.positions or not self.point_axis else [name for name in POSITIONS if name not in used]
+        used += fixed
         facts |= {f"coordinate {axis}": self.coordinates[axis] for axis in used if axis in self.coordinates}
         return facts if self.time_step is None else facts | {"time step": (self.time_step,)}
 
@@ -152,13 +176,20 @@ def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
     sides = (stream.inputs, stream.targets)
     variables = list(dict.fromkeys(column.variable for side in sides for column in side.columns))
     axes = list(dict.fromkeys(dim for side in sides for dim in side.dims))
-    named = [name for name in [*variables, *axes, "time"] if "units" in getattr(dataset.get(name), "attrs", {})]
-    window, times = stream.window, _positions(dataset, "time")
+    named = [
+        name for name in [*variables, *axes, *POSITIONS, "time"] if "units" in getattr(dataset.get(name), "attrs", {})
+    ]
+    window, times = stream.window, _positions(dataset, "time", {})
     steps = np.diff(times)
     constant = window is not None and len(steps) and np.allclose(steps, steps[0], rtol=1e-3)
     # the times of the targets where inputs without time are mapped to the one window of every simulation
     moving = any(variable_and_step(name)[1] is not None for name in stream.input_names)
     offsets = window.target_offsets if window is not None and window.extent == len(times) and not moving else None
+    axis = point_axis(dataset, stream.targets.dims)
+    mesh = geometry_of(dataset, axis) if axis and dataset.sizes[axis] <= LONGEST else {}
+    inputs = dict.fromkeys(column.variable for column in stream.inputs.columns)
+    along = positions_of(dataset, axis) if axis else stream.targets.dims
+    positions = tuple(name for name in along if name in inputs) if {*along} <= {*inputs} else ()
     return Signature(
         inputs=stream.input_names,
         targets=stream.target_names,
@@ -170,10 +201,14 @@ def signature_of(stream: Stream, dataset: xr.Dataset) -> Signature:
         },
         grid=_grid(stream.targets),
         input_grid=_grid(stream.inputs),
-        coordinates={axis: tuple(points) for axis in axes if (points := _positions(dataset, axis))},
+        coordinates={axis: tuple(places) for axis in [*axes, *mesh] if (places := _positions(dataset, axis, mesh))},
         time_step=float(steps.mean()) if constant else None,
         times=None if offsets is None else tuple(times[offset] for offset in offsets),
         masked=tuple(name for name in variables if MASKED in pick(dataset, name).attrs),
+        point_axis=axis,
+        positions=positions,
+        parameters=tuple(name for name in inputs if not {*stream.inputs.dims} & {*dataset[name].dims} and positions),
+        cells=tuple(map(tuple, mesh[CELLS].values.tolist())) if CELLS in mesh else (),
     )
 
 
@@ -181,8 +216,11 @@ def _grid(side: Side) -> dict[str, int]:
     return dict(zip(side.dims, side.shape[1:], strict=True))
 
 
-def _positions(dataset: xr.Dataset, axis: str) -> list[float]:
-    """Return the positions along an axis; empty where they are unknown, not numbers, or more than LONGEST."""
+def _positions(dataset: xr.Dataset, axis: str, mesh: Mapping[str, xr.Variable]) -> list[float]:
+    """Return positions along an axis or of the points; empty where they are unknown, not numbers, or over LONGEST."""
+    if axis in mesh:
+        places: list[float] = mesh[axis].values.astype(np.float64).tolist() if mesh[axis].ndim == 1 else []
+        return places
     if axis not in dataset.coords or dataset[axis].dtype.kind not in "fiu" or dataset.sizes[axis] > LONGEST:
         return []
     positions: list[float] = dataset[axis].values.astype(np.float64).tolist()

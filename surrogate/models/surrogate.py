@@ -67,11 +67,13 @@ class Surrogate(nn.Module):
         self.settings = settings
         self.signature = signature
         self.members = members
-        networks = [build(settings, signature.shapes) for _ in range(members)]
+        shapes = signature.shapes
+        networks = [build(settings, shapes) for _ in range(members)]
         self.network = networks[0] if members == 1 else ensemble(networks)
         self.inputs = inputs
         self.targets = targets
-        may_miss = signature.may_miss(signature.inputs)
+        places = shapes.positions  # stay NaN where a sample has no point, which tells the network so
+        may_miss = [m and i not in places for i, m in enumerate(signature.may_miss(signature.inputs))]
         self.register_buffer("may_miss", torch.tensor(may_miss) if any(may_miss) else None, persistent=False)
         self.posterior: Posterior | None
         self.register_module("posterior", None)  # of the head's weights; set when it has been fitted

@@ -14,6 +14,7 @@ from PIL import Image
 from surrogate.files import replacing
 from surrogate.plotting.canvas import ERROR_COLOURS, FIELD_COLOURS, label_of, new_figure
 from surrogate.plotting.fields import plot_comparison
+from surrogate.plotting.points import places_of, plane_of, with_cells
 
 __all__ = ["save_animation"]
 
@@ -38,11 +39,13 @@ def save_animation(fields: xr.Dataset, path: Path, *, seconds: float = 0.15, fig
         ResourceError: It cannot be written.
     """
     chosen = np.unique(np.linspace(0, fields.sizes["lead"] - 1, FRAMES).round().astype(int))
-    fields = fields[["truth", "prediction"]].transpose("lead", ...).isel(lead=chosen)
+    fields = with_cells(fields[["truth", "prediction"]], fields).transpose("lead", ...).isel(lead=chosen)
     leading = [str(dim) for dim in fields["truth"].dims[1:-2]]
     fields = fields.isel({dim: fields.sizes[dim] // 2 for dim in leading}).drop_vars(leading, errors="ignore")
     images = [Image.fromarray(pixels) for pixels in _frames(fields, figure)]
-    if fields["truth"].ndim > 2:  # one palette of both colour maps and of text, so that a colour means one value
+    if fields["truth"].ndim > 2 or places_of(
+        fields["truth"][0]
+    ):  # one palette of both colour maps and of text, so that a colour means one value
         shades = np.linspace(0, 1, SHADES)
         maps = [colormaps[name](shades)[:, :3] for name in (FIELD_COLOURS, ERROR_COLOURS)]
         greys = np.linspace(0, 1, GREYS)[:, None].repeat(3, axis=1)
@@ -86,7 +89,8 @@ def _frames(fields: xr.Dataset, figure: Figure | None) -> list[np.ndarray]:
         for panel, field in zip(panels, shown, strict=True):
             if panel.collections:
                 across = "x" if "x" in field.dims else str(field.dims[-1])
-                panel.collections[0].set_array(field.transpose(..., across).values)
+                drawn = field.values[plane_of(field)[1]] if field.ndim == 1 else field.transpose(..., across).values
+                panel.collections[0].set_array(drawn)
                 continue
             panel.lines[0].set_ydata(field.values)
             if panel.get_legend() is not None:  # the panel of the prediction shows the truth too

@@ -21,6 +21,7 @@ from surrogate.plotting.canvas import (
     new_figure,
     plain,
 )
+from surrogate.plotting.points import draw_points, places_of, plane_of
 
 __all__ = ["plot_cases", "plot_comparison", "plot_error_map"]
 
@@ -29,7 +30,8 @@ def plot_comparison(fields: xr.Dataset, *, ax: Sequence[Axes] | None = None) -> 
     """Plot truth, prediction and error side by side.
 
     Truth and prediction share one scale; that of the error is symmetric about zero. Fields on one axis are lines, on
-    two images, on more the middle slice of the leading axes.
+    two images, on more the middle slice of the leading axes. Fields on points with coordinates `x` and `y` are drawn on
+    triangles, those of the coordinate `cells` where there is one; of points in space a slice.
 
     Arguments:
         fields: `truth` and `prediction` over at least one dimension; the attributes `long_name` and `units` of `truth`
@@ -40,14 +42,16 @@ def plot_comparison(fields: xr.Dataset, *, ax: Sequence[Axes] | None = None) -> 
     fields, note = _middle_slice(fields)
     truth, prediction = fields["truth"], fields["prediction"].assign_attrs(fields["truth"].attrs)
     error = (prediction - truth).assign_attrs(truth.attrs | {"long_name": "error"})
-    if truth.ndim == 1:
+    at_points, cells = places_of(truth), fields["cells"] if "cells" in fields.variables else None
+    note = plane_of(truth)[2] if at_points else note
+    if truth.ndim == 1 and not at_points:
         _compare_lines(panels, truth, prediction, error)
     else:
         low, high = float(min(truth.min(), prediction.min())), float(max(truth.max(), prediction.max()))
         largest = float(abs(error).max()) or 1.0
         scales = [(FIELD_COLOURS, low, high), (FIELD_COLOURS, low, high), (ERROR_COLOURS, -largest, largest)]
         for panel, field, (colours, bottom, top) in zip(panels, (truth, prediction, error), scales, strict=True):
-            mesh = _image(panel, field, cmap=colours, vmin=bottom, vmax=top)
+            mesh = _image(panel, field, cells, cmap=colours, vmin=bottom, vmax=top)
             panel.figure.colorbar(mesh, ax=panel).set_label(label_of(field))
     for panel, title in zip(panels, ("truth", "prediction", "prediction less truth"), strict=True):
         panel.set_title(title + note, fontsize="medium")
@@ -71,7 +75,7 @@ def plot_cases(examples: xr.Dataset, *, ax: np.ndarray | None = None) -> np.ndar
     return np.asarray(panels)
 
 
-def plot_error_map(error: xr.DataArray, *, ax: Axes | None = None) -> Axes:
+def plot_error_map(error: xr.DataArray, *, cells: xr.DataArray | None = None, ax: Axes | None = None) -> Axes:
     """Plot an error at every grid point, such as the mean over the test set.
 
     Values of both signs have a scale that is symmetric about zero, others one that starts at zero. A field on one axis
@@ -79,13 +83,15 @@ def plot_error_map(error: xr.DataArray, *, ax: Axes | None = None) -> Axes:
 
     Arguments:
         error: With dimensions (*space); the attributes `long_name` and `units` label it.
+        cells: Corners of every cell of the mesh, for errors on points.
         ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     fields, note = _middle_slice(error.to_dataset(name="truth"))
     values = fields["truth"]
     largest, signed = float(abs(values).max()) or 1.0, bool((values < 0).any())
-    if values.ndim == 1:
+    note = plane_of(values)[2] if places_of(values) else note
+    if values.ndim == 1 and not places_of(values):
         ax.plot(
             values[values.dims[0]], values, color=PALETTE[0], marker="o" if values.size < 30 else None, markersize=3.5
         )
@@ -94,7 +100,7 @@ def plot_error_map(error: xr.DataArray, *, ax: Axes | None = None) -> Axes:
         ax.set_ylim(-1.1 * largest if signed else 0, 1.1 * largest)
     else:
         colours = ERROR_COLOURS if signed else SIZE_COLOURS
-        mesh = _image(ax, values, cmap=colours, vmin=-largest if signed else 0, vmax=largest)
+        mesh = _image(ax, values, cells, cmap=colours, vmin=-largest if signed else 0, vmax=largest)
         figure_of(ax).colorbar(mesh, ax=ax).set_label(label_of(values))
     if note:
         ax.set_title(note.removeprefix(", "), fontsize="medium")
@@ -124,8 +130,10 @@ def _compare_lines(panels: Sequence[Axes], truth: xr.DataArray, prediction: xr.D
     panels[2].axhline(0, color="0.6", linewidth=0.8, zorder=0)
 
 
-def _image(ax: Axes, field: xr.DataArray, **colours: Any) -> ScalarMappable:
+def _image(ax: Axes, field: xr.DataArray, cells: xr.DataArray | None, **colours: Any) -> ScalarMappable:
     """Draw cells centred on the coordinates; `x` is horizontal if there is one, else the last axis is."""
+    if field.ndim == 1:
+        return draw_points(ax, field, cells, **colours)
     across = "x" if "x" in field.dims else str(field.dims[-1])
     field = field.transpose(..., across)
     up = str(field.dims[0])

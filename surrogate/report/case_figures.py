@@ -22,6 +22,7 @@ from surrogate.plotting import (
     plot_spectra,
     save_animation,
 )
+from surrogate.plotting.points import with_cells
 from surrogate.report.figures import Picture, save_picture
 from surrogate.report.runs import Case
 
@@ -131,8 +132,12 @@ class CaseFigures:
             fields = maps.isel(variable=index)
             units = {"units": str(fields["units"].item())}
             name = str(fields["variable"].item())
-            plot_error_map(fields["mean_error"].assign_attrs(long_name=f"mean |error| of {name}", **units), ax=row[0])
-            plot_error_map(fields["bias"].assign_attrs(long_name=f"mean error of {name}", **units), ax=row[1])
+            cells = fields["cells"] if "cells" in fields.variables else None
+            for ax, key, label in (
+                (row[0], "mean_error", f"mean |error| of {name}"),
+                (row[1], "bias", f"mean error of {name}"),
+            ):
+                plot_error_map(fields[key].assign_attrs(long_name=label, **units), cells=cells, ax=ax)
         return figure
 
     def spectra(self) -> Figure | None:
@@ -191,6 +196,6 @@ def _shown(data: xr.Dataset) -> list[int]:
 
 def _labelled(fields: xr.Dataset, name: str, units: str) -> xr.Dataset:
     """Return truth and prediction with name and units for labels."""
-    chosen = fields[["truth", "prediction"]]
+    chosen = with_cells(fields[["truth", "prediction"]], fields)
     chosen["truth"] = chosen["truth"].assign_attrs(long_name=name, units=units)
     return chosen

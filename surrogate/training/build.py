@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 import xarray as xr
 
-from surrogate.data import Stream, Window, open_data, split
+from surrogate.data import DataSettings, Stream, Window, open_data, split
+from surrogate.data.mesh import point_axis, positions_of
+from surrogate.data.streaming.channels import make_side
 from surrogate.data.streaming.digits import refuse_lost_digits
 from surrogate.errors import ConfigError, ResourceError
 from surrogate.experiment.optimizers import FullBatchSettings
@@ -27,7 +29,7 @@ from surrogate.training.ranks import Ranks
 from surrogate.training.schedule import scheduler_of
 from surrogate.training.setup import Setup
 
-__all__ = ["choose_device", "evaluation_stream", "setup_of", "split_datasets", "trainer_of"]
+__all__ = ["choose_device", "data_of", "evaluation_stream", "setup_of", "split_datasets", "trainer_of"]
 
 
 def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
@@ -40,6 +42,30 @@ def split_datasets(experiment: Experiment) -> dict[str, xr.Dataset]:
     return split(open_data(data), data.split, by=data.by, window=data.window)
 
 
+def data_of(experiment: Experiment, dataset: xr.Dataset) -> DataSettings:
+    """Return the data settings with the coordinates of points among the inputs, for a family that takes them.
+
+    Raises:
+        ConfigError: The family takes coordinates and the data have none, or they are normalised point by point.
+    """
+    data, model = experiment.data, experiment.model
+    targets = make_side(dataset, data.targets, (0,), 0)
+    axis = point_axis(dataset, targets.dims)
+    if model.at_points == "never" or not targets.dims or (model.at_points == "meshes" and not axis):
+        return data
+    names = positions_of(dataset, axis) if axis else tuple(dim for dim in targets.dims if dim in dataset.coords)
+    if axis and not names:
+        raise ConfigError(
+            f"model.family: {model.family} takes the coordinates of the points along '{axis}', which the data do not "
+            "have; declare x, y (and z) under data.layout.coordinates, or choose mlp, pod or pod_gp"
+        )
+    if data.normalize == "pixel":
+        raise ConfigError(f"data.normalize: pixel is for one grid; {model.family} needs channel or none")
+    complete = len(names) == len(targets.dims) or axis
+    added = [name for name in names if name not in data.inputs] if complete else []
+    return data.model_copy(update={"inputs": [*data.inputs, *added]})
+
+
 def evaluation_stream(
     experiment: Experiment, dataset: xr.Dataset, *, ranks: Ranks | None = None, steps: int = 1
 ) -> Stream:
@@ -48,7 +74,7 @@ def evaluation_stream(
 
 
 def _stream(experiment: Experiment, dataset: xr.Dataset, ranks: Ranks, *, shuffle: bool, steps: int) -> Stream:
-    data, training = experiment.data, experiment.training
+    data, training = data_of(experiment, dataset), experiment.training
     window = data.window
     if steps > 1:
         window = window or Window()

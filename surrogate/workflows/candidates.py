@@ -93,7 +93,9 @@ def _networks(shapes: Shapes) -> Iterator[dict[str, Any]]:
 def _fits(candidate: Candidate, shapes: Shapes) -> bool:
     """Return True if the family maps data of these shapes."""
     try:
-        build(settings_of(candidate.model), shapes)
+        model = settings_of(candidate.model)
+        if model.at_points == "never" or not shapes.point_axis:  # else it takes coordinates, which are added for it
+            build(model, shapes)
     except ConfigError:
         return False
     return True

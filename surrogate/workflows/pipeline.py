@@ -35,7 +35,7 @@ from surrogate.numbers import number
 from surrogate.progress import ProgressBar
 from surrogate.report import beside_lines, write_report
 from surrogate.simulate.generate import find_recipe, generate, load_recipe
-from surrogate.training.build import choose_device, evaluation_stream, split_datasets
+from surrogate.training.build import choose_device, data_of, evaluation_stream, split_datasets
 from surrogate.training.moments import keep_statistics
 from surrogate.training.run import train
 
@@ -224,7 +224,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
     stream = evaluation_stream(experiment, datasets[part])
     surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
-    source = SampleSource(stream, datasets[part], experiment.data)
+    source = SampleSource(stream, datasets[part], data_of(experiment, datasets[part]))
     stated: dict[str, Any] = {
         "labels": labels_of(stream, datasets[part], by=experiment.data.by),
         "facts": {"split": part, "training_finished": int(run.begun().get("train_seconds") is not None)},

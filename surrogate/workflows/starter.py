@@ -11,6 +11,7 @@ from typing import Any
 from surrogate.config import Settings, parse_yaml, validate
 from surrogate.data import DataSettings, Stream, open_data
 from surrogate.data.mapping import BLANK, NONE, is_channel, placeholders
+from surrogate.data.mesh import point_axis
 from surrogate.data.proposal import quoted
 from surrogate.errors import ConfigError, DataError
 from surrogate.files import replacing
@@ -24,7 +25,6 @@ training: {epochs: 20, batch_size: 16, seed: 0, refit: end}
 CONVNET = "{family: convnet, width: 32, depth: 4}"
 UNKNOWN = f"{CONVNET}  # fields to fields on one grid; choose another family for other data"
 MLP = "{family: mlp, width: 32, depth: 3}"
-MESH = ("point", "cell", "node", "dof", "vertex", "element", "face")  # axes whose neighbours are no neighbours in space
 MOST_AXES = 3  # of space, for convolutions
 MODES, LEVELS, LATENT = 16, 2, 50
 
@@ -96,7 +96,7 @@ def proposed_model(data: str, otherwise: str = UNKNOWN) -> str:
         return f"{{family: pod, modes: {modes}, width: 32, depth: 2}}  # parameters to fields"
     if len(targets.dims) > MOST_AXES:
         return f"{MLP}  # more than three axes of space"
-    if any(re.sub(r"\d+$", "", axis) in MESH for axis in targets.dims):
+    if point_axis(ds, targets.dims):
         return f"{MLP}  # points of a mesh, in no order that a convolution could use"
     grid = targets.shape[1:]  # halved at most as often as an autoencoder needs
     levels = max(level for level in range(LEVELS + 1) if all(side % 2**level == 0 for side in grid))

@@ -213,7 +213,12 @@ def _usable(errors: xr.DataArray) -> xr.DataArray:
 
 
 def score_steps(
-    prediction: Tensor, truth: Tensor, lost: Tensor, metrics: Sequence[str] = tuple(METRICS)
+    prediction: Tensor,
+    truth: Tensor,
+    lost: Tensor,
+    metrics: Sequence[str] = tuple(METRICS),
+    *,
+    weights: Tensor | None = None,
 ) -> tuple[Columns, Tensor]:
     """Score some successive steps, with shape (B, k, M), and flag the roll-outs that have diverged by their end.
 
@@ -222,7 +227,9 @@ def score_steps(
         truth: With shape (B, k, M, *S).
         lost: Roll-outs that had diverged before the first of these steps, with shape (B,).
         metrics: Names of the metrics.
+        weights: Volumes of the points of a mesh, with shape (B, *S).
     """
+    of_steps = None if weights is None else weights.repeat_interleave(truth.shape[1], 0)
     prediction, truth = prediction.to("cpu", torch.float64), truth.to("cpu", torch.float64)
     now = ~torch.isfinite(prediction).flatten(2).all(-1)  # (B, k)
     gone = lost[:, None] | (now.cumsum(1) > 0)  # steps after a value that is not finite do not count
@@ -230,7 +237,7 @@ def score_steps(
     over = gone[..., None].numpy()
     columns: Columns = {}
     for name in metrics:
-        values = METRICS[name](clean.flatten(0, 1), truth.flatten(0, 1)).reshape(truth.shape[:3]).numpy()
+        values = METRICS[name](clean.flatten(0, 1), truth.flatten(0, 1), of_steps).reshape(truth.shape[:3]).numpy()
         if name in DIVERGED:
             values = np.where(over & np.isfinite(values), np.inf, values)
         elif name == "conserved_error":

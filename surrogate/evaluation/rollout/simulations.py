@@ -10,11 +10,13 @@ import numpy as np
 import torch
 import xarray as xr
 
+from surrogate.data.mesh import point_axis
 from surrogate.evaluation.maps import space_of
 from surrogate.evaluation.metrics import points
 from surrogate.evaluation.rollout.scores import rollout_table, score_steps
 from surrogate.evaluation.rollout.stepping import PIECE_BYTES, Stepping
 from surrogate.evaluation.table import Columns, Labels, collect
+from surrogate.evaluation.volumes import Volumes
 
 __all__ = ["BASELINE", "evaluate_simulations", "rolled_out", "typical"]
 
@@ -69,13 +71,15 @@ def _scored(stepping: Stepping, group: Sequence[int], piece_bytes: int) -> tuple
     """Score a group over all leads; return the columns and the points of a field."""
     parts: list[Columns] = []
     lost = still = torch.zeros(len(group), dtype=torch.bool)
-    size = 0
+    size, source = 0, stepping.source
+    volumes = Volumes.of(source.dataset, point_axis(source.dataset, source.stream.spatial_dims))
+    weights = None if volumes is None else volumes.at(torch.tensor(group))
     for piece in stepping.pieces(group, piece_bytes):
-        columns, lost = score_steps(piece.prediction, piece.truth, lost)
+        columns, lost = score_steps(piece.prediction, piece.truth, lost, weights=weights)
         start = torch.where(
             torch.isfinite(piece.start), piece.start, 0.0
         )  # a missing variable must not lose the others
-        kept, _ = score_steps(start[:, None].expand_as(piece.truth), piece.truth, still, COMPARED)
+        kept, _ = score_steps(start[:, None].expand_as(piece.truth), piece.truth, still, COMPARED, weights=weights)
         needed = torch.isfinite(piece.start)[:, None] | piece.truth.isnan()  # a masked target needs no start
         known = needed.reshape(*piece.truth.shape[:3], -1).all(-1).numpy()
         columns |= {BASELINE + name: np.where(known, errors, np.nan) for name, errors in kept.items()}

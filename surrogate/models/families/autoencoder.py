@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
@@ -26,6 +26,7 @@ class AutoencoderSettings(ModelSettings):
         batch_norm: Normalise the decoder's fields over the batch, as the paper's MNIST network does.
     """
 
+    on_grid: ClassVar[bool] = True
     family: Literal["autoencoder"] = "autoencoder"
     width: int = Field(16, ge=1)
     latent: int = Field(50, ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import nn
@@ -32,6 +32,7 @@ class ConvNetSettings(ModelSettings):
         head_kernel: Side of the last convolution's kernel; odd.
     """
 
+    on_grid: ClassVar[bool] = True
     family: Literal["convnet"] = "convnet"
     width: int = Field(32, ge=1)
     depth: int = Field(6, ge=1)

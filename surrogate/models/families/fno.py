@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -34,6 +34,7 @@ class FnoSettings(ModelSettings):
             (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
     """
 
+    on_grid: ClassVar[bool] = True
     family: Literal["fno"] = "fno"
     width: int = Field(32, ge=1)
     depth: int = Field(4, ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +36,7 @@ class UNetSettings(ModelSettings):
             (`cells`) or about its first point (`nodes`), and to exchanges of axes; see `Symmetrized`.
     """
 
+    on_grid: ClassVar[bool] = True
     family: Literal["unet"] = "unet"
     width: int = Field(16, ge=1)
     levels: int = Field(2, ge=1)
