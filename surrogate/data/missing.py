@@ -12,6 +12,8 @@ from dask import threaded
 
 from surrogate.data.formats.ragged import present
 from surrogate.data.layouts import open_snapshots
+from surrogate.data.mapping import LEADING
+from surrogate.data.mesh import point_axis, positions_of
 from surrogate.data.settings import DataSettings
 from surrogate.data.streaming.channels import MASKED, pick
 from surrogate.errors import DataError
@@ -36,8 +38,12 @@ def open_data(settings: DataSettings) -> xr.Dataset:
 
 
 def _finite(ds: xr.Dataset, array: xr.DataArray) -> xr.DataArray:
-    """Return True where an array is finite, or its simulation has no such time step."""
+    """Return True where an array is finite, or its simulation has no such time step or point."""
     finite, steps = xr.apply_ufunc(np.isfinite, array, dask="allowed"), present(ds, array)
+    axis = point_axis(ds, [str(dim) for dim in array.dims if dim not in LEADING])
+    places = [name for name in positions_of(ds, axis) if MASKED in ds[name].attrs] if axis else []
+    if places:  # simulations with fewer points than others
+        finite = (finite | ds[places[0]].variable.isnull()).transpose(*array.dims)
     return finite if steps is None else (finite | ~steps).transpose(*array.dims)
 
 

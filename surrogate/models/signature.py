@@ -145,8 +145,8 @@ class Signature(Settings):
             axes |= {"axes": list(self.grid)}
         used = [*self.variables(channels), *axes["input_axes"], *axes.get("axes", [])]
         facts |= axes | {f"units of {name}": self.units[name] for name in used if name in self.units}
-        fixed = [] if self.positions or not self.point_axis else [name for name in POSITIONS if name not in used]
-        used += fixed
+        if self.point_axis:  # a mesh is compared by its places, unless other points will do
+            used = [*(name for name in used if name not in POSITIONS), *(() if self.positions else POSITIONS)]
         facts |= {f"coordinate {axis}": self.coordinates[axis] for axis in used if axis in self.coordinates}
         return facts if self.time_step is None else facts | {"time step": (self.time_step,)}
 

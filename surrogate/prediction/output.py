@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.data.formats.text import encode_text
+from surrogate.data.mesh import CELLS, POSITIONS, VOLUME, positions_of, volumes_of
 from surrogate.models.signature import Signature, variable_and_step
 from surrogate.prediction.sources import Source
 
@@ -20,6 +21,7 @@ __all__ = ["HIGH", "LOW", "SCORE", "STD", "Output", "Predicted"]
 STD, LOW, HIGH = "_std", "_low", "_high"
 SCORE = "out_of_range"
 SCORED = "distance of the input from the training inputs; above 1 it is farther than 95 % of them are from each other"
+MESH, CLOCKS = "mesh", ("time", "lead")
 LONG_NAMES = {
     "": "predicted {}",
     STD: "standard deviation of {}",
@@ -90,6 +92,12 @@ class Output:
     def variables(self) -> list[Predicted]:
         return Predicted.all_of(self.signature)
 
+    @cached_property
+    def grid(self) -> dict[str, int]:
+        """Lengths of the spatial axes: of those that count points, of the source, whose points may be others."""
+        grid, axis = self.signature.grid, self.signature.point_axis
+        return grid | {axis: self.source.dataset.sizes[axis]} if self.signature.positions and axis else grid
+
     @property
     def names(self) -> list[str]:
         """Names of the predicted variables, of their standard deviations and intervals, and of the score."""
@@ -98,17 +106,24 @@ class Output:
 
     def template(self, attributes: Mapping[str, Any]) -> xr.Dataset:
         """Return the data set to fill: axes, coordinates and attributes, and variables without values."""
-        ds = xr.Dataset(attrs=dict(attributes))
+        ds, coordinates = xr.Dataset(attrs=dict(attributes)), self._coordinates
         for variable in self.variables:
             axes, units = self._axes(variable), self.signature.units.get(variable.name)
             about = {"units": units} if units else {}
+            about |= {"mesh": MESH, "location": "node"} if MESH in coordinates else {}
             for suffix in self.suffixes:
                 name = {"long_name": LONG_NAMES[suffix].format(variable.name)}
                 ds[variable.name + suffix] = _blank(axes, about | name)
         if self.scored:
             rows = {"sample": self.source.samples} | ({"time": self.source.starts} if self._windows else {})
             ds[SCORE] = _blank(rows, {"long_name": SCORED, "units": "1"})
-        return encode_text(ds.assign_coords(self._coordinates(set(map(str, ds.dims)))))
+        axes_of = set(map(str, ds.dims))
+        if MESH in coordinates:
+            ds[MESH] = coordinates[MESH]
+            ds.attrs["Conventions"] = "CF-1.11 UGRID-1.0"
+        return encode_text(
+            ds.assign_coords({n: v for n, v in coordinates.items() if n != MESH and (n not in CLOCKS or n in axes_of)})
+        )
 
     @property
     def _windows(self) -> bool:
@@ -127,15 +142,16 @@ class Output:
         axes |= {"time": self.source.starts} if self._windows else {}
         axes |= self._step_axis(variable)
         axes |= {self._channel_axis(variable): len(variable.components)} if variable.components else {}
-        return axes | self.signature.grid
+        return axes | self.grid
 
     def _channel_axis(self, variable: Predicted) -> str:
         sets = {other.components for other in self.variables if other.components}
         return "channel" if len(sets) == 1 else f"{variable.name}_channel"
 
-    def _coordinates(self, axes: set[str]) -> dict[str, Any]:
+    @cached_property
+    def _coordinates(self) -> dict[str, Any]:
         signature, source = self.signature, self.source
-        coordinates: dict[str, Any] = {}
+        coordinates: dict[str, Any] = self._mesh() if signature.point_axis else {}
         for axis in signature.grid:
             if axis in signature.coordinates:
                 coordinates[axis] = (axis, np.array(signature.coordinates[axis]), self._units(axis))
@@ -147,7 +163,32 @@ class Output:
         for name, own in along_samples.items():
             if own in source.dataset.variables and source.dataset[own].dims == ("sample",):
                 coordinates[name] = source.dataset[own].variable.load()
-        return coordinates | {name: value for name, value in self._times().items() if name in axes}
+        return coordinates | self._times()
+
+    def _mesh(self) -> dict[str, Any]:
+        """Return the places, volumes and cells of the points, of the source where it has them, with UGRID's names."""
+        signature, axis, source = self.signature, self.signature.point_axis, self.source.dataset
+        mesh: dict[str, Any] = {}
+        if any(name in source.variables and axis in source[name].dims for name in POSITIONS):
+            names = [name for name in positions_of(source, axis) if "time" not in source[name].dims]
+            mesh = {name: source[name].variable.load() for name in names}
+            volumes = volumes_of(source, axis)
+            mesh |= {} if volumes is None else {VOLUME: volumes.variable}
+            cells = source[CELLS].variable.load() if CELLS in source.variables else None
+        else:
+            names = [name for name in (*POSITIONS, VOLUME) if name in signature.coordinates]
+            mesh = {name: (axis, np.array(signature.coordinates[name]), self._units(name)) for name in names}
+            cells = xr.Variable(("element", "corner"), np.array(signature.cells)) if signature.cells else None
+        if cells is not None and cells.ndim == 2 and axis in ("point", "node", "vertex"):
+            places = [name for name in POSITIONS if name in mesh]
+            dimension = min(cells.shape[1], len(places) + 1) - 1
+            part = ("", "edge", "face", "volume")[dimension]
+            role = f"{part}_node_connectivity"
+            mesh[CELLS] = cells.astype(np.int64).copy()
+            mesh[CELLS].attrs |= {"cf_role": role, "start_index": 0}
+            topology = {"cf_role": "mesh_topology", "topology_dimension": dimension, role: CELLS}
+            mesh[MESH] = xr.Variable((), np.int64(0), topology | {"node_coordinates": " ".join(places)})
+        return mesh
 
     def _units(self, name: str) -> dict[str, str]:
         return {"units": self.signature.units[name]} if name in self.signature.units else {}

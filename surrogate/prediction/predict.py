@@ -100,6 +100,9 @@ def predict_into(
     suffixes = ("", *([STD] if with_std else []), *([LOW, HIGH] if half_width is not None else []))
     output = Output(surrogate.signature, source, rollout_steps, suffixes, scored=input_range is not None)
     attributes: dict[str, Any] = {"title": "Predictions of a surrogate model", "source": f"surrogate {__version__}"}
+    if half_width is not None and tuple(half_width.shape[1:]) != tuple(output.grid.values()):
+        raise ConfigError("intervals hold at the points of the training data; predict at others without --intervals")
+    positions = surrogate.signature.shapes.positions if surrogate.signature.point_axis else ()
     template = output.template(attributes | (about or {}))
     total = sum(template[name].nbytes for name in output.names)
     done = 0
@@ -128,6 +131,8 @@ def predict_into(
                         f"{path}: the prediction for {where} is not finite, so nothing is written; compare the inputs "
                         "with those of the training, or roll out over fewer steps"
                     )
+                if positions:  # NaN where a sample has no point
+                    values = values.masked_fill(inputs[:, positions[0]].isnan()[:, None, None], torch.nan)
                 for variable in output.variables:
                     done += _put(room, variable.name + suffix, rows, variable.rows(values.cpu().numpy()))
             if progress is not None:

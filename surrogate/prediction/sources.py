@@ -110,7 +110,14 @@ def _variable(signature: Signature, table: Table, name: str) -> xr.Variable:
     if name in table.columns and numbered:
         raise DataError(f"{table.path}: columns '{name}' and '{numbered[0]}' both give the input {name}; remove one")
     dims: tuple[str, ...] = ("sample",)
-    if name in table.columns or not axes:
+    if name in signature.positions and name not in table.columns:
+        if name not in signature.coordinates:
+            raise DataError(
+                f"{table.path}: the meshes of the training data differ, so points must be given; predict from an HDF5 "
+                f"or NetCDF file with {', '.join(signature.positions)} along '{signature.point_axis}'"
+            )
+        return xr.Variable((signature.point_axis,), np.array(signature.coordinates[name]))
+    if name in table.columns or not axes or name in signature.parameters:
         values = table.numbers([name], missing=masked)[:, 0]
     elif len(axes) == 1:
         ((axis, length),) = axes

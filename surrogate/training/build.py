@@ -160,6 +160,10 @@ def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: Run
             )
     setup = setup_of(experiment, datasets, run, ranks)
     network = setup.surrogate.network
+    if optimizer.name == "gnvpro" and setup.objective.position is not None:
+        raise ConfigError(
+            "optimizer.name: gnvpro needs the same number of points in every simulation; choose slimtrain or adam"
+        )
     method = build_method(optimizer, network, setup.objective)
     if training.compile:
         network.features.compile()

@@ -30,6 +30,7 @@ class Objective:
         rollout: Network steps that are unrolled.
         every: Whether the loss is on all of them.
         masked: Whether targets may be NaN where there is no value.
+        position: Input channel that is NaN at points that a sample does not have; None where all have the same ones.
     """
 
     loss: str
@@ -38,6 +39,7 @@ class Objective:
     rollout: int
     every: bool
     masked: bool = False
+    position: int | None = None
 
     @classmethod
     def of(cls, settings: TrainingSettings, surrogate: Surrogate) -> Objective:
@@ -45,7 +47,9 @@ class Objective:
         offset = surrogate.targets.mean / surrogate.targets.scale
         masked = any(surrogate.signature.may_miss(surrogate.signature.targets))
         every = settings.rollout_loss != "last"
-        return cls(settings.loss, offset, settings.precision, settings.rollout, every, masked)
+        shapes = surrogate.signature.shapes
+        position = shapes.positions[0] if shapes.ragged else None
+        return cls(settings.loss, offset, settings.precision, settings.rollout, every, masked, position)
 
     def batch(self, surrogate: Surrogate, batch: Batch) -> Batch:
         """Return the batch in the units of the network, its inputs rolled out where `rollout` is above one."""
@@ -88,7 +92,17 @@ class Objective:
         if not self.masked:
             return batch
         with torch.no_grad():
-            return replace(batch, targets=self.completed(network(batch.inputs), batch.targets))
+            return replace(batch, targets=self.for_head(network(batch.inputs), batch))
+
+    def for_head(self, output: Tensor, batch: Batch) -> Tensor:
+        """Return what the head is solved for: missing targets are replaced by the present output of the network.
+
+        At points that a sample does not have they stay NaN: a `PointHead` gives those no row.
+        """
+        targets = self.completed(output, batch.targets)
+        if self.position is None:
+            return targets
+        return targets.masked_fill(batch.inputs[:, self.position].isnan()[:, None], torch.nan)
 
     def of_batch(self, network: Separable, batch: Batch) -> Tensor:
         """Compute the loss of the network on a batch."""

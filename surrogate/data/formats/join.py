@@ -9,6 +9,9 @@ import numpy as np
 import xarray as xr
 
 from surrogate.data.formats.ragged import padded
+from surrogate.data.mapping import LEADING
+from surrogate.data.mesh import CELLS, VOLUME, point_axis, positions_of
+from surrogate.data.streaming.channels import MASKED
 from surrogate.errors import DataError
 
 __all__ = ["MASK", "Part", "difference", "join_parts"]
@@ -37,6 +40,7 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
     Raises:
         DataError: Two parts differ in their variables, axes, types, sizes or coordinates.
     """
+    parts = _with_own_meshes(parts)
     if all(part.own_fields for part in parts):
         parts = _spread(_with_all_masks(_of_one_length(parts)))
     first = parts[0]
@@ -59,6 +63,34 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
         join="override",
         combine_attrs="drop_conflicts",
     )
+
+
+def _with_own_meshes(parts: Sequence[Part]) -> Sequence[Part]:
+    """Give every simulation its own places and cells where meshes differ; points that one does not have are NaN."""
+    first = parts[0].ds
+    axis = point_axis(first, [str(dim) for dim in first.dims if dim not in LEADING])
+    names = [name for name in (*positions_of(first, axis), CELLS, VOLUME) if axis and name in first.variables]
+    if len(parts) == 1 or not names or any({axis, *names} - {*part.ds.variables, axis} for part in parts):
+        return parts
+    if all(np.array_equal(part.ds[n].values, first[n].values) for part in parts[1:] for n in names):
+        return parts
+    sizes = {dim: max(part.ds.sizes[dim] for part in parts) for dim in (axis, *first.get(CELLS, first[names[0]]).dims)}
+    ragged = len({part.ds.sizes[axis] for part in parts}) > 1
+    own = []
+    for part in parts:
+        ds = part.ds.drop_vars(axis, errors="ignore")
+        cells = {}
+        if CELLS in names and ds[CELLS].ndim == 2:
+            more = [(0, sizes[dim] - ds.sizes[dim]) for dim in ds[CELLS].dims]
+            padded_cells = np.pad(ds[CELLS].values, more, constant_values=-1)[None].repeat(ds.sizes["sample"], 0)
+            cells = {CELLS: (("sample", *ds[CELLS].dims), padded_cells)}
+            ds = ds.drop_vars(CELLS)
+        ds = ds.pad({axis: (0, sizes[axis] - ds.sizes[axis])}) if ragged else ds
+        for name in [name for name, variable in ds.variables.items() if axis in variable.dims]:
+            ds = _on_samples(ds, name)
+            ds[name].attrs |= {MASKED: 1} if ragged else {}
+        own.append(Part(part.where, ds.assign_coords(cells), part.own_fields))
+    return own
 
 
 def _of_one_length(parts: Sequence[Part]) -> Sequence[Part]:

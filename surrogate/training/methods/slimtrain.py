@@ -83,4 +83,4 @@ class SlimTrainMethod(Method):
     def _targets(self, network: Separable, z: Tensor, batch: Batch) -> Tensor:
         """Return what the head is solved for: missing targets are replaced by the present output of the network."""
         objective = self.objective
-        return objective.completed(network.head(z), batch.targets) if objective.masked else batch.targets
+        return objective.for_head(network.head(z), batch) if objective.masked else batch.targets
