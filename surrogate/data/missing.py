@@ -11,6 +11,7 @@ import xarray as xr
 from dask import threaded
 
 from surrogate.data.formats.ragged import present
+from surrogate.data.interpolate import on_grid
 from surrogate.data.layouts import open_snapshots
 from surrogate.data.mapping import LEADING
 from surrogate.data.mesh import point_axis, positions_of
@@ -31,6 +32,7 @@ def open_data(settings: DataSettings) -> xr.Dataset:
         DataError: The files cannot be used, or nothing finite is left.
     """
     ds = open_snapshots(settings.path, settings.layout)
+    ds = on_grid(ds, dict(settings.interpolate)) if settings.interpolate else ds
     names = list(dict.fromkeys([*settings.inputs, *settings.targets]))
     if settings.nonfinite == "drop":
         return drop_incomplete(ds, names)

@@ -122,6 +122,9 @@ class DataSettings(Settings):
             `none`: it sees them in their own units.
         nonfinite: Treatment of NaN and Inf: an `error`; `drop` their simulation; or `mask` the values: targets are left
             out, inputs become the mean, and `<name>_valid` is 1 where there is a value.
+        interpolate: Number of grid points along each axis, such as `{y: 64, x: 64}`, to which fields on the points of
+            meshes are interpolated for families that need a grid; the error of that is reported. `inside` is a further
+            variable, 1 at the grid points within the hull of the mesh.
     """
 
     path: str = Field(min_length=1)
@@ -133,6 +136,7 @@ class DataSettings(Settings):
     by: str | None = None
     normalize: Literal["channel", "pixel", "none"] = "channel"
     nonfinite: Literal["error", "drop", "mask"] = "error"
+    interpolate: dict[Literal["x", "y", "z"], Annotated[int, Field(ge=2, le=4096, strict=True)]] | None = None
 
     @model_validator(mode="after")
     def _once(self) -> Self:

@@ -103,7 +103,7 @@ def plot_error_map(error: xr.DataArray, *, cells: xr.DataArray | None = None, ax
         mesh = _image(ax, values, cells, cmap=colours, vmin=-largest if signed else 0, vmax=largest)
         figure_of(ax).colorbar(mesh, ax=ax).set_label(label_of(values))
     if note:
-        ax.set_title(note.removeprefix(", "), fontsize="medium")
+        ax.set_title(note.removeprefix(", ").strip(), fontsize="medium")
     return ax
 
 

@@ -43,7 +43,7 @@ def plane_of(field: xr.DataArray) -> tuple[list[str], np.ndarray, str]:
     distance = abs(places[depth, kept] - middle)
     nearest = np.partition(distance, count := min(len(kept) - 1, int(len(kept) ** (2 / 3))))[count]
     slab = kept[distance <= nearest * (1 + 1e-9)]
-    return [name for name in names if name != names[depth]], slab, f", points near {names[depth]} = {middle:.3g}"
+    return [name for name in names if name != names[depth]], slab, f"\npoints near {names[depth]} = {middle:.3g}"
 
 
 def with_cells(fields: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
@@ -65,14 +65,16 @@ def draw_points(ax: Axes, field: xr.DataArray, cells: xr.DataArray | None = None
     (across, up), kept, note = plane_of(field)
     x, y, values = field[across].values[kept], field[up].values[kept], field.values[kept]
     triangles = None
-    if not note and cells is not None and cells.sizes[cells.dims[1]] > 2 and len(places_of(field)) == 2:
+    names = places_of(field)
+    flat_slice = all(np.ptp(field[name].values[kept]) == 0 for name in names if name not in (across, up))
+    if not note and cells is not None and cells.sizes[cells.dims[1]] > 2 and len(names) == 2:
         corners = np.asarray(cells.values)
         fans = np.concatenate([corners[:, [0, i, i + 1]] for i in range(1, corners.shape[1] - 1)])
         new = np.full(field.size + 1, -1)  # the last entry is that of corner -1
         new[kept] = np.arange(len(kept))
         fans = new[fans]
         triangles = Triangulation(x, y, fans[(fans >= 0).all(1)])
-    elif not note and len(x) > 3:
+    elif flat_slice and len(x) > 3:
         try:
             triangles = Triangulation(x, y)
         except (RuntimeError, ValueError):  # all points are on one line

@@ -11,7 +11,7 @@ from typing import Any
 from surrogate.config import Settings, parse_yaml, validate
 from surrogate.data import DataSettings, Stream, open_data
 from surrogate.data.mapping import BLANK, NONE, is_channel, placeholders
-from surrogate.data.mesh import point_axis
+from surrogate.data.mesh import point_axis, positions_of
 from surrogate.data.proposal import quoted
 from surrogate.errors import ConfigError, DataError
 from surrogate.files import replacing
@@ -91,12 +91,15 @@ def proposed_model(data: str, otherwise: str = UNKNOWN) -> str:
     inputs, targets = stream.inputs, stream.targets
     if not targets.dims:
         return f"{MLP}  # to numbers"
+    axis = point_axis(ds, targets.dims)
+    if axis and any("sample" in ds[name].dims for name in positions_of(ds, axis)):
+        return "{family: transolver, width: 32, depth: 2}  # meshes that differ between simulations"
     if (inputs.dims, inputs.shape[1:]) != (targets.dims, targets.shape[1:]):
         modes = max(1, min(MODES, ds.sizes["sample"] // 2 - 1, math.prod(targets.shape)))
         return f"{{family: pod, modes: {modes}, width: 32, depth: 2}}  # parameters to fields"
     if len(targets.dims) > MOST_AXES:
         return f"{MLP}  # more than three axes of space"
-    if point_axis(ds, targets.dims):
+    if axis:
         return f"{MLP}  # points of a mesh, in no order that a convolution could use"
     grid = targets.shape[1:]  # halved at most as often as an autoencoder needs
     levels = max(level for level in range(LEVELS + 1) if all(side % 2**level == 0 for side in grid))

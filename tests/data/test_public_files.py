@@ -66,6 +66,13 @@ DECLARED: dict[str, tuple[str, dict[str, int], list[str], dict[str, object], str
         "convnet",
     ),
     "bout": ("BOUT++", {"sample": 100}, ["T"], {}, "mlp"),
+    "medusa": (
+        "Medusa",
+        {"sample": 3, "channel": 2, "point": 24523},
+        ["velocity"],
+        {"split": {"validation": 1, "test": 1, "seed": 0}},
+        "transolver",
+    ),
 }
 
 # Refused in one line, which says what is missing.

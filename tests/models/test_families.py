@@ -26,6 +26,7 @@ from surrogate.models import (
     Shapes,
     Signature,
     Surrogate,
+    TransolverSettings,
     UNetSettings,
     build,
     families,
@@ -50,6 +51,7 @@ FIELDS = [
     UNetSettings(width=4, levels=1, blocks=2, padding="circular", coordinates=True),
     FnoSettings(width=4, depth=2, modes=3, projection=6),
     FnoSettings(width=4, depth=1, modes=2, projection=6, padding=3, coordinates=True),
+    TransolverSettings(width=6, depth=2, heads=2, slices=4),
 ]
 PARAMETERS = [
     MlpSettings(width=6),
