@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -54,7 +55,12 @@ def on_grid(ds: xr.Dataset, grid: dict[str, int]) -> xr.Dataset:
     result = ds.drop_vars([name for name, v in ds.variables.items() if axis in v.dims or name == CELLS])
     for name, field in {name: v for name, v in ds.data_vars.items() if axis in v.dims and name != VOLUME}.items():
         array = field.drop_vars([*names, VOLUME, axis], errors="ignore").transpose("sample", ..., axis)
-        about = {"input_core_dims": [[axis]], "output_core_dims": [order], "dask": "parallelized", "keep_attrs": True}
+        about: dict[str, Any] = {
+            "input_core_dims": [[axis]],
+            "output_core_dims": [order],
+            "dask": "parallelized",
+            "keep_attrs": True,
+        }
         about |= {"output_dtypes": [float], "dask_gufunc_kwargs": {"output_sizes": grid, "allow_rechunk": True}}
         parts = [xr.apply_ufunc(maps[s % meshes], array.isel(sample=s), **about) for s in range(count)]
         lost = whole = 0.0
