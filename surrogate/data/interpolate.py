@@ -59,9 +59,10 @@ def on_grid(ds: xr.Dataset, grid: dict[str, int]) -> xr.Dataset:
             "input_core_dims": [[axis]],
             "output_core_dims": [order],
             "dask": "parallelized",
+            "dask_gufunc_kwargs": {"output_sizes": grid, "allow_rechunk": True},
+            "output_dtypes": [float],
             "keep_attrs": True,
         }
-        about |= {"output_dtypes": [float], "dask_gufunc_kwargs": {"output_sizes": grid, "allow_rechunk": True}}
         parts = [xr.apply_ufunc(maps[s % meshes], array.isel(sample=s), **about) for s in range(count)]
         lost = whole = 0.0
         for sample in measured:

@@ -66,9 +66,10 @@ class _PhysicsAttention(nn.Module):
         self.out = nn.Linear(width, width)
         nn.init.orthogonal_(self.assign.weight)  # slices that differ from the start
 
-    def forward(self, x: Tensor, there: Tensor) -> Tensor:
+    def forward(self, x: Tensor, there: Tensor | None) -> Tensor:
         values, keys = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.values, self.keys))
-        weights = (self.assign(keys) / self.temperature.clamp(COLDEST, HOTTEST)).softmax(-1) * there[:, None, :, None]
+        weights = (self.assign(keys) / self.temperature.clamp(COLDEST, HOTTEST)).softmax(-1)
+        weights = weights if there is None else weights * there[:, None, :, None]
         states = weights.transpose(-1, -2) @ values / (weights.sum(2)[..., None] + SMALLEST)
         query, key, value = self.states(states).chunk(3, dim=-1)
         states = functional.scaled_dot_product_attention(query, key, value)
@@ -85,7 +86,7 @@ class _Block(nn.Module):
         self.attention = _PhysicsAttention(width, settings.heads, settings.slices)
         self.perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x: Tensor, there: Tensor) -> Tensor:
+    def forward(self, x: Tensor, there: Tensor | None) -> Tensor:
         x = x + self.attention(self.before(x), there)
         return x + self.perceptron(self.after(x))
 
@@ -96,7 +97,7 @@ class _Points(nn.Module):
     def __init__(self, settings: TransolverSettings, shapes: Shapes) -> None:
         super().__init__()
         hidden = settings.ratio * settings.width
-        self.position = shapes.positions[0] if shapes.positions else None
+        self.position, self.ragged = shapes.positions[0] if shapes.positions else None, shapes.ragged
         channels = shapes.inputs + (0 if shapes.positions else shapes.dimensions)
         self.lift = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, settings.width))
         self.blocks = nn.ModuleList(_Block(settings) for _ in range(settings.depth))
@@ -107,8 +108,12 @@ class _Points(nn.Module):
             grid = grid_points(fields.shape[2:], fields)
             fields = torch.cat([fields, grid.expand(len(fields), *grid.shape)], dim=1)
         x = fields.flatten(2).transpose(1, 2)
-        there = torch.ones_like(x[..., 0]) if self.position is None else (~x[..., self.position].isnan()).to(x.dtype)
-        x = self.lift(torch.where(there[..., None] > 0, x, 0.0))
+        there: Tensor | None = None
+        if self.position is not None:
+            known = ~x[..., self.position].isnan()
+            if self.ragged or (not torch.compiler.is_compiling() and not bool(known.all())):
+                there, x = known.to(x.dtype), torch.where(known[..., None], x, 0.0)
+        x = self.lift(x)
         for block in self.blocks:
             x = block(x, there)
         return self.norm(x).transpose(1, 2).unflatten(2, fields.shape[2:])
