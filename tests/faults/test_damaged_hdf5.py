@@ -139,7 +139,7 @@ def test_files_that_ended_the_process_are_refused(tmp_path: Path, path: Path) ->
     options = {"command": "", "resume": False, "overwrite": False}
     doors = (
         lambda: open_snapshots(path),
-        lambda: convert(path, tmp_path / "out"),
+        lambda: convert(path, tmp_path / "out", "shards"),
         lambda: run_file(config, [], tmp_path / "out", print, **options),
     )
     for door in doors:
