@@ -54,12 +54,15 @@ def compare(
     overwrite: Overwrite = False,
     resume: Resume = False,
     workers: Workers = 0,
+    solve_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Time of one simulation: after how many solves does it pay back?")
+    ] = None,
 ) -> None:
     """Find out which surrogate is best for your data: baselines, Gaussian processes, networks, in one table."""
     from surrogate.workflows import Spread, find_pipeline, run_comparison
 
     options: dict[str, Any] = {"command": typed_command(), "resume": resume, "overwrite": overwrite}
-    options |= {"spread": Spread(workers), "minutes": minutes}
+    options |= {"spread": Spread(workers), "minutes": minutes, "solve_seconds": solve_seconds}
     run_comparison(find_pipeline(config), overrides or [], output, say, **options)
 
 

@@ -16,6 +16,7 @@ from surrogate.files import replacing
 from surrogate.report.figures import Picture
 from surrogate.report.html import Embedder, write_page
 from surrogate.report.tables import Table
+from surrogate.studies.learning_curve import break_even
 
 __all__ = ["Entry", "Leaderboard", "write_leaderboard"]
 
@@ -84,6 +85,8 @@ class Leaderboard:
         folds: Number of folds; 1 for the test part.
         simulations: Simulations in each part of a fold.
         command: What was typed.
+        left_out: Surrogates for which there was no time.
+        solve_seconds: Time of one simulation, where it was given.
     """
 
     name: str
@@ -95,6 +98,8 @@ class Leaderboard:
     folds: int
     simulations: dict[str, int]
     command: str
+    left_out: Sequence[str] = ()
+    solve_seconds: float | None = None
 
     def sentences(self) -> list[str]:
         """Say in plain words which surrogate is best, what is as good, and what to try."""
@@ -141,6 +146,18 @@ class Leaderboard:
             lines.append(
                 f"A linear map (error {linear.error:.3g}) does not differ significantly from the best; with few "
                 "simulations such a test misses real differences, so compare the errors and intervals too."
+            )
+        if self.solve_seconds is not None:
+            count = break_even(train, self.solve_seconds, best.train_seconds, best.predict_seconds)
+            lines.append(
+                f"Its {train} simulations of {_seconds(self.solve_seconds)} and its training are paid back after "
+                f"{count:,.0f} solves that it replaces."
+                if math.isfinite(count)
+                else f"A prediction takes as long as a simulation ({_seconds(self.solve_seconds)}): no time is saved."
+            )
+        if self.left_out:
+            lines.append(
+                f"Not compared for lack of time, and perhaps better: {', '.join(self.left_out)}; give --minutes more."
             )
         if self.failed:
             lines.append(f"Without a result: {'; '.join(f'{name} ({why})' for name, why in self.failed.items())}.")

@@ -14,9 +14,18 @@ from surrogate.evaluation.comparison import WORSE
 from surrogate.numbers import number
 from surrogate.report.tables import MISSING, Table, more
 from surrogate.studies import StudyPlan
+from surrogate.studies.learning_curve import data_efficiency, forecast
 from surrogate.studies.settings import EPOCHS, TRAIN_SIZE
 
-__all__ = ["Place", "failure_table", "metric_name", "places_of", "study_findings", "study_tables"]
+__all__ = [
+    "Place",
+    "failure_table",
+    "learning_curve_answers",
+    "metric_name",
+    "places_of",
+    "study_findings",
+    "study_tables",
+]
 
 LEVEL = 0.9
 NEAR = 1.5  # times the lowest error of a method: settings that are nearly as good
@@ -119,6 +128,8 @@ def study_findings(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
     for axes, laid in zip(study.grids, grids, strict=True):
         if len(plan.methods) > 1:
             paragraphs += _verdicts(list(places_of(laid, list(axes))))
+        if list(axes) == [TRAIN_SIZE]:
+            paragraphs += learning_curve_answers(laid, metric_name(study.metric))
         if study.kind == "sensitivity":
             paragraphs += [text for name in plan.methods if (text := _sensitivity(plan, name, laid, list(axes)))]
     if len(study.seeds) < 3:
@@ -129,6 +140,51 @@ def study_findings(plan: StudyPlan, grids: Sequence[xr.Dataset]) -> list[str]:
     bad = sum(int((grid["status"] == "failed").sum()) for grid in grids)
     if bad:
         paragraphs.append(f"{bad} of the training runs shown failed and have no error; they are listed below.")
+    return paragraphs
+
+
+def learning_curve_answers(laid: xr.Dataset, metric: str) -> list[str]:
+    """Say what twice the simulations would bring to each method, and how many times the simulations others need.
+
+    Arguments:
+        laid: Errors over (method, training simulations, seed).
+        metric: Name of the error in a sentence.
+    """
+    sizes = laid[TRAIN_SIZE].values.astype(float)
+    order = np.argsort(sizes)
+    table = laid["error"].transpose("method", TRAIN_SIZE, "seed").values[:, order]
+    names, sizes = [str(name) for name in laid["method"].values], sizes[order]
+    twice = int(2 * sizes[-1])
+    forecasts = {
+        name: found for name, rows in zip(names, table, strict=True) if (found := forecast(sizes, rows, twice))
+    }
+    more_data = [
+        f"{name} from {number(found.last, 3)} to {number(found.error, 3)} ({number(found.low, 3)} to "
+        f"{number(found.high, 3)}){'' if found.high < found.last else ', or no gain'}"
+        for name, found in forecasts.items()
+    ]
+    paragraphs = []
+    if more_data:
+        paragraphs.append(
+            f"Twice the simulations, {twice}, would bring the {metric} of {'; of '.join(more_data)}: geometric means "
+            "over seeds, extrapolated by power laws with a floor, with 90 % intervals of what would be measured."
+        )
+    whole = [k for k in range(len(names)) if np.isfinite(table[k]).all() and (table[k] > 0).all()]
+    if len(whole) < 2 or table.shape[2] < 2:
+        return paragraphs
+    best = min(whole, key=lambda k: float(np.median(table[k, -1])))
+    needs = []
+    for other in whole:
+        found = data_efficiency(sizes, table[best], table[other])
+        if found is not None:
+            bound = "at least " if found.at_least else ""
+            high = number(found.high, 3) if np.isfinite(found.high) else "more"
+            needs.append(
+                f"{names[other]} needs {bound}{number(found.factor, 3)} times (90 % interval {number(found.low, 3)} to "
+                f"{high}) the simulations of {names[best]} for an error of {number(found.error, 3)}"
+            )
+    if needs:
+        paragraphs.append(f"{'; '.join(needs)}. Interpolated between the sizes, with a bootstrap over seeds.")
     return paragraphs
 
 

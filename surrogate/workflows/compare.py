@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,7 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     spread: Spread = HERE,
+    solve_seconds: float | None = None,
 ) -> Path:
     """Train simple surrogates and networks on one data set, and rank them by their error on simulations left out.
 
@@ -138,6 +139,7 @@ def compare(
         resume: Keep finished cases of an earlier run.
         overwrite: Replace an earlier run.
         spread: Workers.
+        solve_seconds: Time of one simulation, for the number of solves after which the best surrogate pays back.
 
     Returns:
         The report.
@@ -178,7 +180,7 @@ def compare(
         epochs = _epochs(comparison, minutes, began, run, say, max(1, spread.workers))
         trained = comparison.jobs(epochs)
         run([job for jobs in trained.values() for job in jobs], "train")
-        leaderboard = _ranked(comparison, fits | trained)
+        leaderboard = replace(_ranked(comparison, fits | trained), solve_seconds=solve_seconds)
         report = write_leaderboard(leaderboard, folder)
     for line in leaderboard.sentences():
         say(line)
@@ -329,6 +331,7 @@ def _ranked(comparison: Comparison, jobs: dict[str, list[Job]]) -> Leaderboard:
         folds=comparison.folds,
         simulations={} if first is None else first.simulations,
         command=comparison.command,
+        left_out=[candidate.name for candidate in comparison.candidates if candidate.name not in jobs],
     )
 
 

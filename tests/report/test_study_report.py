@@ -13,8 +13,9 @@ from matplotlib.colors import to_rgb
 from surrogate import plotting
 from surrogate.experiment.loss import common_loss, loss_words
 from surrogate.report.study import _loss
-from surrogate.report.study_findings import study_findings, study_tables
+from surrogate.report.study_findings import learning_curve_answers, study_findings, study_tables
 from surrogate.studies import StudyPlan
+from surrogate.studies.settings import TRAIN_SIZE
 
 SAMPLES = 60
 
@@ -66,6 +67,18 @@ def test_a_sentence_has_the_ratio_of_the_medians_of_the_table() -> None:
     medians = np.median(grid["error"], axis=1)
     assert [float(cell.split()[0]) for cell in table.rows[0][:2]] == pytest.approx(medians, rel=5e-4)
     assert medians[1] / medians[0] == pytest.approx(1.5)
+
+
+def test_a_learning_curve_says_what_more_simulations_would_bring() -> None:
+    """Of two power laws, one needs three times the simulations of the other."""
+    sizes = np.array([8, 16, 32])
+    curves = np.stack([np.outer(c * sizes**-0.8, np.exp(0.01 * np.arange(5))) for c in (1.0, 3.0**0.8)])
+    labels = {"method": ["a", "b"], TRAIN_SIZE: sizes, "seed": np.arange(5)}
+    laid = xr.Dataset({"error": (("method", TRAIN_SIZE, "seed"), curves)}, labels)
+    first, second = learning_curve_answers(laid, "relative L2 error")
+    assert "Twice the simulations, 64, would bring the relative L2 error of a from 0.06" in first
+    assert "b needs 3 times (90 % interval 3 to 3) the simulations of a for an error of 0.15" in second
+    assert learning_curve_answers(laid.isel({TRAIN_SIZE: [0]}), "error") == []
 
 
 def test_one_seed_gives_no_verdict_about_methods() -> None:

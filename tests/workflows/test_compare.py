@@ -156,3 +156,11 @@ def test_a_trivial_winner_is_called_that() -> None:
     text = " ".join(board.sentences())
     assert "With 9 training simulations the training mean is best" in text
     assert "Nothing is significantly better than the training mean" in text
+
+
+def test_the_leaderboard_names_what_had_no_time_and_when_it_pays_back() -> None:
+    entry = Entry("linear", 0.6, 0.5, 0.7, 10.0, 0.5, 10, 1, True)
+    board = Leaderboard("x", "error", [entry], {"linear"}, 0.52, {}, 1, {"train": 9, "test": 3}, "", ["fno-adam"], 2.0)
+    text = " ".join(board.sentences())
+    assert "perhaps better: fno-adam; give --minutes more" in text
+    assert "Its 9 simulations of 2 s and its training are paid back after 19 solves" in text
