@@ -62,6 +62,10 @@ class TrainingSettings(Settings):
         warmup: Steps over which the learning rate rises to its value.
         decay_to: Where the schedule ends, as a multiple of the learning rate.
         patience: Epochs without a lower validation loss after which training ends.
+        start_from: A run folder whose trained network and normalisation are the start; the model, and names, units and
+            grids of the data must be the same. The start is kept where no epoch has a lower validation loss.
+        start_what: What training changes of it: `all`, the `head` alone (its exact refit, with optimizer elm), or
+            `features` too but at a tenth of the learning rate.
         refit: When the head is solved exactly over all training data: before the first step, after the last, or both.
             The solution at the end is kept where it lowers the validation loss.
         uncertainty: Fit the posterior of the head at the end, for standard deviations; its mean becomes the head.
@@ -91,6 +95,8 @@ class TrainingSettings(Settings):
     warmup: int = Field(0, ge=0)
     decay_to: float = Field(0.0, ge=0, le=1)
     patience: int | None = Field(None, ge=1)
+    start_from: str | None = None
+    start_what: Literal["all", "head", "features"] = "all"
     refit: Literal["none", "start", "end", "both"] = "none"
     uncertainty: bool = False
     buffer_mb: int = Field(256, ge=1)
@@ -114,6 +120,8 @@ class TrainingSettings(Settings):
             raise ValueError("decay_to needs schedule: cosine or linear")
         if self.rollout == 1 and self.rollout_loss == "all":
             raise ValueError("rollout_loss: all needs rollout: 2 or more")
+        if self.start_what != "all" and self.start_from is None:
+            raise ValueError(f"start_what: {self.start_what} needs start_from, the folder of a trained run")
         if (self.seed + 1) * self.members > 2**63:
             raise ValueError(f"seed: {self.seed} is too large for {self.members} members")
         return self
@@ -153,6 +161,14 @@ class Experiment(Settings):
             raise ValueError(
                 f"model.family: {family} is fitted to the data in one pass, optimizer {name} cannot train it; "
                 "use optimizer: {name: fit}"
+            )
+        start, what = self.training.start_from, self.training.start_what
+        if start is not None and name == "fit":
+            raise ValueError(f"training.start_from has no effect: {family} is fitted to its own data; leave it out")
+        if start is not None and (what == "head") != (name == "elm"):
+            raise ValueError(
+                f"training.start_what: {what} with optimizer {name}: `head` is the exact refit of the last layer, "
+                "which is optimizer: {name: elm}; the two go together"
             )
         if name == "fit" and not self.model.fitted:
             raise ValueError(

@@ -30,5 +30,8 @@ def case_name(method: str, experiment: Mapping[str, Any], fingerprint: str) -> s
         for key in path:
             below = below[key]
         below.pop(last, None)
+    if tree["training"].get("start_from", "") is None:  # as before there were such options
+        for option in ("start_from", "start_what"):
+            tree["training"].pop(option, None)
     text = json.dumps([tree, fingerprint], sort_keys=True, allow_nan=False)
     return f"{method}-{hashlib.sha256(text.encode()).hexdigest()[:DIGITS]}"

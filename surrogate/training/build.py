@@ -28,6 +28,7 @@ from surrogate.training.objective import Objective
 from surrogate.training.ranks import Ranks
 from surrogate.training.schedule import scheduler_of
 from surrogate.training.setup import Setup
+from surrogate.training.start import slow_features_, trained_start
 
 __all__ = ["choose_device", "data_of", "evaluation_stream", "setup_of", "split_datasets", "trainer_of"]
 
@@ -115,6 +116,9 @@ def setup_of(
         signature, kind = signature_of(unshuffled, datasets["train"]), experiment.data.normalize
         if training.rollout > 1:
             Feedback.of(signature.inputs, signature.targets)  # refuses what is no time stepper
+        if training.start_from is not None:
+            surrogate = trained_start(Path(training.start_from).expanduser(), experiment.model, signature)
+    if surrogate is None:
         if kind == "none" or experiment.model.physical:
             names = (unshuffled.input_names, unshuffled.target_names)
             inputs, targets = (Normalizer.identity(len(of_side)) for of_side in names)
@@ -165,6 +169,8 @@ def trainer_of(experiment: Experiment, datasets: dict[str, xr.Dataset], run: Run
             "optimizer.name: gnvpro needs the same number of points in every simulation; choose slimtrain or adam"
         )
     method = build_method(optimizer, network, setup.objective)
+    if training.start_what == "features":
+        slow_features_(method.optimizer, network.features)
     if training.compile:
         network.features.compile()
     per_step = len(train) if full else training.accumulate

@@ -31,7 +31,8 @@ def prepare_network(trainer: Trainer, whole: Stream) -> None:
         for batch in _normalized(trainer, whole):
             yield replace(batch, targets=batch.targets.nan_to_num(nan=0.0))
 
-    prepare(surrogate.settings, surrogate.network, batches)
+    if trainer.settings.start_from is None:  # a trained network has been prepared
+        prepare(surrogate.settings, surrogate.network, batches)
     trainer.ranks.share(surrogate.state_dict().values())
     trainer.method.prepare(surrogate.network, _whole(trainer, trainer.unshuffled))
 

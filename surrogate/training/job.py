@@ -86,9 +86,8 @@ class Job:
         if training.refit in ("start", "both"):
             refit_start(trainer)
         trainer.state.seconds = time.monotonic() - began
-        if isinstance(
-            trainer.surrogate.network.features, LinearPart
-        ):  # ridge regression, which may be the best there is
+        # ridge regression, or a trained network, may be the best there is
+        if isinstance(trainer.surrogate.network.features, LinearPart) or training.start_from is not None:
             trainer.keep_start()
 
     def fit(self, trainer: Trainer, experiment: Experiment, run: RunFolder, *, title: str) -> None:
