@@ -1,7 +1,7 @@
 """Fine-tuning a surrogate of a neighbouring problem with 4 simulations against training from scratch with 4.
 
-The neighbour has 60 simulations of the same recipe with its first parameter in the lower half of the range, the new problem
-4 for training and 4 for validation in the upper half, and 100 for the test. Typical ratios of the errors to those from
+The neighbour has 60 simulations of the same recipe with one parameter in the lower half of its range, the new problem 4
+for training and 4 for validation in the upper half, and 100 for the test. Typical ratios of the errors to those from
 scratch, over seeds and test simulations, with 90 % intervals.
 
 Example: python benchmarks/fine_tuning.py --output fine_tuning.json

@@ -34,7 +34,7 @@ DATA: dict[str, tuple[dict[str, Any], list[str], str, list[str]]] = {
     "peaks": ({}, ["y1", "y2"], "c", ["kernel_ridge", "pod_rbf"]),
     "burgers": (FIELD, ["u", "viscosity"], "u", ["kernel_ridge", "linear", "pod_rbf"]),
     "convection_diffusion": (
-        {"grid": [16, 16], "snapshots": 2, "final_time": 0.2},
+        {"grid": [18, 18], "snapshots": 2, "final_time": 0.2},
         ["u", "velocity_y", "velocity_x", "diffusivity"],
         "u",
         ["kernel_ridge", "linear", "pod_rbf"],
