@@ -175,13 +175,13 @@ def learning_curve_answers(laid: xr.Dataset, metric: str) -> list[str]:
     best = min(whole, key=lambda k: float(np.median(table[k, -1])))
     needs = []
     for other in whole:
-        found = data_efficiency(sizes, table[best], table[other])
-        if found is not None:
-            bound = "at least " if found.at_least else ""
-            high = number(found.high, 3) if np.isfinite(found.high) else "more"
+        ratio = data_efficiency(sizes, table[best], table[other])
+        if ratio is not None:
+            bound = "at least " if ratio.at_least else ""
+            high = number(ratio.high, 3) if np.isfinite(ratio.high) else "more"
             needs.append(
-                f"{names[other]} needs {bound}{number(found.factor, 3)} times (90 % interval {number(found.low, 3)} to "
-                f"{high}) the simulations of {names[best]} for an error of {number(found.error, 3)}"
+                f"{names[other]} needs {bound}{number(ratio.factor, 3)} times (90 % interval {number(ratio.low, 3)} to "
+                f"{high}) the simulations of {names[best]} for an error of {number(ratio.error, 3)}"
             )
     if needs:
         paragraphs.append(f"{'; '.join(needs)}. Interpolated between the sizes, with a bootstrap over seeds.")
