@@ -142,7 +142,9 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
             chosen = chosen_layout(handle, layout)
             declared = _declared(handle, mapping)
             datasets, alike = _representative(handle, contents, declared, chosen.name)
-            reports = [_report(item, declared.get(item.name) or _prescribed(item, chosen.name)) for item in datasets]
+            reports = [
+                _report(name, item, declared.get(name) or _prescribed(item, chosen.name)) for name, item in datasets
+            ]
             links = list(link_notes(handle))
         else:
             chosen = Detection("netcdf" if opened else UNKNOWN, f"read as {kind_of_file(files[0])} by its library")
@@ -152,6 +154,8 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
         broken = {report.path for report in reports if report.problem}
         contents = replace(contents, items=[item for item in contents.items if item.first not in broken])
         proposal, problem = _proposal(shown, chosen.name, contents, container, files, opened)
+    if problem and broken and not contents.of("field"):
+        problem = "no dataset of numbers in it can be read"
     if problem:
         notes += [refusal] if refusal and mapping is None else []
         notes.append(f"no configuration is proposed: {problem}")
@@ -233,7 +237,7 @@ def _convert_command(path: str, layout: str) -> str:
 
 def _representative(
     handle: h5py.File, contents: Survey, declared: dict[str, tuple[str, ...]], layout: str
-) -> tuple[list[h5py.Dataset], list[str]]:
+) -> tuple[list[tuple[str, h5py.Dataset]], list[str]]:
     """Open the datasets to report: of numbered ones the first, and never more than a page of them."""
     names = seeds(handle) if layout == "pdebench" else []
     others = {f"{name}/" for name in names[1:]}
@@ -251,9 +255,9 @@ def _representative(
     alike += [f"{len(paths) - SHOWN} more datasets are not shown"] if len(paths) > SHOWN else []
     datasets = []
     for path in paths[:SHOWN]:
-        item = handle.get(path)
+        item = handle.get(path.encode("utf-8", "surrogateescape"))
         if isinstance(item, h5py.Dataset):
-            datasets.append(item)
+            datasets.append((path, item))
     return datasets, alike
 
 
@@ -268,7 +272,7 @@ def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str,
     return axes_of
 
 
-def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableReport:
+def _report(name: str, dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableReport:
     shape = dataset.shape or ()
     axes = axes or (named_axes(dataset) if dataset.shape is not None else None)
     values, problem, reading = None, None, None
@@ -281,7 +285,7 @@ def _report(dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> VariableRepo
         problem = str(error)
     units = attributes(dataset).get("units")
     return VariableReport(
-        path=dataset.name.strip("/"),
+        path=name.strip("/"),
         shape=shape,
         dtype=str(dataset.dtype),
         axes=axes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -33,6 +33,7 @@ TRAIN, VALID, TEST = r"^train(ing)?$", r"^val(id|idation)?$", r"^test(ing)?$"
 INPUT = r"^(inputs?|in|features?|source|x)$"
 TARGET = r"^(targets?|outputs?|out|labels?|y)$"
 CLOCKS = ("ocean_time", "t", "Time", "TIME", "time_step", "Times", "tt")
+COMPONENTS = 3  # of a vector: as many entries along a last axis that is the only short one
 FEW = 10  # simulations of which a tenth would be none
 
 
@@ -124,7 +125,10 @@ class _Draft:
         else:
             inner = [size for size in item.shape if size != 1]
             matched = _by_length(inner, self.lengths)
-            neutral = list(NEUTRAL.get(len(inner), tuple(f"axis{i}" for i in range(len(inner)))))
+            written = inner[::-1] if self.survey.reversed else inner  # in the order of their program
+            last = ["channel"] if len(inner) > 1 and written[-1] <= COMPONENTS < min(written[:-1]) else []
+            rank = len(inner) - len(last)
+            neutral = [*NEUTRAL.get(rank, tuple(f"axis{i}" for i in range(rank))), *last]
             neutral = neutral[::-1] if self.survey.reversed else neutral
             if any(matched):
                 first = next(i for i, axis in enumerate(matched) if axis)
@@ -147,6 +151,13 @@ class _Draft:
             if length == size and re.match(rf"{re.escape(name)}\d+$", other)
         ]
         return same[0] if same else self.consistent(f"{name}{len(self.sizes)}", size, item)
+
+    def add_scales(self, proposal: Proposal, item: Item, axes: Sequence[str], start: str) -> None:
+        """Add the dimension scales of a dataset as coordinates of its axes."""
+        known = {scale.first: scale.shape for scale in self.survey.of("coordinate") if not scale.numbers}
+        for axis, size, path in zip(axes, item.shape, item.scales, strict=False):
+            if known.get(path) == (size,) and axis not in (NO_AXIS, "channel"):
+                proposal.coordinates.setdefault(axis, {"path": path.removeprefix(start), "axes": [axis]})
 
 
 def propose(path: str, survey: Survey, container: Container, files: Sequence[Path]) -> Proposal | None:
@@ -193,6 +204,8 @@ def propose(path: str, survey: Survey, container: Container, files: Sequence[Pat
             proposal.remarks[name] = (
                 "MATLAB stores axes reversed; check the order" if survey.reversed else "check the order"
             )
+    for item in fields:
+        draft.add_scales(proposal, item, axes[item.first], f"{groups[0]}/" if groups else "")
     for axis, item in coordinates.items():
         shape = [axis if size == max(item.shape) else NO_AXIS for size in item.shape]
         if axis in draft.sizes:
@@ -225,7 +238,7 @@ def _rename(proposal: Proposal, old: str, new: str) -> None:
 
 
 def _below(item: Item, start: str) -> Item:
-    return Item(item.path.removeprefix(start), item.shape, item.axes, item.units, item.role, item.numbers, item.first)
+    return replace(item, path=item.path.removeprefix(start))
 
 
 def _plain(text: str) -> str:
@@ -286,11 +299,7 @@ def _add_parameters(proposal: Proposal, survey: Survey, container: Container) ->
         item = container.handle.get(first)
         attrs = attributes(item) if isinstance(item, h5py.Group) else {}
         for name, value in attrs.items():
-            if (
-                isinstance(value, int | float)
-                and not isinstance(value, bool)
-                and _plain(name) not in proposal.variables
-            ):
+            if type(value) in (int, float) and _plain(name) not in proposal.variables:
                 axis = "time" if "time" in numbered.numbers and _plain(name) in ("time", "t") else ""
                 target = proposal.coordinates if axis else proposal.variables
                 target[axis or _plain(name)] = {"path": pattern, "attribute": name}

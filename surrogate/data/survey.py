@@ -13,6 +13,8 @@ import numpy as np
 from surrogate.data.formats.containers import ArrayFile, Container, Hdf5File
 from surrogate.data.formats.patterns import in_natural_order
 from surrogate.data.formats.variables import attributes, is_variable, named_axes
+from surrogate.data.hdf5.storage import dataset_at, object_at
+from surrogate.errors import DataError
 
 __all__ = ["Item", "Survey", "link_notes", "number_name", "survey", "word_before"]
 
@@ -91,14 +93,14 @@ def survey(container: Container) -> Survey:
     if not isinstance(container, Hdf5File):
         return Survey([], False, [])
     handle, datasets, notes = container.handle, list[Item](), list[str]()
-    numbered: dict[str, list[str]] = {}  # names of datasets by the name without numbers
-
-    def note(name: bytes, info: h5py.h5o.ObjInfo) -> None:
-        if info.type == h5py.h5o.TYPE_DATASET:
-            text = name.decode("utf-8", "surrogateescape")
-            numbered.setdefault(NUMBER.sub("\0", text), []).append(text)
-
-    h5py.h5o.visit(handle.id, note, info=True)
+    linked = _linked_datasets(container)
+    names, groups = _members(handle)
+    names += linked
+    for name in ["", *groups[:LOOKED_AT]]:
+        notes += _attribute_notes(name, handle[name.encode("utf-8", "surrogateescape")] if name else handle)
+    numbered: dict[str, list[str]] = {}  # by the name without numbers
+    for name in names:
+        numbered.setdefault(NUMBER.sub("\0", name), []).append(name)
     for names in numbered.values():
         every = max(1, len(names) // LOOKED_AT)
         item: Item | None = None
@@ -107,8 +109,13 @@ def survey(container: Container) -> Survey:
                 datasets += [replace(item, path=_clean(name), first=name)] if item else []
                 continue
             try:
-                dataset = handle[name.encode("utf-8", "surrogateescape")]
-                item = _item(name, dataset) if is_variable(dataset) else None
+                if name in linked:
+                    with dataset_at(handle, name, external=container.external) as dataset:
+                        item = _item(name, dataset) if is_variable(dataset) else None
+                else:
+                    dataset = handle[name.encode("utf-8", "surrogateescape")]
+                    item = _item(name, dataset) if is_variable(dataset) else None
+                    notes += _attribute_notes(name, dataset)
             except Exception as error:  # any object may be unreadable; the rest of the file is not
                 item = None
                 notes.append(f"{_clean(name)}: cannot be read ({' '.join(str(error).split())[:100]}); it is left out")
@@ -116,6 +123,51 @@ def survey(container: Container) -> Survey:
     notes += [f"{item.path}: {item.role}; it is left out" for item in datasets if " " in item.role]
     more = [f"{len(notes) - NOTES} more objects are left out"] if len(notes) > NOTES else []
     return Survey(_gathered(datasets), _is_matlab(handle), [*notes[:NOTES], *more])
+
+
+def _members(group: h5py.Group) -> tuple[list[str], list[str]]:
+    """List the paths of all datasets and all groups below a group, each once; no link is followed."""
+    datasets: list[str] = []
+    groups: list[str] = []
+
+    def note(name: bytes, info: h5py.h5o.ObjInfo) -> None:
+        if info.type == h5py.h5o.TYPE_DATASET:
+            datasets.append(name.decode("utf-8", "surrogateescape"))
+        elif info.type == h5py.h5o.TYPE_GROUP and name != b".":
+            groups.append(name.decode("utf-8", "surrogateescape"))
+
+    h5py.h5o.visit(group.id, note, info=True)
+    return datasets, groups
+
+
+def _linked_datasets(container: Hdf5File) -> dict[str, None]:
+    """List the datasets to which external links lead; links whose names differ in numbers lead to the same."""
+    links: list[str] = []
+    below: dict[str, list[str]] = {}  # a link, and the datasets in the group that it leads to
+
+    def note(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+        if info.type == h5py.h5l.TYPE_EXTERNAL:
+            links.append(name.decode("utf-8", "surrogateescape"))
+
+    container.handle.id.links.visit(note, info=True)
+    names: dict[str, None] = {}
+    for link in links:
+        pattern = NUMBER.sub("\0", link)
+        if pattern not in below:
+            try:
+                with object_at(container.handle, link, external=container.external) as item:
+                    below[pattern] = _members(item)[0] if isinstance(item, h5py.Group) else [""]
+            except DataError:
+                below[pattern] = [""]  # refused when it is opened
+        names |= dict.fromkeys(f"{link}/{member}".rstrip("/") for member in below[pattern])
+    return names
+
+
+def _attribute_notes(name: str, item: h5py.HLObject) -> Iterator[str]:
+    unread: list[str] = []
+    attributes(item, unread)
+    where = _clean(name) or "/"
+    yield from (f"{where}: its attribute {attribute} cannot be read; it is left out" for attribute in unread)
 
 
 def _clean(text: str) -> str:

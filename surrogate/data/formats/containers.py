@@ -17,7 +17,7 @@ from surrogate.data.formats.variables import attributes, plain
 from surrogate.data.hdf5.alike import Alike
 from surrogate.data.hdf5.array import open_file
 from surrogate.data.hdf5.faults import HDF5_ERRORS
-from surrogate.data.hdf5.storage import check_storage, dataset_at, h5_array, native_type
+from surrogate.data.hdf5.storage import check_storage, dataset_at, h5_array, native_type, object_at
 from surrogate.errors import DataError, did_you_mean
 
 __all__ = ["ArrayFile", "Container", "Hdf5File", "Values", "kind_of_file", "open_arrays", "open_container"]
@@ -80,12 +80,17 @@ class Hdf5File:
     def children(self, group: str) -> Iterable[str]:
         """List the members of a group; none where it is not there."""
         item = self._at(group)
+        if item is None and self._leaves_file(group):
+            with object_at(self.handle, group, external=self.external) as item:
+                return list(item) if isinstance(item, h5py.Group) else []
         return list(item) if isinstance(item, h5py.Group) else []
 
     def holds(self, path: str) -> bool:
         """Test whether something, be it a link, has this path."""
         parent, _, name = path.strip("/").rpartition("/")
         item = self._at(parent)
+        if item is None and self._leaves_file(parent):
+            return name in self.children(parent)
         return isinstance(item, h5py.Group) and item.get(name, getlink=True) is not None
 
     def has_values(self, path: str) -> bool:
@@ -109,6 +114,16 @@ class Hdf5File:
                 return None
             self._names, self._nodes = (*self._names, part), [*self._nodes, node]
         return self._nodes[-1]
+
+    def _leaves_file(self, path: str) -> bool:
+        """Test whether an external link is on the way to a path."""
+        node: h5py.HLObject = self.handle
+        for part in filter(None, path.split("/")):
+            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+            if link is None or isinstance(link, h5py.ExternalLink) or part not in node:
+                return isinstance(link, h5py.ExternalLink)
+            node = node[part]
+        return False
 
     def _at(self, path: str) -> h5py.HLObject | None:
         """The object at a path, through hard links and links inside of the file."""
@@ -167,9 +182,11 @@ class Hdf5File:
                     )[name]
                 )
         item = self._at(path)
-        if item is None:
+        if item is None and not self._leaves_file(path):
             raise DataError(f"{self.file}: no object '{path}' that could have the attribute '{name}'")
-        known = attributes(item)
+        opened = object_at(self.handle, path, external=self.external) if item is None else contextlib.nullcontext(item)
+        with opened as item:
+            known = attributes(item)
         if name not in known:
             raise DataError(f"{self.file}:{path or '/'}: no attribute '{name}'; {did_you_mean(name, known)}")
         return known[name]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
 import numpy as np
 
+from surrogate.data.formats.patterns import as_number
 from surrogate.data.hdf5.decoding import ENCODING
 from surrogate.data.hdf5.faults import HDF5_ERRORS
 from surrogate.data.hdf5.storage import dataset_at, describe_names, h5_array, missing_chunks
@@ -51,13 +51,21 @@ class FileVariable:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def attributes(item: h5py.HLObject) -> dict[str, Any]:
-    """Return attributes as plain Python values, without those of the file format and of the encoding of values."""
+def attributes(item: h5py.HLObject, unread: list[str] | None = None) -> dict[str, Any]:
+    """Return attributes as plain Python values, without those of the file format and of the encoding of values.
+
+    Arguments:
+        item: A group or dataset.
+        unread: Takes the names of attributes that cannot be read, which are left out.
+    """
     kept = {}
     for name in item.attrs:
         if name not in INTERNAL and name not in ENCODING:
-            with contextlib.suppress(*HDF5_ERRORS):  # one that cannot be read is left out
+            try:
                 kept[_text_of(name)] = plain(item.attrs[name])
+            except HDF5_ERRORS:
+                unread = [] if unread is None else unread
+                unread.append(_text_of(name))
     return kept
 
 
@@ -80,16 +88,17 @@ def plain(value: Any) -> Any:
 
 
 def named_axes(dataset: h5py.Dataset) -> tuple[str, ...] | None:
-    """Return the axis names of a dataset from its dimension scales or labels; None where one has no name."""
+    """Return the axis names of a dataset from its dimension scales or labels; None where one has no name.
+
+    Scales name the axes; labels do where an axis has none, its name is a number, or two axes share one.
+    """
     if dataset.is_scale and dataset.ndim == 1:
         return (_bare(dataset.name),)
-    axes = []
-    for dimension in dataset.dims:
-        name = _bare(dimension[0].name) if len(dimension) else dimension.label
-        if not name:
-            return None
-        axes.append(name)
-    return tuple(axes) if len(set(axes)) == len(axes) else None
+    labels = [dimension.label for dimension in dataset.dims]
+    axes = [_bare(dim[0].name) if len(dim) else label for dim, label in zip(dataset.dims, labels, strict=True)]
+    if all(labels) and (len(set(axes)) < len(axes) or any(as_number(axis) is not None for axis in axes)):
+        axes = labels
+    return tuple(axes) if all(axes) and len(set(axes)) == len(axes) else None
 
 
 def _bare(name: str) -> str:

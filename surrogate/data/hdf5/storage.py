@@ -17,7 +17,16 @@ from surrogate.data.hdf5.faults import HDF5_ERRORS, short
 from surrogate.data.hdf5.references import check_external, locate, unmapped_values, virtual_sources
 from surrogate.errors import DataError, nearest
 
-__all__ = ["dataset_at", "describe_names", "filter_names", "h5_array", "holds", "missing_chunks", "native_type"]
+__all__ = [
+    "dataset_at",
+    "describe_names",
+    "filter_names",
+    "h5_array",
+    "holds",
+    "missing_chunks",
+    "native_type",
+    "object_at",
+]
 
 HOPS = 16
 SHOWN = 12
@@ -45,17 +54,32 @@ def dataset_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool
     Raises:
         DataError: It is missing, a group, or a link leaves the folder; nothing outside of it is opened.
     """
+    with object_at(handle, path, hops=hops, external=external) as item:
+        if not isinstance(item, h5py.Dataset):
+            held = ", ".join(item) if isinstance(item, h5py.Group) else ""
+            where = f"{item.file.filename}:{(item.name or '').strip('/') or '/'}"
+            raise DataError(f"{where}: is a group, expected a dataset; it holds {held or 'nothing'}: name a dataset")
+        yield item
+
+
+@contextlib.contextmanager
+def object_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool = False) -> Iterator[h5py.HLObject]:
+    """Open the object at a path, through links that stay in the folder of the file, or all links if `external`.
+
+    Raises:
+        DataError: It is missing, or a link leaves the folder; nothing outside of it is opened.
+    """
     if hops == 0:
         raise DataError(f"{handle.filename}:{path}: more than {HOPS} links in a row; name the dataset itself")
     step = _first_link(handle, path, external)
     if step is None:
-        yield handle[path]
+        yield handle[path or "/"]
         return
     file, path = step
     here = file == Path(handle.filename)
     opened = contextlib.nullcontext(handle) if here else open_file(file)
-    with opened as other, dataset_at(other, path, hops=hops - 1, external=external) as dataset:
-        yield dataset
+    with opened as other, object_at(other, path, hops=hops - 1, external=external) as item:
+        yield item
 
 
 def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str] | None:
@@ -73,10 +97,6 @@ def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str
         if link is None:
             raise DataError(f"{file}: no dataset '{path}'; {describe_names(handle, path)}")
         node = node[part]
-    if not isinstance(node, h5py.Dataset):
-        held = ", ".join(node) if isinstance(node, h5py.Group) else ""
-        where = f"{file}:{path or '/'}"
-        raise DataError(f"{where}: is a group, expected a dataset; it holds {held or 'nothing'}: name a dataset")
     return None
 
 
