@@ -101,6 +101,11 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", mean.detach().float().clone())
         self.register_buffer("scale", scale.detach().float().clone())
 
+    @property
+    def scale_per_channel(self) -> list[float]:
+        """Scale of each channel, of pixels their mean."""
+        return self.scale.double().reshape(len(self.scale), -1).mean(1).tolist()
+
     @classmethod
     def from_moments(cls, moments: Moments, names: Sequence[str]) -> Self:
         """Make a normalizer of mean and standard deviation; a constant channel keeps scale 1, and a warning names it.

@@ -30,7 +30,7 @@ from surrogate.data.formats.the_well import SPLITS, read_well, split_of
 from surrogate.data.formats.variables import attributes, named_variables
 from surrogate.data.hdf5.array import open_file
 from surrogate.data.hdf5.file_type import looks_like
-from surrogate.data.hdf5.references import behind_virtual, referenced_files
+from surrogate.data.hdf5.references import referenced_files, shown_elsewhere
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST
 from surrogate.data.verified import verified_shards
@@ -169,14 +169,14 @@ def files_behind(paths: Paths, layout: Layout | None = None) -> Iterator[Path]:
 
 
 def _without_sources(files: list[Path]) -> list[Path]:
-    """Leave out the files whose values a virtual dataset of another file shows, with a warning: they count once."""
-    behind = behind_virtual([file for file in files if kind_of_file(file) == "hdf5"]) if len(files) > 1 else {}
+    """Leave out the files whose values another file shows by virtual datasets or links, with a warning."""
+    behind = shown_elsewhere([file for file in files if kind_of_file(file) == "hdf5"]) if len(files) > 1 else {}
     if behind:
         source, file = next(iter(behind.items()))
         more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
         warnings.warn(
-            f"{source.name}{more} left out: virtual datasets of {file.name} hold the same values; name the files "
-            "to use if that is not meant"
+            f"{source.name}{more} left out: virtual datasets or links of {file.name} show the same values; name the "
+            "files to use if that is not meant"
         )
     return [file for file in files if file not in behind]
 

@@ -98,10 +98,18 @@ def mask_missing(ds: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     Arguments:
         ds: The data.
         names: Variables to mark; names that the data do not have are ignored here.
+
+    Raises:
+        DataError: The data have a variable `<name>_valid` of their own.
     """
     for name in names:
         if name in ds.variables:
             array = pick(ds, name)
+            if f"{name}{VALID}" in ds.variables and MASKED not in array.attrs:
+                raise DataError(
+                    f"variable '{name}{VALID}' has the name that data.nonfinite: mask gives to the places where "
+                    f"'{name}' has values; rename it in the file or in data.layout"
+                )
             there = _finite(ds, array)
             ds = ds.assign({f"{name}{VALID}": there.astype(np.float32)})
             if array.dtype.kind == "f":

@@ -161,7 +161,9 @@ def _fenics(proposal: Proposal, handle: h5py.File, files: Sequence[Path]) -> Pro
 def _fenics_checkpoint(proposal: Proposal, handle: h5py.File) -> Proposal | None:
     """HDF5File of FEniCS: `{name}/{name}_{step}/vector`, in the order of the degrees of freedom."""
     steps, points = 0, 1
-    for name, group in handle.items() if len(handle) < 100 else ():
+    named = [name for name in handle if isinstance(name, str)]  # names that are not UTF-8 are bytes
+    own = [name for name in named if isinstance(handle.get(name, getlink=True), h5py.HardLink)]
+    for name, group in ((name, handle[name]) for name in own if len(handle) < 100):
         numbered = (
             [key for key in group if re.fullmatch(rf"{re.escape(name)}_\d+", key)]
             if isinstance(group, h5py.Group)

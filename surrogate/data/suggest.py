@@ -221,10 +221,12 @@ def propose(path: str, survey: Survey, container: Container, files: Sequence[Pat
 
 
 def _rename_axis(proposal: Proposal, old: str, new: str) -> None:
-    """Rename an axis of all entries."""
-    for entry in [*proposal.variables.values(), *proposal.coordinates.values()]:
-        entry["axes"] = [new if axis == old else axis for axis in entry.get("axes", [])]
-    proposal.axes = {name: tuple(new if a == old else a for a in axes) for name, axes in proposal.axes.items()}
+    """Rename an axis of all datasets; parameters keep theirs, which counts simulations."""
+    for entries in (proposal.variables, proposal.coordinates):
+        for name, entry in entries.items():
+            if "axes" in entry:
+                entry["axes"] = [new if axis == old else axis for axis in entry["axes"]]
+                proposal.axes[name] = tuple(new if axis == old else axis for axis in proposal.axes.get(name, ()))
 
 
 def _rename(proposal: Proposal, old: str, new: str) -> None:

@@ -34,7 +34,9 @@ SAMPLE_WORDS = re.compile(
 TIME_WORDS = re.compile(r"^(step|timestep|time_?step|time|t|it|iter|iteration|frame|snapshot|snap|cycle)s?$", re.I)
 SMALL = 1_000_000  # values of a coordinate that are looked at
 FEW = 3  # objects that make a pattern
+MANY = 8  # groups that make a pattern by what they hold alone
 NOTES = 20
+MATLAB = 50  # objects of which one has an attribute of MATLAB
 LOOKED_AT = 256  # datasets of one pattern
 
 
@@ -94,50 +96,55 @@ def survey(container: Container) -> Survey:
         return Survey([], False, [])
     handle, datasets, notes = container.handle, list[Item](), list[str]()
     linked = _linked_datasets(container)
-    names, groups = _members(handle)
-    names += linked
-    for name in ["", *groups[:LOOKED_AT]]:
-        notes += _attribute_notes(name, handle[name.encode("utf-8", "surrogateescape")] if name else handle)
+    names, groups, unnamed = _members(handle)
+    notes += [f"{name}: its name is not UTF-8; it is left out" for name in unnamed]
+    for name in ["/", *groups[:LOOKED_AT]]:
+        notes += _attribute_notes(name, handle[name])
     numbered: dict[str, list[str]] = {}  # by the name without numbers
-    for name in names:
+    for name in [*names, *linked]:
         numbered.setdefault(NUMBER.sub("\0", name), []).append(name)
-    for names in numbered.values():
-        every = max(1, len(names) // LOOKED_AT)
+    for members in numbered.values():
+        every = max(1, len(members) // LOOKED_AT)
         item: Item | None = None
-        for index, name in enumerate(names):
+        for index, name in enumerate(members):
             if index % every:
-                datasets += [replace(item, path=_clean(name), first=name)] if item else []
+                datasets += [replace(item, path=name, first=name)] if item else []
                 continue
             try:
                 if name in linked:
                     with dataset_at(handle, name, external=container.external) as dataset:
                         item = _item(name, dataset) if is_variable(dataset) else None
                 else:
-                    dataset = handle[name.encode("utf-8", "surrogateescape")]
+                    dataset = handle[name]
                     item = _item(name, dataset) if is_variable(dataset) else None
                     notes += _attribute_notes(name, dataset)
             except Exception as error:  # any object may be unreadable; the rest of the file is not
                 item = None
-                notes.append(f"{_clean(name)}: cannot be read ({' '.join(str(error).split())[:100]}); it is left out")
+                notes.append(f"{name}: cannot be read ({' '.join(str(error).split())[:100]}); it is left out")
             datasets += [item] if item else []
     notes += [f"{item.path}: {item.role}; it is left out" for item in datasets if " " in item.role]
     more = [f"{len(notes) - NOTES} more objects are left out"] if len(notes) > NOTES else []
-    return Survey(_gathered(datasets), _is_matlab(handle), [*notes[:NOTES], *more])
+    at_root = [name for name in (*names, *groups) if "/" not in name][:MATLAB]
+    matlab = any("MATLAB_class" in handle[name].attrs for name in at_root)
+    return Survey(_gathered(datasets), matlab, [*notes[:NOTES], *more])
 
 
-def _members(group: h5py.Group) -> tuple[list[str], list[str]]:
-    """List the paths of all datasets and all groups below a group, each once; no link is followed."""
+def _members(group: h5py.Group) -> tuple[list[str], list[str], list[str]]:
+    """List the paths of all datasets and groups below a group, each once, and of objects whose name is not UTF-8."""
     datasets: list[str] = []
     groups: list[str] = []
+    unnamed: list[str] = []
+    kinds = {h5py.h5o.TYPE_DATASET: datasets, h5py.h5o.TYPE_GROUP: groups}
 
     def note(name: bytes, info: h5py.h5o.ObjInfo) -> None:
-        if info.type == h5py.h5o.TYPE_DATASET:
-            datasets.append(name.decode("utf-8", "surrogateescape"))
-        elif info.type == h5py.h5o.TYPE_GROUP and name != b".":
-            groups.append(name.decode("utf-8", "surrogateescape"))
+        if name != b".":
+            try:
+                kinds.get(info.type, []).append(name.decode())
+            except UnicodeDecodeError:
+                unnamed.append(name.decode(errors="replace"))
 
     h5py.h5o.visit(group.id, note, info=True)
-    return datasets, groups
+    return datasets, groups, unnamed
 
 
 def _linked_datasets(container: Hdf5File) -> dict[str, None]:
@@ -149,14 +156,19 @@ def _linked_datasets(container: Hdf5File) -> dict[str, None]:
         if info.type == h5py.h5l.TYPE_EXTERNAL:
             links.append(name.decode("utf-8", "surrogateescape"))
 
-    container.handle.id.links.visit(note, info=True)
+    handle = container.handle
+    handle.id.links.visit(note, info=True)
+    seen: set[tuple[str, int]] = set()
     names: dict[str, None] = {}
     for link in links:
         pattern = NUMBER.sub("\0", link)
         if pattern not in below:
             try:
-                with object_at(container.handle, link, external=container.external) as item:
-                    below[pattern] = _members(item)[0] if isinstance(item, h5py.Group) else [""]
+                with object_at(handle, link, external=container.external) as item:
+                    place = item.file.filename, h5py.h5o.get_info(item.id).addr
+                    again = place in seen or place[0] == handle.filename
+                    below[pattern] = [] if again else _members(item)[0] if isinstance(item, h5py.Group) else [""]
+                    seen.add(place)
             except DataError:
                 below[pattern] = [""]  # refused when it is opened
         names |= dict.fromkeys(f"{link}/{member}".rstrip("/") for member in below[pattern])
@@ -166,20 +178,7 @@ def _linked_datasets(container: Hdf5File) -> dict[str, None]:
 def _attribute_notes(name: str, item: h5py.HLObject) -> Iterator[str]:
     unread: list[str] = []
     attributes(item, unread)
-    where = _clean(name) or "/"
-    yield from (f"{where}: its attribute {attribute} cannot be read; it is left out" for attribute in unread)
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _is_matlab(handle: h5py.File) -> bool:
-    return any(
-        "MATLAB_class" in handle[name].attrs
-        for name in list(handle)[:50]
-        if isinstance(handle.get(name, getlink=True), h5py.HardLink)
-    )
+    yield from (f"{name}: its attribute {attribute} cannot be read; it is left out" for attribute in unread)
 
 
 def _item(name: str, dataset: h5py.Dataset) -> Item:
@@ -198,7 +197,7 @@ def _item(name: str, dataset: h5py.Dataset) -> Item:
             role = "coordinate"
         if dataset.is_scale and dataset.ndim == 1:
             role = "coordinate"
-    return Item(_clean(name), shape, axes, None if units is None else str(units), role, first=name, scales=scales)
+    return Item(name, shape, axes, None if units is None else str(units), role, first=name, scales=scales)
 
 
 def _array_item(name: str, variable: Any) -> Item:
@@ -279,8 +278,38 @@ def _gathered(items: Sequence[Item]) -> list[Item]:
     gathered: list[Item] = []
     for members in groups.values():
         gathered += [_pattern(members)] if len(members) >= FEW else members
+    gathered = _by_word(gathered)
     order = {item.first: index for index, item in enumerate(items)}
     return sorted(gathered, key=lambda item: order[item.first])
+
+
+def _by_word(items: Sequence[Item]) -> list[Item]:
+    """Put datasets of groups together that differ in the words of their names: `case_a`, `case_b`, or many of any name.
+
+    Each of the groups has to hold datasets of the same names and shapes.
+    """
+    members: dict[str, dict[str, Item]] = {}  # of a group at the root
+    for item in items:
+        group, _, below = item.path.partition("/")
+        if below:
+            members.setdefault(group, {})[below] = item
+    alike: dict[Any, list[str]] = {}
+    for group, held in members.items():
+        kind = frozenset((below, item.shape, item.role, item.axes) for below, item in held.items())
+        alike.setdefault(kind, []).append(group)
+    gathered = list(items)
+    for groups in alike.values():
+        starts = [groups[0][: end.end()] for end in re.finditer(r"[^A-Za-z0-9]", groups[0])]
+        before = max((s for s in starts if all(group.startswith(s) for group in groups)), key=len, default="")
+        if len(groups) < (FEW if SAMPLE_WORDS.match(word_before(before)) else MANY) or "{" in groups[0]:
+            continue
+        name = number_name(before, {key for item in members[groups[0]].values() for key in item.numbers})
+        for below, item in members[groups[0]].items():
+            same = {members[group][below].first for group in groups}
+            path, numbers = f"{before}{{{name}}}/{below}", {name: len(groups), **item.numbers}
+            gathered = [entry for entry in gathered if entry.first not in same]
+            gathered.append(replace(item, path=path, numbers=numbers))
+    return gathered
 
 
 def _pattern(members: Sequence[Item]) -> Item:

@@ -17,6 +17,7 @@ from surrogate.data.hdf5.writer import Room
 from surrogate.data.layouts import files_behind
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import filling_shard
+from surrogate.data.streaming.digits import refuse_lost_digits
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.files import check_file
 from surrogate.models.input_range import InputRange
@@ -77,6 +78,7 @@ def predict(
         layout = layout.only(signature.variables(signature.inputs)) if isinstance(layout, Mapping) else layout
         dataset = mask_missing(open_snapshots(inputs, layout), signature.masked)
         source = source_of_data(signature, dataset, batch_size=batch_size, first_window=rollout_steps > 0)
+        refuse_lost_digits(source.dataset, source.stream.inputs, scale=surrogate.inputs.scale_per_channel)
     options: dict[str, Any] = {"half_width": half_width, "input_range": input_range}
     predict_into(surrogate, source, output, rollout_steps=rollout_steps, about=about, progress=progress, **options)
     return output

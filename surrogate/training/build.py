@@ -122,6 +122,8 @@ def setup_of(
         if kind == "none" or experiment.model.physical:
             names = (unshuffled.input_names, unshuffled.target_names)
             inputs, targets = (Normalizer.identity(len(of_side)) for of_side in names)
+            for side in (unshuffled.inputs, unshuffled.targets):
+                refuse_lost_digits(datasets["train"], side)
         else:  # each rank reads its share of the data
             folder = cache_folder(Path(experiment.data.path))
             inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)

@@ -14,6 +14,7 @@ from surrogate.config import Source, apply_overrides, read_yaml
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import files_behind, find_files
 from surrogate.data.mapping import Layout
+from surrogate.data.streaming.digits import refuse_lost_digits
 from surrogate.errors import ConfigError, DataError, did_you_mean
 from surrogate.evaluation import (
     Beside,
@@ -224,6 +225,8 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
         raise ConfigError(f"{folder} has no part '{part}' in its split; {did_you_mean(part, datasets)}")
     stream = evaluation_stream(experiment, datasets[part])
     surrogate.signature.refuse_other(signature_of(stream, datasets[part]))
+    for side, normalizer in ((stream.inputs, surrogate.inputs), (stream.targets, surrogate.targets)):
+        refuse_lost_digits(datasets[part], side, scale=normalizer.scale_per_channel)
     source = SampleSource(stream, datasets[part], data_of(experiment, datasets[part]))
     stated: dict[str, Any] = {
         "labels": labels_of(stream, datasets[part], by=experiment.data.by),

@@ -285,3 +285,62 @@ def test_text_references_topology_and_positions_are_no_fields(tmp_path):
     description = describe(tmp_path / "a.h5")
     assert set(settings_of(description.suggested_config).layout.variables) == {"u"}
     assert any("when" in note for note in description.notes)
+
+
+def test_groups_that_differ_in_words_are_simulations(tmp_path):
+    names = {"cases": [f"case_{letter}" for letter in "abcd"], "many": [f"{w}{w}" for w in "qwertzuiop"]}
+    for name, groups in names.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for i, group in enumerate(groups):
+                file[f"{group}/u"], file[f"{group}/v"] = np.full((4, 5), i, "f4"), np.ones((4, 5), "f4")
+                file[group].attrs["nu"] = float(i)
+    text = describe(tmp_path / "cases.h5").suggested_config
+    assert 'u: {path: "case_{sample}/u", axes: [y, x]}' in text
+    assert 'nu: {path: "case_{sample}", attribute: nu}' in text
+    assert "inputs: [nu]" in text
+    text = describe(tmp_path / "many.h5").suggested_config
+    assert '"{number}/u"' in text
+    assert 'sample: "???"' in text
+    with h5py.File(tmp_path / "species.h5", "w") as file:
+        for group in ("gas", "dust", "stars"):
+            file[f"{group}/u"] = np.ones((4, 5), "f4")
+    assert "dust_u: {path: dust/u" in describe(tmp_path / "species.h5").suggested_config
+
+
+def test_a_short_last_axis_counts_components(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["u"], file["flat"] = np.ones((30, 8, 8, 3), "f4"), np.ones((30, 8, 8), "f4")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        for i in range(4):
+            file[f"{i}/image"] = np.ones((8, 8, 3), "f4")
+    text = describe(tmp_path / "a.h5").suggested_config
+    assert "u: {path: u, axes: [n, y, x, channel]}" in text
+    assert "flat: {path: flat, axes: [n, y, x]}" in text
+    assert 'image: {path: "{number}/image", axes: [n, x, channel]}' in describe(tmp_path / "b.h5").suggested_config
+
+
+def test_labels_name_axes_whose_scales_are_called_by_numbers(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for path, values in (
+            ("grid/t", np.arange(24.0)),
+            ("grid/z/1.0", np.linspace(0, 1, 6)),
+            ("grid/r/1.0", np.r_[:8.0]),
+        ):
+            file[path] = values
+            file[path].make_scale(path)
+        file["data/u"] = np.ones((24, 6, 8), "f4")
+        for axis, (label, path) in enumerate((("t", "t"), ("z", "z/1.0"), ("r", "r/1.0"))):
+            file["data/u"].dims[axis].label = label
+            file["data/u"].dims[axis].attach_scale(file[f"grid/{path}"])
+    text = describe(tmp_path / "a.h5").suggested_config
+    assert "u: {path: data/u, axes: [t, z, r]}" in text
+    assert "time: t" in text
+    assert "z: {path: grid/z/1.0, axes: [z]}" in text
+    assert "r: {path: grid/r/1.0, axes: [r]}" in text
+
+
+def test_a_file_in_which_nothing_can_be_read_says_so(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("u", (4, 5), "f4")
+    notes = describe(tmp_path / "a.h5").notes
+    assert "no configuration is proposed: no dataset of numbers in it can be read" in notes

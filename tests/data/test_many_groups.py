@@ -102,7 +102,7 @@ def test_sources_of_a_virtual_file_in_one_folder_count_once(tmp_path):
         file.create_virtual_dataset("u", view)
     layout = Mapping.model_validate({"variables": {"u": {"path": "u", "axes": ["sample", "y", "x"]}}})
     for place in (tmp_path, tmp_path / "*"):
-        with pytest.warns(UserWarning, match=r"part\d.nc and 2 more left out: virtual datasets of all.h5"):
+        with pytest.warns(UserWarning, match=r"part\d.nc and 2 more left out: virtual datasets or links of all.h5"):
             ds = open_snapshots(place, layout)
         np.testing.assert_array_equal(ds["u"], field)
     sources = open_snapshots([tmp_path / f"part{i}.nc" for i in range(3)], layout)

@@ -12,6 +12,7 @@ import xarray as xr
 from pydantic import ValidationError
 
 from surrogate.data import Mapping, SplitSettings, Stream, Window, open_snapshots, split, split_ids
+from surrogate.data.inspect import describe
 from surrogate.data.layouts import find_files
 from surrogate.errors import DataError
 
@@ -235,6 +236,22 @@ def test_other_kinds_of_files_open_by_their_content(tmp_path):
         np.testing.assert_allclose(values_of(opened, "u")[:, 0].reshape(u.shape), u, rtol=1e-6)
     with pytest.raises(DataError, match="does not name the axes of 'u'"):
         open_snapshots(tmp_path / "arrays.mat")
+
+
+def test_zarr_is_read_through_its_library(tmp_path):
+    pytest.importorskip("zarr")
+    u, x = RNG.normal(size=(6, 5, 4)), np.linspace(0, 1, 4)
+    ds = xr.Dataset({"u": (("sample", "time", "x"), u, {"units": "m"})}, {"x": x, "time": ("time", np.arange(5.0))})
+    ds["packed"] = (("sample",), np.arange(6.0))
+    encoding = {"packed": {"dtype": "i2", "scale_factor": 0.5, "_FillValue": -1}, "u": {"chunks": (2, 5, 4)}}
+    ds.to_zarr(tmp_path / "u.zarr", encoding=encoding)
+    opened = open_snapshots(tmp_path / "u.zarr")
+    np.testing.assert_array_equal(opened["u"], u)
+    np.testing.assert_array_equal(opened["packed"], np.arange(6.0))
+    np.testing.assert_array_equal(opened["x"], x)
+    assert opened["u"].attrs["units"] == "m"
+    np.testing.assert_allclose(values_of(opened, "u")[:, 0].reshape(u.shape), u, rtol=1e-6)
+    assert "targets: [u" in describe(tmp_path / "u.zarr").suggested_config
 
 
 def test_a_file_reached_twice_counts_once(tmp_path):

@@ -3,8 +3,9 @@
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 
-from surrogate.data import DataSettings, Stream, Window, open_data, split
+from surrogate.data import DataSettings, Stream, Window, mask_missing, open_data, split
 from surrogate.errors import DataError
 from surrogate.normalize import fit_normalizers
 
@@ -123,3 +124,11 @@ def test_a_masked_variable_without_any_value_is_refused(path):
     found = stream(open_data(settings(path, nonfinite="mask")))
     with pytest.raises(DataError, match=r"variable 'u\[t\+0\]' has no finite value in the training data; leave it out"):
         fit_normalizers(found, found.input_names, found.target_names)
+
+
+def test_a_variable_called_like_a_mask_is_not_replaced():
+    ds = xr.Dataset({"u": (("sample", "x"), np.ones((4, 3))), "u_valid": (("sample",), np.arange(4.0))})
+    with pytest.raises(DataError, match=r"variable 'u_valid' has the name that data.nonfinite: mask gives"):
+        mask_missing(ds, ["u"])
+    once = mask_missing(ds.drop_vars("u_valid"), ["u"])
+    xr.testing.assert_equal(mask_missing(once, ["u"]), once)

@@ -120,7 +120,7 @@ class Hdf5File:
         node: h5py.HLObject = self.handle
         for part in filter(None, path.split("/")):
             link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-            if link is None or isinstance(link, h5py.ExternalLink) or part not in node:
+            if link is None or isinstance(link, h5py.ExternalLink) or not _leads(node, part):
                 return isinstance(link, h5py.ExternalLink)
             node = node[part]
         return False
@@ -134,7 +134,7 @@ class Hdf5File:
             link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
             if link is None or isinstance(link, h5py.ExternalLink):
                 return None
-            if isinstance(link, h5py.SoftLink) and part not in node:
+            if isinstance(link, h5py.SoftLink) and not _leads(node, part):
                 return None
             node = node[part]
         return node
@@ -250,6 +250,14 @@ def _is_hard(group: h5py.h5g.GroupID, name: bytes) -> bool:
     try:
         return bool(group.links.get_info(name).type == h5py.h5l.TYPE_HARD)
     except (KeyError, RuntimeError):  # no such link, or one that is damaged
+        return False
+
+
+def _leads(group: h5py.Group, name: str) -> bool:
+    """Test whether a link leads to an object; one that leads to itself does not."""
+    try:
+        return name in group
+    except (KeyError, RuntimeError, ValueError, OSError):
         return False
 
 

@@ -69,9 +69,10 @@ def attributes(item: h5py.HLObject, unread: list[str] | None = None) -> dict[str
     return kept
 
 
-def _text_of(text: str) -> str:
-    """Replace bytes that are not UTF-8, which h5py keeps as surrogates."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _text_of(text: str | bytes) -> str:
+    """Replace what is not UTF-8, which h5py keeps as surrogates, or as bytes."""
+    kept = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    return kept.decode("utf-8", "replace")
 
 
 def plain(value: Any) -> Any:

@@ -24,10 +24,10 @@ from surrogate.errors import DataError
 
 __all__ = [
     "VirtualSource",
-    "behind_virtual",
     "check_external",
     "locate",
     "referenced_files",
+    "shown_elsewhere",
     "unmapped_values",
     "virtual_sources",
 ]
@@ -135,35 +135,57 @@ def virtual_sources(dataset: h5py.Dataset) -> Iterator[VirtualSource]:
             yield VirtualSource(_numbered(file, block), _numbered(path, block), extent, count)
 
 
-def behind_virtual(files: Sequence[Path]) -> dict[Path, Path]:
-    """Return which of some HDF5 files hold values of a virtual dataset in another of them, and in which."""
+def shown_elsewhere(files: Sequence[Path]) -> dict[Path, Path]:
+    """Return which of some HDF5 files another of them shows, by virtual datasets or links, and which one that is.
+
+    A file that holds all names of another itself and links to it, as files of one series may do, does not show it.
+    """
     known = {file.resolve(): file for file in files}
-    shown: dict[Path, Path] = {}
+    shown: dict[Path, set[Path]] = {}  # by the file that shows them
     for file in files:
         with contextlib.suppress(DataError):
-            for name in _virtual_names(file, stamp(file)):
+            own, virtual, linked = _own_and_shown(file, stamp(file))
+            for name in (*virtual, *linked):
                 with contextlib.suppress(DataError):
-                    source = known.get(locate(file, name, "", external=True).resolve())
-                    if source is not None and source != file:
-                        shown[source] = file
-    return shown
+                    source = known.get(locate(file, name, "", external=True).resolve(), file)
+                    if source != file and (name in virtual or not own >= _own_and_shown(source, stamp(source))[0]):
+                        shown.setdefault(file, set()).add(source)
+    behind: dict[Path, Path] = {}
+    queue = [file for file in shown if not any(file in sources for sources in shown.values())]
+    while queue:
+        file = queue.pop(0)
+        for source in sorted(shown.get(file, set()) - {*behind}):
+            behind[source] = file
+            queue.append(source)
+    return behind
 
 
 @lru_cache(maxsize=4096)
-def _virtual_names(file: Path, _: Stamp) -> tuple[str, ...]:
-    """List the names of the files that virtual datasets of a file take values from."""
-    names: dict[str, None] = {}
+def _own_and_shown(file: Path, _: Stamp) -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]:
+    """List the names at the root of a file, the files behind its virtual datasets, and those behind its links."""
+    own: set[str] = set()
+    virtual: dict[str, None] = {}
+    linked: dict[str, None] = {}
 
     def note(path: bytes, info: h5py.h5o.ObjInfo) -> None:
+        if b"/" not in path and path != b".":
+            own.add(os.fsdecode(path))
         if info.type == h5py.h5o.TYPE_DATASET:
             with contextlib.suppress(*HDF5_ERRORS):
                 item = h5py.h5d.open(handle.id, path)
                 if item.get_create_plist().get_layout() == h5py.h5d.VIRTUAL:
-                    names.update(dict.fromkeys(source.file for source in virtual_sources(h5py.Dataset(item))))
+                    virtual.update(dict.fromkeys(source.file for source in virtual_sources(h5py.Dataset(item))))
+
+    def note_link(path: bytes, info: h5py.h5l.LinkInfo) -> None:
+        if info.type == h5py.h5l.TYPE_EXTERNAL:
+            with contextlib.suppress(*HDF5_ERRORS):
+                linked[os.fsdecode(handle.id.links.get_val(path)[0])] = None
 
     with open_file(file) as handle, contextlib.suppress(*HDF5_ERRORS):
         h5py.h5o.visit(handle.id, note, info=True)
-    return tuple(name for name in names if name != SAME_FILE)
+        handle.id.links.visit(note_link, info=True)
+    virtual.pop(SAME_FILE, None)
+    return frozenset(own), tuple(virtual), tuple(linked)
 
 
 def _unlimited_axis(space: h5py.h5s.SpaceID) -> int | None:

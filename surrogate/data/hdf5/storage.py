@@ -170,13 +170,16 @@ def stored_type(dataset: h5py.Dataset, where: str) -> np.dtype:
 def describe_names(group: h5py.Group, wanted: str | None = None) -> str:
     """Describe on one line the nearest match of a name and the datasets of a file with their shapes."""
     names: list[str] = []
+    shapes: list[str] = []
 
     def note(name: bytes, info: h5py.h5o.ObjInfo) -> None:
         if info.type == h5py.h5o.TYPE_DATASET:
             names.append(name.decode("utf-8", "replace"))
+            if len(shapes) < SHOWN:
+                shapes.append(str(h5py.h5d.open(group.id, name).shape))
 
     h5py.h5o.visit(group.id, note, info=True)
-    datasets = [f"{name} {group[name].shape}" for name in names[:SHOWN] if name in group]
+    datasets = [f"{name} {shape}" for name, shape in zip(names, shapes, strict=False)]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     close = nearest(wanted.strip("/"), names) if wanted else None
     listed = ", ".join(datasets) or "no dataset"
