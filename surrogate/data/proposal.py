@@ -13,7 +13,7 @@ from typing import Any
 import xarray as xr
 
 from surrogate.config import Settings, Source, assign, parse_yaml, validate
-from surrogate.data.mapping import BLANK, LEADING, is_channel
+from surrogate.data.mapping import BLANK, LEADING, is_channel, placeholders
 from surrogate.data.missing import open_data
 from surrogate.data.settings import DataSettings
 from surrogate.data.splits import split
@@ -160,13 +160,14 @@ def problem_of(proposal: Proposal) -> str | None:
     asked = {f"data.layout.{key}": list(question.answers) for key, question in proposal.questions.items()}
     problem: str | None = None
     for answers in itertools.islice(itertools.product(*asked.values()), TRIES):
-        problem = _try(assign(source, dict(zip(asked, answers, strict=True))) if asked else source, bool(asked))
+        answered = assign(source, dict(zip(asked, answers, strict=True))) if asked else source
+        problem = _try(proposal, answered, bool(asked))
         if problem is None:
             return None
     return problem
 
 
-def _try(source: Source, asked: bool) -> str | None:
+def _try(proposal: Proposal, source: Source, asked: bool) -> str | None:
     try:
         settings = validate(source, _Section).data
         with warnings.catch_warnings():
@@ -185,7 +186,11 @@ def _try(source: Source, asked: bool) -> str | None:
             else str(error)
         )
     except (ConfigError, StopIteration) as error:
-        return str(error) or "it gives no sample"
+        told = placeholders(" ".join(str(entry.get("path")) for entry in proposal.variables.values()))
+        if len(told) > 1 and "counts objects" in str(error):
+            counted = ", ".join(f"{{{name}}}" for name in told)
+            return f"the names of its datasets count several things ({counted}); declare the datasets that are needed"
+        return re.sub(r"^proposal:\d+: [\w.]+: ", "", str(error)) or "it gives no sample"
     return None
 
 
