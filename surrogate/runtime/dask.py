@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor
@@ -115,7 +116,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            silence_logs=40,
+            silence_logs=logging.CRITICAL,  # an error of a task is raised here; its traceback is none of the user's
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
