@@ -13,6 +13,7 @@ import xarray as xr
 
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import files_behind, find_files
+from surrogate.data.mesh import point_axis
 from surrogate.data.staging import stage
 from surrogate.errors import ConfigError
 from surrogate.experiment.optimizers import RaceSettings
@@ -91,12 +92,15 @@ def train(
 
 
 def keep_input_range(experiment: Experiment, train: xr.Dataset, run: RunFolder) -> None:
-    """Keep the range of the training inputs in the run folder; of a single training input there is none."""
+    """Keep the range of the training inputs in the run folder.
+
+    There is none of a single training input, and none where predictions may be at other points than those of training.
+    """
     most = MOST_INPUTS
     if train.sizes["sample"] > most:  # few samples of each are enough
         train = train.isel(sample=np.linspace(0, train.sizes["sample"] - 1, most).astype(int))
     stream = evaluation_stream(experiment, train)
-    if stream.samples > 1:
+    if stream.samples > 1 and not (experiment.model.at_points != "never" and point_axis(train, stream.spatial_dims)):
         InputRange.of(stream).save(run.input_range)
 
 
