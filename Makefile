@@ -53,4 +53,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) runs build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build dist docs/_build docs/generated docs/gallery docs/_gallery .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,8 @@
-"""A first surrogate: 60 simulations of a resistivity survey, a Gaussian process, a picture with its error bar.
+"""A first surrogate from simulated data
+====================================
 
-The map from depth, radius and angle of a buried body to the voltages at the surface; the picture is `first.png`.
+Sixty simulations of a resistivity survey, a Gaussian process, a picture with its error bar: the map from depth,
+radius and angle of a buried body to the voltages at the surface; the picture is `first.png`.
 """
 
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""An equation of your own: its right-hand side, an ensemble, shards and a card.
+"""An equation of your own
+=======================
+
+Its right-hand side, an ensemble, shards and a card.
 
 The Allen-Cahn equation, u_t = D lap u + u - u^3, is not in the catalogue. Run with `python examples/own_equation.py`;
 the files go to the folder given, or to runs/own_equation.
@@ -14,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from surrogate.data import open_snapshots
+from surrogate.plotting import new_figure, plot_error_map, save_figure
 from surrogate.simulate import (
     Array,
     Description,
@@ -76,6 +80,11 @@ def main(folder: Path) -> None:
     card = write_card(recipe, "tiny", folder / "card")
     u = open_snapshots(str(data))["u"]
     phases = float((abs(u.isel(time=-1)) > 0.5).mean())
+    figure, panels = new_figure(1, 3, width=10.5, height=3.2)
+    for step, ax in zip((0, 2, 5), panels[0], strict=True):
+        plot_error_map(u.isel(sample=0, time=step).load(), ax=ax)
+        ax.set_title(f"time {float(u['time'][step]):g} s", fontsize="medium")
+    save_figure(figure, Path("own_equation.png"))
     print(f"{dict(u.sizes)}; {phases:.0%} of the box is in one of the phases at the end; card: {card}")
 
 

@@ -1,4 +1,7 @@
-"""A model family of your own: any torch module whose last layer is linear, trained by the `surrogate` command.
+"""A model of your own in a configuration
+======================================
+
+Any torch module whose last layer is linear becomes a family of models that the `surrogate` command trains.
 
 `register` gives the module a name, and settings that a configuration may use. Run with `python examples/own_family.py`;
 the files go to the folder given, or to runs/own_family.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shutil import copyfile
 from typing import Literal
 
 import torch
@@ -67,6 +71,7 @@ def main(folder: Path) -> None:
     report = run_pipeline(
         config, [], folder / "run", print, command="python examples/own_family.py", resume=False, overwrite=True
     )
+    copyfile(report.parent / "figures" / "training.png", "own_family.png")
     surrogate = Surrogate.load(folder / "run" / "cases" / "main")
     with torch.no_grad():
         hill = float(surrogate(torch.tensor([[-0.01, 1.58]])))

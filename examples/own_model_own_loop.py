@@ -1,4 +1,7 @@
-"""Your own model and your own training loop with slimTrain: three changed lines, marked with <--.
+"""slimTrain in your own training loop
+===================================
+
+Your own model and your own loop: three changed lines, marked with <--.
 
 The forward pass is spelled in two parts, features and head, so that the features are computed once.
 
@@ -8,12 +11,14 @@ Fits the peaks function to 400 samples and compares slimTrain with plain Adam fr
 """
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from surrogate.models import separate
 from surrogate.optim.slimtrain import SlimTrain
+from surrogate.plotting import new_figure, save_figure
 
 EPOCHS, BATCH, LEARNING_RATE = 30, 40, 1e-2
 
@@ -71,13 +76,30 @@ def losses(model: nn.Module) -> str:
     return f"training loss {train:.3e}   test loss {test:.3e}"
 
 
+@torch.no_grad()
+def draw(models: dict[str, nn.Module]) -> None:
+    """Draw the error of every model at the test points, on one scale."""
+    x, y = peaks(2000, seed=1)
+    errors = {name: (model(x) - y).flatten() for name, model in models.items()}
+    largest = float(max(error.abs().max() for error in errors.values()))
+    figure, panels = new_figure(1, len(errors), width=9, height=3.8)
+    for ax, (name, error) in zip(panels[0], errors.items(), strict=True):
+        shown = ax.tripcolor(*x.T, error, shading="gouraud", cmap="RdBu_r", vmin=-largest, vmax=largest)
+        ax.set(title=f"error of {name}", xlabel="x", ylabel="y", aspect="equal")
+    figure.colorbar(shown, ax=panels[0])
+    save_figure(figure, Path("own_model_own_loop.png"))
+
+
 def main() -> None:
     torch.manual_seed(0)
     initial = Network()
     x, y = peaks(400, seed=0)
     print("initial    ", losses(initial))
-    print("Adam       ", losses(train_with_adam(copy.deepcopy(initial), x, y)))
-    print("slimTrain  ", losses(train_with_slimtrain(copy.deepcopy(initial), x, y)))
+    adam = train_with_adam(copy.deepcopy(initial), x, y)
+    slimtrain = train_with_slimtrain(copy.deepcopy(initial), x, y)
+    print("Adam       ", losses(adam))
+    print("slimTrain  ", losses(slimtrain))
+    draw({"Adam": adam, "slimTrain": slimtrain})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every example runs as it stands, and shows what it says."""
 
+import ast
 import os
 import re
 import subprocess
@@ -10,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+OTHERS = {"bring_your_own_data", "dask_on_slurm"}  # not in the gallery
+FAST = {*OTHERS, "first_surrogate", "own_equation", "own_model_own_loop", "own_family"}
+SCRIPTS = [pytest.param(path, marks=() if path.stem in FAST else pytest.mark.slow, id=path.name) for path in EXAMPLES]
 
 
 def output_of(script: Path, folder: Path) -> str:
@@ -21,15 +25,29 @@ def output_of(script: Path, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.name)
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:
     found = output_of(script, tmp_path)
     assert found.strip()
+    pictures = [path.name for path in tmp_path.glob("*.png")]
+    expected = {"first_surrogate": "first.png"}.get(script.stem, f"{script.stem}.png")
+    assert pictures == ([] if script.stem in OTHERS else [expected])
     if script.name == "own_model_own_loop.py":
         losses = {line.split()[0]: float(line.split()[3]) for line in found.splitlines()}
         assert losses["slimTrain"] < 0.5 * losses["Adam"]
     if script.name == "own_family.py":
         assert 7 < float(found.split("gives ")[1].split()[0]) < 9
+
+
+def test_the_gallery_has_a_title_for_every_script() -> None:
+    """A page of the gallery opens with the docstring of its script: a title, underlined, and sentences."""
+    gallery = [path for path in EXAMPLES if path.stem not in OTHERS]
+    assert len(gallery) >= 12
+    for path in gallery:
+        title, rule, blank, *sentences = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
+        assert rule == "=" * len(title), path
+        assert not blank
+        assert sentences
 
 
 def test_the_three_lines_of_the_readme_are_those_of_the_example() -> None:
