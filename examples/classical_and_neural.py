@@ -19,18 +19,20 @@ settings = {
         "targets": ["voltage_y"],
         "split": {"test": 0.3},
     },
-    "optimizer": {"name": "slimtrain", "learning_rate": 1e-2},
-    "training": {"epochs": 30, "batch_size": 8, "refit": "end"},
 }
-models = {
-    "training mean": {"family": "mean"},
-    "kernel ridge": {"family": "kernel_ridge"},
-    "Gaussian process on POD modes": {"family": "pod_gp"},
-    "perceptron, slimTrain": {"family": "mlp", "width": 16, "depth": 2},
+surrogates = {
+    "training mean": {"model": {"family": "mean"}},
+    "kernel ridge": {"model": {"family": "kernel_ridge"}},
+    "Gaussian process on POD modes": {"model": {"family": "pod_gp"}},
+    "perceptron, slimTrain": {
+        "model": {"family": "mlp", "width": 16, "depth": 2},
+        "optimizer": {"name": "slimtrain", "learning_rate": 1e-2},
+        "training": {"epochs": 30, "batch_size": 8, "refit": "end"},
+    },
 }
 errors = {}
-for number, (name, model) in enumerate(models.items()):
-    run = sg.train({**settings, "model": model}, f"runs/classical-{number}", quiet=True)
+for number, (name, sections) in enumerate(surrogates.items()):
+    run = sg.train(settings | sections, f"runs/classical-{number}", quiet=True)
     errors[name] = run.evaluation["relative_l2_sample"].values
     print(f"{name}: mean relative L2 error {run.error:.4f}")
 
