@@ -1,5 +1,5 @@
 """A first surrogate from simulated data
-====================================
+=====================================
 
 Sixty simulations of a resistivity survey, a Gaussian process, a picture with its error bar: the map from depth,
 radius and angle of a buried body to the voltages at the surface; the picture is `first.png`.
