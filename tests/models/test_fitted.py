@@ -241,3 +241,19 @@ def test_arrays_that_do_not_fit_one_another_are_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     with pytest.raises(ConfigError, match=r"network\.targets has shape \(5, 30\), the model needs \(10, 30\)"):
         Surrogate.load(tmp_path)
+
+
+@pytest.mark.parametrize("modes", [4, 15])
+def test_pod_rbf_agrees_with_ezyrb(modes: int) -> None:
+    """EZyRB takes modes about zero, so it gets fields less their mean."""
+    ezyrb = pytest.importorskip("ezyrb")
+    (y, u), (z, _) = waves(20, 0), waves(9, 1)
+    settings = PodRbfSettings(modes=modes)
+    network = build(settings, SHAPES)
+    prepare(settings, network, batches_of(y, u))
+    mean = u[:, 0].double().mean(0).numpy()
+    database = ezyrb.Database(y.double().numpy(), u[:, 0].double().numpy() - mean)
+    theirs = ezyrb.ReducedOrderModel(database, ezyrb.POD("svd", rank=modes), ezyrb.RBF(kernel="thin_plate_spline"))
+    predicted = theirs.fit().predict(z.double().numpy())
+    predicted = getattr(predicted, "snapshots_matrix", predicted)
+    np.testing.assert_allclose(network(z)[:, 0].numpy(), predicted + mean, atol=1e-5)
