@@ -207,23 +207,29 @@ def _standardized(target: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.n
 
 
 def _score(mean: np.ndarray, std: np.ndarray, batch: Batch, levels: Sequence[float]) -> Columns:
-    """Compute every score with shape (B, M, ...), each mean over points by numpy, row by row."""
+    """Compute every score with shape (B, M, ...), each mean over points that have a target by numpy, row by row."""
     target = _rows(batch.targets.detach().cpu().double().numpy())
-    places = np.minimum((pit(target, mean, std) * PIT_BINS).astype(np.int64), PIT_BINS - 1)
-    exact = (std == 0).sum(-1)
+    there = ~np.isnan(target)
+    count = np.where(there.any(-1), there.sum(-1), np.nan)
+
+    def mean_of(values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.where(there, values, 0).sum(-1) / count)
+
+    places = np.minimum((np.where(there, pit(target, mean, std), 0.0) * PIT_BINS).astype(np.int64), PIT_BINS - 1)
+    exact = (there & (std == 0)).sum(-1)
     likelihood = negative_log_likelihood(target, mean, std)
-    usable = std.shape[-1] - exact
+    usable = there.sum(-1) - exact
     with np.errstate(invalid="ignore"):
         nll = np.where(np.isnan(likelihood), 0.0, likelihood).sum(-1) / np.where(usable > 0, usable, np.nan)
     return {
-        "coverage": np.stack([coverage(target, mean, std, level).mean(-1) for level in levels], -1),
-        "sharpness": std.mean(-1),
-        "spread": np.sqrt((std**2).mean(-1)),
-        "rmse": np.sqrt(((mean - target) ** 2).mean(-1)),
-        "crps": crps(target, mean, std).mean(-1),
+        "coverage": np.stack([mean_of(coverage(target, mean, std, level)) for level in levels], -1),
+        "sharpness": mean_of(std),
+        "spread": np.sqrt(mean_of(std**2)),
+        "rmse": np.sqrt(mean_of((mean - target) ** 2)),
+        "crps": mean_of(crps(target, mean, std)),
         "nll": nll,
-        "pit": np.stack([(places == place).mean(-1) for place in range(PIT_BINS)], -1),
-        "degenerate_std": exact / std.shape[-1],
+        "pit": np.stack([mean_of(places == place) for place in range(PIT_BINS)], -1),
+        "degenerate_std": exact / count,
         "sample": batch.sample.cpu().numpy(),
         "step": batch.time.cpu().numpy(),
     }

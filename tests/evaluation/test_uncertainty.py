@@ -14,7 +14,8 @@ from scipy.stats import norm
 from surrogate.batch import Batch
 from surrogate.errors import DataError, NumericalError
 from surrogate.evaluation import calibration, evaluate_uncertainty, merge_uncertainty
-from surrogate.evaluation.uncertainty import LEVELS, coverage, crps, negative_log_likelihood, pit
+from surrogate.evaluation.table import Labels
+from surrogate.evaluation.uncertainty import LEVELS, UncertaintyScores, coverage, crps, negative_log_likelihood, pit
 
 SAMPLES, TIMES = 12, 2
 numbers = st.floats(-3, 3)
@@ -136,3 +137,17 @@ def test_a_standard_deviation_that_is_none_is_named(bad: float) -> None:
         evaluate_uncertainty(lambda x: (x, torch.full_like(x, bad)), [batch], variables=("u",))
     with pytest.raises(DataError, match=r"standard deviations of shape \(1, 4\)"):
         evaluate_uncertainty(lambda x: (x, x[0]), [batch], variables=("u",))
+
+
+def test_targets_that_are_missing_count_nowhere() -> None:
+    target, mean = torch.randn(3, 1, 12).double(), torch.randn(3, 1, 12).double()
+    target[..., 7:] = math.nan
+    results = []
+    for last in (12, 7):
+        scores = UncertaintyScores(["u"])
+        part = target[..., :last]
+        batch = Batch(part, part, torch.arange(3), torch.zeros(3, dtype=torch.int64), masked=True)
+        scores.add(batch, mean[..., :last], torch.full_like(part, 0.7))
+        results.append(scores.dataset(Labels(["u"])).drop_attrs())
+    xr.testing.assert_allclose(*results)
+    assert float(results[0]["pit"].sum("pit_bin").min()) == pytest.approx(1)
