@@ -105,7 +105,12 @@ class InputRange:
 
     @torch.no_grad()
     def score(self, inputs: Tensor) -> Tensor:
-        """Return the scores (B,) of inputs in physical units, with shape (B, C, *input_grid)."""
+        """Return the scores (B,) of inputs in physical units, with shape (B, C, *input_grid).
+
+        NaN where inputs are on another number of points than those of training, as on another mesh.
+        """
+        if inputs[0].numel() != len(self.mean):
+            return torch.full((len(inputs),), torch.nan, dtype=torch.float64)
         centred = (_vectors(inputs.cpu().double(), self.scale) - self.mean).nan_to_num(nan=0.0)
         c = centred @ self.modes
         rest = (centred - c @ self.modes.mT).square().sum(1)

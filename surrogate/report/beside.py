@@ -43,6 +43,8 @@ def range_lines(metrics: xr.Dataset) -> list[str]:
     if SCORE not in metrics:
         return []
     scores = metrics[SCORE].max("time")
+    if not bool(scores.notnull().any()):
+        return []
     line = (
         f"{int((scores > 1).sum())} of {scores.size} inputs are out of the range of the training inputs (score above "
         f"1; largest {number(float(scores.max()), 3)})"

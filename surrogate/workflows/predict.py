@@ -78,12 +78,12 @@ def out_of_range_lines(scores: xr.DataArray) -> list[str]:
     beyond = int((scores > 1).sum())
     if not beyond:
         return []
-    worst = np.unravel_index(int(scores.values.argmax()), scores.shape)
+    worst = np.unravel_index(int(np.nanargmax(scores.values)), scores.shape)
     where = ", ".join(f"{dim} {position}" for dim, position in zip(scores.dims, worst, strict=True))
     return [
         f"{beyond} of {scores.size} inputs are out of the range of the training inputs ({SCORE} above 1, largest "
-        f"{number(float(scores.max()), 3)} at {where}): farther from them than 95 % of them are from each other, so "
-        "the errors of the evaluation, standard deviations and intervals do not apply to these predictions"
+        f"{number(float(np.nanmax(scores.values)), 3)} at {where}): farther from them than 95 % of them are from "
+        "each other, so errors of the evaluation, standard deviations and intervals do not apply to these predictions"
     ]
 
 

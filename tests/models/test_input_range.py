@@ -55,6 +55,7 @@ def test_scores_do_not_depend_on_units_and_constant_channels_count_only_where_th
     torch.testing.assert_close(inputs.score(new), scaled.score(1000 * new), rtol=1e-3, atol=1e-4)
     assert (inputs.score(new + torch.tensor([0.0, 5.0])) > inputs.score(new)).all()
     assert inputs.score(torch.tensor([[torch.nan, 5.0]])).isfinite().all()
+    assert inputs.score(torch.zeros(3, 2, 4)).isnan().all()  # on other points
 
 
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
