@@ -152,9 +152,10 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
         notes = [note for report in reports for note in _notes(report, _convert_command(shown, chosen.name))]
         notes += links + alike + contents.notes
         broken = {report.path for report in reports if report.problem}
+        lost = any(item.first in broken for item in contents.of("field"))
         contents = replace(contents, items=[item for item in contents.items if item.first not in broken])
         proposal, problem = _proposal(shown, chosen.name, contents, container, files, opened)
-    if problem and broken and not contents.of("field"):
+    if problem and lost and not contents.of("field"):
         problem = "no dataset of numbers in it can be read"
     if problem:
         notes += [refusal] if refusal and mapping is None else []
