@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 
 from surrogate.batch import Batch
 from surrogate.config import Settings
-from surrogate.errors import ConfigError
+from surrogate.errors import ConfigError, ResourceError
 from surrogate.files import read_json, read_pointer, verify_manifest, write_manifest
 from surrogate.models.ensemble import ensemble
 from surrogate.models.registry import ModelSettings, build, settings_union
@@ -150,7 +150,10 @@ class Surrogate(nn.Module):
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
         tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS)
+        try:
+            save_file(tensors, folder / WEIGHTS)
+        except SafetensorError as error:
+            raise ResourceError(f"cannot write {folder / WEIGHTS}: {error}; check space and permissions") from error
         write_manifest(folder, (DESCRIPTION, WEIGHTS))
 
     @staticmethod

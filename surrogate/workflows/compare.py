@@ -17,7 +17,7 @@ from surrogate.config import Settings, Source, apply_overrides, assign, dump, re
 from surrogate.data import Stream, open_data, split, split_ids
 from surrogate.data.fingerprint import fingerprint
 from surrogate.data.layouts import find_files
-from surrogate.errors import ConfigError, NumericalError
+from surrogate.errors import ConfigError, NumericalError, ResourceError
 from surrogate.evaluation import headline
 from surrogate.evaluation.bootstrap import interval, selected_error
 from surrogate.evaluation.comparison import UNDECIDED, compare_cases
@@ -32,7 +32,7 @@ from surrogate.runtime.dask import dask_executor
 from surrogate.runtime.signals import StopRequest
 from surrogate.studies import case_name, per_sample, read_failure, read_note, read_result, write_note
 from surrogate.workflows.candidates import Candidate, candidates_for
-from surrogate.workflows.execute import Job, raise_if_stopped, run_jobs
+from surrogate.workflows.execute import Job, Outcome, raise_if_stopped, run_jobs
 from surrogate.workflows.pipeline import read_by, simulate, with_own_data
 from surrogate.workflows.study import Say, Spread
 
@@ -167,10 +167,13 @@ def compare(
         stop = StopRequest()
         stack.enter_context(stop.listening())
 
+        starved: list[Outcome] = []
+
         def run(jobs: Sequence[Job], title: str) -> None:
             left = [job for job in jobs if job.open]
             for number, outcome in enumerate(run_jobs(left, executor, lambda: raise_if_stopped(stop)), start=1):
                 say(f"{title} [{number}/{len(left)}] {_described(outcome.name, outcome.status, outcome.why, folder)}")
+                starved.extend([outcome] if outcome.starved else [])
 
         began = time.monotonic()
         names = ", ".join(candidate.name for candidate in comparison.candidates)
@@ -180,6 +183,11 @@ def compare(
         epochs = _epochs(comparison, minutes, began, run, say, max(1, spread.workers))
         trained = comparison.jobs(epochs)
         run([job for jobs in trained.values() for job in jobs], "train")
+        if starved:
+            raise ResourceError(
+                f"{len(starved)} of the trainings are not finished, the first for this reason: {starved[0].why}; "
+                "remove the reason, then --resume"
+            )
         leaderboard = replace(_ranked(comparison, fits | trained), solve_seconds=solve_seconds)
         report = write_leaderboard(leaderboard, folder)
     for line in leaderboard.sentences():

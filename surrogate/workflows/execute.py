@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.config import parse_yaml
-from surrogate.errors import Interrupted, InUse, NumericalError, SurrogateError
+from surrogate.errors import Interrupted, InUse, NumericalError, ResourceError, SurrogateError, failure_of
 from surrogate.evaluation import METRICS, headline
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import read_experiment
@@ -90,6 +90,7 @@ class Outcome:
         why: Reason of a failure, one line.
         ran: True if it ran now, False if an earlier run had finished it.
         lost: True where the case may still succeed: another process runs it, or the disk was full.
+        starved: True where the machine ended it, not the case: no space, memory or threads.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Outcome:
     why: str = ""
     ran: bool = True
     lost: bool = False
+    starved: bool = False
 
 
 def run_case(job: Job) -> Outcome:
@@ -145,7 +147,9 @@ def note_failure(folder: Path, error: BaseException) -> Outcome:
         write_note(RunFolder(folder).failure, Failure(error=why, kind=kind, final=final))
     except (OSError, SurrogateError) as second:  # most likely a full disk: only the message says so
         why = f"{why}; and it could not be written down ({second})"
-    return Outcome(folder.name, "failed", why, lost=not final)
+    ended = failure_of(error)
+    starved = ended is not None and ended[1] == ResourceError.exit_code
+    return Outcome(folder.name, "failed", why, lost=not final, starved=starved)
 
 
 def _result(run: RunFolder, metrics: xr.Dataset) -> Result:
