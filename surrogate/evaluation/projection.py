@@ -23,6 +23,7 @@ import xarray as xr
 from torch import Tensor
 
 from surrogate.batch import Batch
+from surrogate.errors import DataError
 from surrogate.evaluation.table import Columns
 from surrogate.models.families.pod import ModesHead
 from surrogate.models.layers.fitted import ReducedNetwork
@@ -94,10 +95,10 @@ def projection_of(surrogate: Surrogate, training: Callable[[], Iterable[Batch]])
     def snapshots() -> Iterable[Tensor]:
         return (surrogate.targets(batch.targets.to(device)).flatten(1) for batch in training())
 
-    samples = sum(map(len, training()))
-    if samples <= latent:
+    try:
+        modes = leading_modes(snapshots, size, latent, device=device)
+    except DataError:  # fewer training samples than modes
         return None
-    modes = leading_modes(snapshots, size, latent, device=device)
     return Projection(surrogate, modes.mean, modes.vectors, within=False)
 
 

@@ -34,7 +34,7 @@ def configuration(folder: Path) -> Path:
 def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [Candidate("mean", {"family": "mean"}), Candidate("linear", {"family": "linear"})]
     own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
-    monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_: [*few, own])
+    monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_, **__: [*few, own])
     monkeypatch.setattr("surrogate.workflows.compare.MOST", 6)
     lines: list[str] = []
     options = {"minutes": 2.0, "command": "surrogate compare waves.yaml"}
@@ -102,7 +102,7 @@ def test_fits_leave_half_of_the_budget_to_networks(
     names = ["mean", "first", "slow"]
     fits = [Candidate(name, {"family": "mean" if name == "mean" else "linear"}) for name in names]
     own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
-    monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_: [*fits, own])
+    monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_, **__: [*fits, own])
     monkeypatch.setattr("surrogate.workflows.compare.MOST", 6)
 
     def timed(jobs, *rest):
