@@ -22,6 +22,25 @@ Jupyter notebook of it; the scripts are also in `examples/` of the repository.
 """
 
 
+ORDER = (  # from a first surrogate to one's own parts; scripts that are not named come last
+    "own_file",
+    "first_surrogate",
+    "time_stepping",
+    "autoencoder",
+    "classical_and_neural",
+    "error_bars",
+    "active_learning",
+    "simulation_codes",
+    "study_on_slurm",
+)
+
+
+def place_of(filename: str) -> tuple[int, str]:
+    """Return what the scripts of the gallery are sorted by."""
+    name = filename.removesuffix(".py")
+    return ORDER.index(name) if name in ORDER else len(ORDER), name
+
+
 def copy_of_examples() -> str:
     """Copy the scripts to a folder without what an earlier build wrote there; return its path."""
     shutil.rmtree(COPY, ignore_errors=True)
@@ -44,6 +63,7 @@ SETTINGS = {
     "gallery_dirs": ["gallery"],
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"dask_on_slurm|bring_your_own_data",  # one starts a cluster, the other has no picture
+    "within_subsection_order": "gallery_pictures.place_of",
     "image_scrapers": ("gallery_pictures.written_pictures",),
     "reset_modules": (),
     "show_signature": False,
