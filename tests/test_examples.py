@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 OTHERS = {"bring_your_own_data", "dask_on_slurm"}  # not in the gallery
-FAST = {*OTHERS, "first_surrogate", "own_equation", "own_model_own_loop", "own_family"}
+FAST = {"bring_your_own_data", "first_surrogate", "own_equation", "own_model_own_loop"}  # the others take half a minute
 SCRIPTS = [pytest.param(path, marks=() if path.stem in FAST else pytest.mark.slow, id=path.name) for path in EXAMPLES]
 
 
