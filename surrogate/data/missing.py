@@ -32,11 +32,8 @@ def open_data(settings: DataSettings) -> xr.Dataset:
         DataError: The files cannot be used, or nothing finite is left.
     """
     ds = open_snapshots(settings.path, settings.layout)
-    ds = (
-        on_grid(ds, {str(axis): points for axis, points in settings.interpolate.items()})
-        if settings.interpolate
-        else ds
-    )
+    if settings.interpolate:
+        ds = on_grid(ds, {str(axis): points for axis, points in settings.interpolate.items()})
     names = list(dict.fromkeys([*settings.inputs, *settings.targets]))
     if settings.nonfinite == "drop":
         return drop_incomplete(ds, names)

@@ -27,7 +27,7 @@ from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.summary import Row, save, save_dataset, save_uncertainty, summary, write_table
 from surrogate.evaluation.table import Labels
 from surrogate.evaluation.uncertainty import calibration, evaluate_uncertainty, merge_uncertainty
-from surrogate.evaluation.write import SCORE, Beside, labels_of, write_evaluation, write_rollout
+from surrogate.evaluation.write import Beside, labels_of, write_evaluation, write_rollout
 from surrogate.experiment.evaluation_settings import EvaluationSettings
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "METRICS",
     "NORMALIZED",
     "RELATIVE",
-    "SCORE",
     "Beside",
     "Comparison",
     "Compat",

@@ -30,12 +30,10 @@ from surrogate.evaluation.table import Columns, Labels, collect, grid
 from surrogate.evaluation.uncertainty import UncertaintyScores
 from surrogate.evaluation.volumes import Volumes
 from surrogate.experiment.folders import EvaluationFolder
-from surrogate.models.input_range import InputRange
+from surrogate.models.input_range import SCORE, InputRange
 from surrogate.models.surrogate import Surrogate
 
-__all__ = ["SCORE", "Beside", "labels_of", "with_parameters", "write_evaluation", "write_rollout"]
-
-SCORE = "out_of_range"  # of an input, among the metrics
+__all__ = ["Beside", "labels_of", "with_parameters", "write_evaluation", "write_rollout"]
 
 
 def labels_of(stream: Stream, dataset: xr.Dataset, *, by: str | None = None) -> Labels:
@@ -105,9 +103,9 @@ class _Pass:
     def also(self, batch: Batch, prediction: Tensor) -> None:
         """Add a batch to the other statistics."""
         self.residuals.add(batch, prediction)
-        columns = (
-            {} if self.beside.input_range is None else {SCORE: self.beside.input_range.score(batch.inputs).numpy()}
-        )
+        columns: Columns = {}
+        if self.beside.input_range is not None:
+            columns[SCORE] = self.beside.input_range.score(batch.inputs).numpy()
         if self.beside.projection is not None and not batch.masked:
             columns |= self.beside.projection.sums(batch, prediction)
         if columns:

@@ -32,7 +32,9 @@ from surrogate.data import Stream
 from surrogate.errors import DataError
 from surrogate.files import replacing
 
-__all__ = ["MOST_INPUTS", "InputRange"]
+__all__ = ["MOST_INPUTS", "SCORE", "InputRange"]
+
+SCORE = "out_of_range"  # variable of the scores in metrics and predictions
 
 MODES = 64
 MOST_INPUTS = 500  # training inputs that are kept

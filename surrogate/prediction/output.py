@@ -13,13 +13,13 @@ import xarray as xr
 
 from surrogate.data.formats.text import encode_text
 from surrogate.data.mesh import CELLS, POSITIONS, VOLUME, positions_of, volumes_of
+from surrogate.models.input_range import SCORE
 from surrogate.models.signature import Signature, variable_and_step
 from surrogate.prediction.sources import Source
 
-__all__ = ["HIGH", "LOW", "SCORE", "STD", "Output", "Predicted"]
+__all__ = ["HIGH", "LOW", "STD", "Output", "Predicted"]
 
 STD, LOW, HIGH = "_std", "_low", "_high"
-SCORE = "out_of_range"
 SCORED = "distance of the input from the training inputs; above 1 it is farther than 95 % of them are from each other"
 MESH, CLOCKS = "mesh", ("time", "lead")
 LONG_NAMES = {

@@ -20,10 +20,10 @@ from surrogate.data.store import filling_shard
 from surrogate.data.streaming.digits import refuse_lost_digits
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.files import check_file
-from surrogate.models.input_range import InputRange
+from surrogate.models.input_range import SCORE, InputRange
 from surrogate.models.rollout import rollout
 from surrogate.models.surrogate import Surrogate
-from surrogate.prediction.output import HIGH, LOW, SCORE, STD, Output
+from surrogate.prediction.output import HIGH, LOW, STD, Output
 from surrogate.prediction.sources import Source, source_of_data, source_of_table
 
 __all__ = ["TABLES", "predict", "predict_into"]

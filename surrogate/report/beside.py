@@ -6,7 +6,8 @@ import numpy as np
 import xarray as xr
 from scipy.stats import spearmanr
 
-from surrogate.evaluation import SCORE, floor_of
+from surrogate.evaluation import floor_of
+from surrogate.models.input_range import SCORE
 from surrogate.numbers import number
 
 __all__ = ["beside_lines", "floor_lines", "range_lines"]

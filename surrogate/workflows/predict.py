@@ -14,10 +14,9 @@ from torch import Tensor
 from surrogate.data.mapping import Layout
 from surrogate.errors import ConfigError
 from surrogate.experiment.run_folder import RunFolder
-from surrogate.models.input_range import InputRange
+from surrogate.models.input_range import SCORE, InputRange
 from surrogate.numbers import number
 from surrogate.prediction import predict
-from surrogate.prediction.output import SCORE
 from surrogate.progress import ProgressBar
 from surrogate.workflows.pipeline import cases_of, load_surrogate
 

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 import yaml
 
-from surrogate.evaluation import SCORE, floor_of
+from surrogate.evaluation import floor_of
+from surrogate.models.input_range import SCORE
 from surrogate.report.findings import findings
 from surrogate.report.runs import read_case
 from surrogate.workflows import evaluate_run, predict_run, run_file

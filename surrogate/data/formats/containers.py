@@ -79,19 +79,14 @@ class Hdf5File:
 
     def children(self, group: str) -> Iterable[str]:
         """List the members of a group; none where it is not there."""
-        item = self._at(group)
-        if item is None and self._leaves_file(group):
-            with object_at(self.handle, group, external=self.external) as item:
-                return list(item) if isinstance(item, h5py.Group) else []
-        return list(item) if isinstance(item, h5py.Group) else []
+        with self._opened(group) as item:
+            return list(item) if isinstance(item, h5py.Group) else []
 
     def holds(self, path: str) -> bool:
         """Test whether something, be it a link, has this path."""
         parent, _, name = path.strip("/").rpartition("/")
-        item = self._at(parent)
-        if item is None and self._leaves_file(parent):
-            return name in self.children(parent)
-        return isinstance(item, h5py.Group) and item.get(name, getlink=True) is not None
+        with self._opened(parent) as item:
+            return isinstance(item, h5py.Group) and item.get(name, getlink=True) is not None
 
     def has_values(self, path: str) -> bool:
         """Test whether a dataset, or a link that may lead to one, has this path."""
@@ -124,6 +119,17 @@ class Hdf5File:
                 return isinstance(link, h5py.ExternalLink)
             node = node[part]
         return False
+
+    def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.HLObject | None]:
+        """Open the object at a path, in this file or behind external links; None where there is none.
+
+        Raises:
+            DataError: An external link leads nowhere, or out of the folder where that is not allowed.
+        """
+        item = self._at(path)
+        if item is None and self._leaves_file(path):
+            return object_at(self.handle, path, external=self.external)
+        return contextlib.nullcontext(item)
 
     def _at(self, path: str) -> h5py.HLObject | None:
         """The object at a path, through hard links and links inside of the file."""
@@ -181,11 +187,9 @@ class Hdf5File:
                         h5py.Group(node) if isinstance(node, h5py.h5g.GroupID) else h5py.Dataset(node)
                     )[name]
                 )
-        item = self._at(path)
-        if item is None and not self._leaves_file(path):
-            raise DataError(f"{self.file}: no object '{path}' that could have the attribute '{name}'")
-        opened = object_at(self.handle, path, external=self.external) if item is None else contextlib.nullcontext(item)
-        with opened as item:
+        with self._opened(path) as item:
+            if item is None:
+                raise DataError(f"{self.file}: no object '{path}' that could have the attribute '{name}'")
             known = attributes(item)
         if name not in known:
             raise DataError(f"{self.file}:{path or '/'}: no attribute '{name}'; {did_you_mean(name, known)}")

@@ -64,8 +64,8 @@ def attributes(item: h5py.HLObject, unread: list[str] | None = None) -> dict[str
             try:
                 kept[_text_of(name)] = plain(item.attrs[name])
             except HDF5_ERRORS:
-                unread = [] if unread is None else unread
-                unread.append(_text_of(name))
+                if unread is not None:
+                    unread.append(_text_of(name))
     return kept
 
 

@@ -40,7 +40,9 @@ def evaluate_simulations(stepping: Stepping, labels: Labels, *, piece_bytes: int
     Raises:
         DataError: A value of the truth is not finite.
     """
-    groups = [_scored(stepping, group, piece_bytes) for group in stepping.groups(piece_bytes)]
+    source = stepping.source
+    volumes = Volumes.of(source.dataset, point_axis(source.dataset, source.stream.spatial_dims))
+    groups = [_scored(stepping, group, piece_bytes, volumes) for group in stepping.groups(piece_bytes)]
     variables, offsets = stepping.variables, stepping.offsets
     present = max(labels.given, default=0)
     channel_units = labels.units if labels.units is not None else [""] * len(labels.variables)
@@ -67,12 +69,11 @@ def lead_times(labels: Labels, present: int, offsets: Sequence[int]) -> np.ndarr
     return times[present + np.array(offsets)] - times[present]
 
 
-def _scored(stepping: Stepping, group: Sequence[int], piece_bytes: int) -> tuple[Columns, int]:
+def _scored(stepping: Stepping, group: Sequence[int], piece_bytes: int, volumes: Volumes | None) -> tuple[Columns, int]:
     """Score a group over all leads; return the columns and the points of a field."""
     parts: list[Columns] = []
     lost = still = torch.zeros(len(group), dtype=torch.bool)
-    size, source = 0, stepping.source
-    volumes = Volumes.of(source.dataset, point_axis(source.dataset, source.stream.spatial_dims))
+    size = 0
     weights = None if volumes is None else volumes.at(torch.tensor(group))
     for piece in stepping.pieces(group, piece_bytes):
         columns, lost = score_steps(piece.prediction, piece.truth, lost, weights=weights)
