@@ -41,6 +41,7 @@ from surrogate.workflows import (
     report_folders,
     run_comparison,
     run_file,
+    sobol_run,
 )
 
 __all__ = ["Config", "Project", "Run", "compare", "inspect", "make_data", "make_report", "run", "train"]
@@ -124,6 +125,18 @@ class Run:
         """
         options: dict[str, Any] = {"layout": layout, "rollout_steps": rollout_steps, "overwrite": overwrite}
         return xr.open_dataset(predict_run(self.path, str(inputs), Path(output), device="cpu", **options))
+
+    def sobol(self, *, samples: int = 1024, ranges: Mapping[str, tuple[float, float]] | None = None) -> xr.Dataset:
+        """Estimate Sobol indices of the outputs with respect to the parameters, and write them into the run folder.
+
+        Arguments:
+            samples: Base samples, rounded up to a power of two.
+            ranges: Lower and upper end by name of the parameter; those of the recipe or the training data unless given.
+
+        Raises:
+            ConfigError: An input is a field, or SALib is not installed.
+        """
+        return sobol_run(self.path, lambda line: None, samples=samples, ranges=ranges, device="cpu")
 
     def export(self, output: str | Path) -> Path:
         """Write the surrogate as a program that torch runs without this package."""

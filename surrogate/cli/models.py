@@ -1,4 +1,4 @@
-"""Commands on one model: train, evaluate, predict, export, report."""
+"""Commands on one model: train, evaluate, predict, sobol, export, report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from surrogate.cli.options import (
     Overwrite,
     Resume,
     chosen_layout,
+    read_ranges,
     typed_command,
 )
 from surrogate.errors import ConfigError
@@ -104,6 +105,25 @@ def predict(
         about={"history": typed_command()},
     )
     say(f"{path}")
+
+
+@app.command(epilog="Example: surrogate sobol runs/my --range viscosity=0.01:0.1")
+def sobol(
+    run: Annotated[Path, typer.Argument(help="A trained run, or one of its cases.")],
+    ranges: Annotated[
+        list[str] | None, typer.Option("--range", help="Range of a parameter: name=low:high. May be repeated.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=8, max=2**20, help="Base samples, rounded up to a power of 2.")] = 1024,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Find out which parameters the outputs depend on: Sobol indices, as a table and as figures in RUN/sobol.
+
+    Parameters are independent and uniform over the ranges of the recipe, else of the training data.
+    """
+    from surrogate.workflows import sobol_run
+
+    sobol_run(run, say, samples=samples, ranges=read_ranges(ranges), device=device)
+    say(f"{run}/sobol")
 
 
 @app.command(epilog="Example: surrogate export runs/my --output my.pt2")

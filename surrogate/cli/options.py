@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ __all__ = [
     "Workers",
     "chosen_layout",
     "executor_on",
+    "read_ranges",
     "typed_command",
 ]
 
@@ -67,6 +69,25 @@ def chosen_layout(name: str | None, config: Path | None) -> Any:
     if name is not None and name not in LAYOUTS:
         raise ConfigError(f"--layout: no layout '{name}'; {did_you_mean(name, LAYOUTS)}")
     return read_layout(config) if config else name
+
+
+def read_ranges(texts: Sequence[str] | None) -> dict[str, tuple[float, float]]:
+    """Read ranges of parameters, each `name=low:high`.
+
+    Raises:
+        ConfigError: One is written otherwise, or its ends are not finite and in order.
+    """
+    ranges = {}
+    for text in texts or []:
+        name, _, ends = text.partition("=")
+        low, _, high = ends.partition(":")
+        try:
+            ranges[name] = (float(low), float(high))
+        except ValueError:
+            raise ConfigError(f"--range {text}: expected name=low:high, such as viscosity=0.01:0.1") from None
+        if not math.isfinite(ranges[name][1] - ranges[name][0]) or ranges[name][0] >= ranges[name][1]:
+            raise ConfigError(f"--range {text}: the lower end must be below the upper one")
+    return ranges
 
 
 def typed_command() -> str:

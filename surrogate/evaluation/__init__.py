@@ -23,6 +23,7 @@ from surrogate.evaluation.rollout.scores import (
 from surrogate.evaluation.rollout.simulations import BASELINE, evaluate_simulations, rolled_out, typical
 from surrogate.evaluation.rollout.stepping import Stepping, plan_stepping
 from surrogate.evaluation.rollout.summary import growth_table, lead_table, save_rollout
+from surrogate.evaluation.sobol import Parameter, sobol_indices, sobol_inputs
 from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.summary import Row, save, save_dataset, save_uncertainty, summary, write_table
 from surrogate.evaluation.table import Labels
@@ -43,6 +44,7 @@ __all__ = [
     "EvaluationSettings",
     "Headline",
     "Labels",
+    "Parameter",
     "Projection",
     "Row",
     "SampleSource",
@@ -85,6 +87,8 @@ __all__ = [
     "save_rollout",
     "save_uncertainty",
     "select_examples",
+    "sobol_indices",
+    "sobol_inputs",
     "summary",
     "time_to_threshold",
     "trajectories",

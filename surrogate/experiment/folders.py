@@ -12,7 +12,7 @@ import xarray as xr
 from surrogate.errors import DataError
 from surrogate.files import MANIFEST, read_json, replacing_folder, verify_manifest
 
-__all__ = ["EvaluationFolder", "Folder", "ProjectFolder", "ReportFolder"]
+__all__ = ["EvaluationFolder", "Folder", "ProjectFolder", "ReportFolder", "SobolFolder"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,15 @@ class EvaluationFolder(Folder):
     def of_rollouts(self) -> list[Path]:
         """All files about roll-outs."""
         return [self.rollout, self.rollout_table, self.rollout_summary, self.rollout_growth, self.rollout_example]
+
+
+class SobolFolder(Folder):
+    """Sobol indices of a surrogate's outputs."""
+
+    indices = Entry("sobol.nc")  # of summaries, and at every grid point
+    table = Entry("sobol.csv")  # of summaries
+    bars = Entry("sobol.png")
+    maps = Entry("sobol_maps.png")
 
 
 class ReportFolder(Folder):

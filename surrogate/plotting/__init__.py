@@ -20,6 +20,7 @@ from surrogate.plotting.errors import (
 )
 from surrogate.plotting.fields import plot_cases, plot_comparison, plot_error_map
 from surrogate.plotting.latent import plot_latent
+from surrogate.plotting.sobol import plot_sobol_bars, plot_sobol_maps
 from surrogate.plotting.spectra import plot_spectra
 from surrogate.plotting.studies import TOGETHER, plot_learning_curve, plot_learning_curves, plot_sensitivity
 from surrogate.plotting.training import plot_damping, plot_effective_dof, plot_running_sum, plot_training
@@ -51,6 +52,8 @@ __all__ = [
     "plot_reliability",
     "plot_running_sum",
     "plot_sensitivity",
+    "plot_sobol_bars",
+    "plot_sobol_maps",
     "plot_spectra",
     "plot_training",
     "save_animation",

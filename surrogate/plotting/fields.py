@@ -75,7 +75,13 @@ def plot_cases(examples: xr.Dataset, *, ax: np.ndarray | None = None) -> np.ndar
     return np.asarray(panels)
 
 
-def plot_error_map(error: xr.DataArray, *, cells: xr.DataArray | None = None, ax: Axes | None = None) -> Axes:
+def plot_error_map(
+    error: xr.DataArray,
+    *,
+    cells: xr.DataArray | None = None,
+    largest: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Plot an error at every grid point, such as the mean over the test set.
 
     Values of both signs have a scale that is symmetric about zero, others one that starts at zero. A field on one axis
@@ -84,12 +90,13 @@ def plot_error_map(error: xr.DataArray, *, cells: xr.DataArray | None = None, ax
     Arguments:
         error: With dimensions (*space); the attributes `long_name` and `units` label it.
         cells: Corners of every cell of the mesh, for errors on points.
+        largest: Upper end of the scale, for several panels with one scale; the largest size of a value unless given.
         ax: Panel; a new figure unless given.
     """
     ax = ax if ax is not None else alone()
     fields, note = _middle_slice(error.to_dataset(name="truth"))
     values = fields["truth"]
-    largest, signed = float(abs(values).max()) or 1.0, bool((values < 0).any())
+    largest, signed = largest or float(abs(values).max()) or 1.0, bool((values < 0).any())
     note = plane_of(values)[2] if places_of(values) else note
     if values.ndim == 1 and not places_of(values):
         ax.plot(

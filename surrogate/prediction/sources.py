@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from surrogate.errors import DataError
 from surrogate.models.signature import Signature, signature_of, variable_and_step
 from surrogate.tables import Table, read_table
 
-__all__ = ["Source", "source_of_data", "source_of_table"]
+__all__ = ["Source", "source_of_data", "source_of_table", "source_of_values"]
 
 BUFFER_BYTES = 256_000_000
 
@@ -97,39 +97,60 @@ def source_of_table(signature: Signature, path: Path, *, batch_size: int) -> Sou
     if moving not in ([], ["time[t+0]"]):
         raise DataError(f"{path}: the surrogate takes {', '.join(signature.inputs)}; give it an HDF5 file with fields")
     table = read_table(path)
-    dataset = xr.Dataset(coords={"sample": np.arange(len(table))})
+    names = [name for name in signature.variables(signature.inputs) if not _is_place(signature, name, table)]
+    return source_of_values(signature, {name: _values(signature, table, name) for name in names}, batch_size=batch_size)
+
+
+def source_of_values(signature: Signature, values: Mapping[str, np.ndarray], *, batch_size: int) -> Source:
+    """Return inputs of which every variable is a number or a vector of each sample.
+
+    Arguments:
+        signature: Signature of the surrogate.
+        values: By name of the variable, with shape (n,) or (n, length); the places of points are those of the
+            signature unless given.
+        batch_size: Samples of a batch.
+    """
+    dataset = xr.Dataset(coords={"sample": np.arange(len(next(iter(values.values()))))})
     for name in signature.variables(signature.inputs):
-        dataset[name] = _variable(signature, table, name)
+        if name not in values:
+            dataset[name] = xr.Variable((signature.point_axis,), np.array(signature.coordinates[name]))
+            continue
+        dims: tuple[str, ...] = ("sample",)
+        if values[name].ndim > 1 and name in signature.components:
+            dims = ("sample", f"{name}_channel")
+            dataset = dataset.assign_coords({dims[1]: list(signature.components[name])})
+        elif values[name].ndim > 1:
+            dims = ("sample", *signature.input_grid)
+        units = {"units": signature.units[name]} if name in signature.units else {}
+        dataset[name] = xr.Variable(dims, values[name], units | ({MASKED: 1} if name in signature.masked else {}))
     return Source(dataset, _stream(signature, dataset, None, batch_size))
 
 
-def _variable(signature: Signature, table: Table, name: str) -> xr.Variable:
+def _is_place(signature: Signature, name: str, table: Table) -> bool:
+    """Return True for a coordinate of the points that the table does not give, but the training mesh does."""
+    if name not in signature.positions or name in table.columns:
+        return False
+    if name not in signature.coordinates:
+        raise DataError(
+            f"{table.path}: the meshes of the training data differ, so points must be given; predict from an HDF5 "
+            f"or NetCDF file with {', '.join(signature.positions)} along '{signature.point_axis}'"
+        )
+    return True
+
+
+def _values(signature: Signature, table: Table, name: str) -> np.ndarray:
     """Return one input of every row: a number, or a vector along the one axis of the inputs."""
     axes, masked = list(signature.input_grid.items()), name in signature.masked
     numbered = [column for column in table.columns if re.fullmatch(rf"{re.escape(name)}\.\d+", column)]
     if name in table.columns and numbered:
         raise DataError(f"{table.path}: columns '{name}' and '{numbered[0]}' both give the input {name}; remove one")
-    dims: tuple[str, ...] = ("sample",)
-    if name in signature.positions and name not in table.columns:
-        if name not in signature.coordinates:
-            raise DataError(
-                f"{table.path}: the meshes of the training data differ, so points must be given; predict from an HDF5 "
-                f"or NetCDF file with {', '.join(signature.positions)} along '{signature.point_axis}'"
-            )
-        return xr.Variable((signature.point_axis,), np.array(signature.coordinates[name]))
     if name in table.columns or not axes or name in signature.parameters:
-        values = table.numbers([name], missing=masked)[:, 0]
-    elif len(axes) == 1:
-        ((axis, length),) = axes
-        columns = [f"{name}.{index}" for index in range(length)]
-        if beyond := [column for column in numbered if column not in columns]:
-            raise DataError(
-                f"{table.path}: column '{beyond[0]}': input {name} has the columns {name}.0 to {columns[-1]}"
-            )
-        values, dims = table.numbers(columns, missing=masked), ("sample", axis)
-    else:
+        return table.numbers([name], missing=masked)[:, 0]
+    if len(axes) > 1:
         raise DataError(
             f"{table.path}: input '{name}' is a field on {', '.join(signature.input_grid)}; no table can hold it"
         )
-    units = {"units": signature.units[name]} if name in signature.units else {}
-    return xr.Variable(dims, values, units | ({MASKED: 1} if masked else {}))
+    columns = [f"{name}.{index}" for index in range(axes[0][1])]
+    if beyond := [column for column in numbered if column not in columns]:
+        raise DataError(f"{table.path}: column '{beyond[0]}': input {name} has the columns {name}.0 to {columns[-1]}")
+    return table.numbers(columns, missing=masked)

@@ -13,6 +13,7 @@ from surrogate.workflows.pipeline import (
     train_case,
 )
 from surrogate.workflows.predict import predict_run
+from surrogate.workflows.sobol import sobol_run
 from surrogate.workflows.starter import write_starter
 from surrogate.workflows.study import Spread, read_part, report_folders, run_file
 
@@ -31,6 +32,7 @@ __all__ = [
     "run_comparison",
     "run_file",
     "run_pipeline",
+    "sobol_run",
     "train_case",
     "write_starter",
 ]
