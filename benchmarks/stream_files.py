@@ -59,7 +59,10 @@ def _pdebench(path: Path) -> None:
     """2D diffusion-reaction: groups 0000, 0001, ... with `data` (101, 128, 128, 2), lzf, in the chunks h5py chooses."""
     with h5py.File(path, "w") as file:
         for seed in range(SEEDS):
-            file.create_dataset(f"{seed:04d}/data", data=fields(101, seed), compression="lzf", chunks=True)
+            group = file.create_group(f"{seed:04d}")
+            group.create_dataset("data", data=fields(101, seed), compression="lzf", chunks=True)
+            for name, size in (("t", 101), ("x", 128), ("y", 128)):
+                group[f"grid/{name}"] = np.linspace(0, 1, size, dtype="f4")
 
 
 def _well(path: Path) -> None:

@@ -6,7 +6,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -27,8 +26,11 @@ MOVED = {
 }
 
 
-class _MovedModules(MetaPathFinder, Loader):
-    """Import a moved module by its old name; it is the same object under both names."""
+class _MovedModules:
+    """Import a moved module by its old name; it is the same object under both names.
+
+    It has the methods of a finder and of a loader; the abstract classes of `importlib.abc` are slow to import.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
