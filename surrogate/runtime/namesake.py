@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["warn_of_namesake"]
 
 
 def warn_of_namesake() -> None:
-    """Warn if that package is installed in this environment: its files and ours overwrite each other."""
-    try:
-        other = version("surrogate")
-    except PackageNotFoundError:
+    """Warn if that package is installed in this environment: its files and ours overwrite each other.
+
+    Its metadata are looked for by name, since `importlib.metadata` takes longer to import than the rest of a command.
+    """
+    folders = [glob.escape(folder) for folder in sys.path]
+    installed = (path for folder in folders for path in glob.iglob(os.path.join(folder, "surrogate-*.dist-info")))
+    if (other := next(installed, None)) is None:
         return
+    version = os.path.basename(other).removeprefix("surrogate-").removesuffix(".dist-info")
     warnings.warn(
-        f"the unrelated package surrogate {other} is installed here too and overwrites files of slim-surrogate; run "
+        f"the unrelated package surrogate {version} is installed here too and overwrites files of slim-surrogate; run "
         "`pip uninstall surrogate`, then install slim-surrogate again"
     )
