@@ -82,9 +82,7 @@ def started(folder: Path, ranks: int, command: list[str]) -> str:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     environment["PET_LOG_DIR"] = str(folder / "torchrun")  # else it leaves a temporary folder
-    done = subprocess.run(
-        [*start, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*start, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return done.stdout
