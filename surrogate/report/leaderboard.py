@@ -39,6 +39,7 @@ NAMES = {
     "kernel_ridge": "kernel ridge regression",
     "pod_rbf": "radial basis functions on POD modes",
     "pod_gp": "a Gaussian process on POD modes",
+    "elm": "random features with an exact fit of the last layer",
     "pod_modes": "projection onto the leading POD modes",
     "yours": "the model of your configuration",
 }

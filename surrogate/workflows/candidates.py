@@ -14,6 +14,8 @@ __all__ = ["Candidate", "candidates_for"]
 
 MOST_AXES = 3  # of space, for convolutions
 MODES = 16
+LINEAR = 20  # most modes of the inputs in the head
+MOST_NUMBERS = 4096  # of an input and of a target, for perceptrons of fields
 QUICK_GP = {"samples": 200, "restarts": 0}  # its time grows with the third power of the samples
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "slimtrain": {"name": "slimtrain", "learning_rate": 3e-3},
@@ -40,10 +42,12 @@ class Candidate:
     @property
     def fitted(self) -> bool:
         """Return True if it is fitted in one pass: it takes no share of the time for training."""
-        return self.optimizer is None
+        return self.optimizer is None or self.optimizer["name"] == "elm"
 
 
-def candidates_for(shapes: Shapes, base: Experiment, *, reconstruct: bool = False) -> list[Candidate]:
+def candidates_for(
+    shapes: Shapes, base: Experiment, *, samples: int | None = None, reconstruct: bool = False
+) -> list[Candidate]:
     """List the candidates for data of given shapes; the model of the configuration is the last of them.
 
     Where the targets are among the inputs, every map without a bottleneck is the identity. What is compared then are
@@ -52,6 +56,8 @@ def candidates_for(shapes: Shapes, base: Experiment, *, reconstruct: bool = Fals
     Arguments:
         shapes: Shapes of inputs and targets.
         base: The configuration.
+        samples: Training samples, half of which bound the modes of the inputs in a head; without them only the size of
+            an input does.
         reconstruct: The targets are among the inputs.
     """
     outputs = shapes.outputs * shapes.points
@@ -65,9 +71,18 @@ def candidates_for(shapes: Shapes, base: Experiment, *, reconstruct: bool = Fals
         families["pod_rbf"] = {"family": "pod_rbf", "modes": MODES if outputs > MODES else None}
         families["pod_gp"] = {"family": "pod_gp", "modes": MODES if outputs > MODES else outputs, **QUICK_GP}
     fitted = [Candidate(name, model) for name, model in families.items()]
+    linear = min(LINEAR, shapes.input_size, LINEAR if samples is None else max(1, samples // 2))
+    small = max(shapes.input_size, outputs) <= MOST_NUMBERS and not reconstruct
+    if small:
+        random_features = {"family": "mlp", "width": 256, "depth": 1, "linear": linear}
+        fitted.append(Candidate("elm", random_features, {"name": "elm"}))
+    models = {"autoencoder": {"family": "autoencoder", "latent": latent}}
+    if not reconstruct:
+        models = {str(model["family"]): model for model in _networks(shapes)}
+        models |= {"mlp-linear": {"family": "mlp", "width": 64, "depth": 2, "linear": linear}} if small else {}
     networks = [
-        Candidate(f"{model['family']}-{name}", model, optimizer, {"schedule": "cosine"})
-        for model in ([{"family": "autoencoder", "latent": latent}] if reconstruct else _networks(shapes))
+        Candidate(f"{model_name}-{name}", model, optimizer, {"schedule": "cosine"})
+        for model_name, model in models.items()
         for name, optimizer in OPTIMIZERS.items()
     ]
     own = base.model.model_dump(mode="json")

@@ -217,7 +217,7 @@ def _set_up(source: Source, base: Experiment, folder: Path, command: str) -> Com
     signature = signature_of(stream, parts["train"])
     source = assign(source, {"data.split.test": SPLIT_TEST}) if folds > 1 and given.folds is None else source
     reconstruct = set(signature.targets) <= set(signature.inputs)
-    candidates = candidates_for(signature.shapes, base, reconstruct=reconstruct)
+    candidates = candidates_for(signature.shapes, base, samples=stream.samples, reconstruct=reconstruct)
     return Comparison(source, base, folder, command, folds, candidates, fingerprint(find_files(data.path)))
 
 

@@ -212,6 +212,25 @@ EVERY = [
 
 
 @pytest.mark.parametrize("settings", EVERY, ids=lambda settings: settings.family)
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_constant_channel_changes_no_prediction(settings: ModelSettings, place: int) -> None:
+    """Normalised it is zero, whatever it becomes later; twelve: a Gaussian process has a length for each of few."""
+    y, u = waves(30, seed=0)
+    new = waves(9, seed=1)[0]
+
+    def prediction(channels: int, value: float) -> Tensor:
+        def with_channels(part: Tensor, constant: float) -> Tensor:
+            return torch.cat([part[:, :place], torch.full((len(part), channels), constant), part[:, place:]], 1)
+
+        network = build(settings, Shapes(inputs=2 + channels, outputs=1, grid=(POINTS,), input_grid=()))
+        prepare(settings, network, batches_of(with_channels(y, 0.0), u))
+        return network(with_channels(new, value))
+
+    for value in (0.0, 1.0):
+        torch.testing.assert_close(prediction(12, value), prediction(0, 0.0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", EVERY, ids=lambda settings: settings.family)
 def test_a_surrogate_is_saved_loaded_and_exported(settings: ModelSettings, tmp_path: Path) -> None:
     signature = Signature(inputs=("a", "b"), targets=("u",), grid={"x": POINTS}, input_grid={})
     y, u = waves(30, seed=0)
@@ -256,4 +275,4 @@ def test_pod_rbf_agrees_with_ezyrb(modes: int) -> None:
     theirs = ezyrb.ReducedOrderModel(database, ezyrb.POD("svd", rank=modes), ezyrb.RBF(kernel="thin_plate_spline"))
     predicted = theirs.fit().predict(z.double().numpy())
     predicted = getattr(predicted, "snapshots_matrix", predicted)
-    np.testing.assert_allclose(network(z)[:, 0].numpy(), predicted + mean, atol=1e-5)
+    np.testing.assert_allclose(network(z)[:, 0].numpy(), predicted + mean, rtol=0, atol=1e-6)

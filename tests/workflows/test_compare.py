@@ -33,6 +33,7 @@ def configuration(folder: Path) -> Path:
 
 def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [Candidate("mean", {"family": "mean"}), Candidate("linear", {"family": "linear"})]
+    few.append(Candidate("elm", {"family": "mlp", "width": 8, "depth": 1, "linear": 2}, {"name": "elm"}))
     own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
     monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_, **__: [*few, own])
     monkeypatch.setattr("surrogate.workflows.compare.MOST", 6)
@@ -41,12 +42,18 @@ def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.
     report = compare(configuration(tmp_path), [], tmp_path / "run", lines.append, **options)
     assert report.is_file()
     text = "\n".join(lines)
-    assert "by 5-fold cross-validation within 2 minutes: mean, linear, yours" in text
+    assert "by 5-fold cross-validation within 2 minutes: mean, linear, elm, yours" in text
     assert "training simulations a linear map is best" in text
     with open(tmp_path / "run" / "leaderboard.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [rows[0]["name"], {row["name"] for row in rows}] == ["linear", {"mean", "linear", "yours"}]
+    assert [rows[0]["name"], {row["name"] for row in rows}] == ["linear", {"mean", "linear", "elm", "yours"}]
     assert float(rows[0]["error"]) < 1e-3
+    assert {row["name"]: row["fitted"] for row in rows} == {
+        "mean": "True",
+        "linear": "True",
+        "elm": "True",
+        "yours": "False",
+    }
     again: list[str] = []
     compare(tmp_path / "waves.yaml", [], tmp_path / "run", again.append, resume=True, **options)
     assert not [line for line in again if line.startswith(("fit", "pilot", "train"))]
@@ -55,9 +62,18 @@ def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("shapes", "present", "absent"),
     [
-        (Shapes(inputs=3, outputs=2, grid=(16,), input_grid=()), {"pod_gp", "mlp-adam"}, {"persistence", "fno-adam"}),
-        (Shapes(inputs=2, outputs=1, grid=(16,), latest=(0,)), {"persistence", "fno-slimtrain"}, {"mlp-adam"}),
+        (
+            Shapes(inputs=3, outputs=2, grid=(16,), input_grid=()),
+            {"pod_gp", "mlp-adam", "mlp-linear-slimtrain", "elm"},
+            {"persistence", "fno-adam"},
+        ),
+        (
+            Shapes(inputs=2, outputs=1, grid=(16,), latest=(0,)),
+            {"persistence", "fno-slimtrain", "mlp-linear-adam", "elm"},
+            {"mlp-adam"},
+        ),
         (Shapes(inputs=4, outputs=1, grid=()), {"kernel_ridge", "mlp-slimtrain"}, {"convnet-adam"}),
+        (Shapes(inputs=1, outputs=1, grid=(99, 99)), {"kernel_ridge", "fno-adam"}, {"mlp-linear-adam", "elm"}),
     ],
 )
 def test_candidates_fit_the_data(shapes: Shapes, present: set[str], absent: set[str], tmp_path: Path) -> None:
@@ -67,7 +83,7 @@ def test_candidates_fit_the_data(shapes: Shapes, present: set[str], absent: set[
     names = {
         candidate.name for candidate in candidates_for(shapes, read_experiment(read_yaml(configuration(tmp_path))))
     }
-    assert present | {"mean", "nearest", "linear"} <= names
+    assert present | {"mean", "nearest"} <= names
     assert not absent & names
 
 

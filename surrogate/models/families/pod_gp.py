@@ -101,24 +101,27 @@ class _PodGp(ReducedNetwork):
     def fit(self, batches: Batches) -> None:
         """Maximise the marginal likelihood of every coefficient by scikit-learn."""
         x, c, _ = (part.numpy() for part in self.reduce(batches, matrices=3 + (self.settings.modes or 1)))
+        varies = x.any(0) if x.any() else np.ones(x.shape[1], dtype=bool)  # constant inputs have weight 0
         processes = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of every bound; those that matter are named below
             for column in c.T:
                 process = GaussianProcessRegressor(
-                    gp_kernel(self.settings, x.shape[1]),
+                    gp_kernel(self.settings, int(varies.sum())),
                     alpha=JITTER,
                     normalize_y=True,
                     n_restarts_optimizer=self.settings.restarts,
                     random_state=0,
                 )
-                processes.append(process.fit(x, column))
+                processes.append(process.fit(x[:, varies], column))
         kernels = [process.kernel_ for process in processes]
         _warn_of_bounds(kernels)
+        lengths = np.ones((len(kernels), x.shape[1]))
+        lengths[:, varies] = [np.broadcast_to(kernel.k1.k2.length_scale, varies.sum()) for kernel in kernels]
         self.assign(
             len(x),
             centers=x,
-            lengths=np.stack([np.broadcast_to(kernel.k1.k2.length_scale, x.shape[1]) for kernel in kernels]),
+            lengths=lengths,
             variance=np.array([kernel.k1.k1.constant_value for kernel in kernels]),
             noise=np.array([kernel.k2.noise_level for kernel in kernels]),
             shift=c.mean(0),

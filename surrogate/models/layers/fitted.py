@@ -5,7 +5,8 @@ Inputs and targets are reduced to a few numbers, a regression maps the one to th
 .. math:: x = P^\top (y - \bar y), \qquad c = f(x), \qquad u = \Phi c + \bar u,
 
 with orthonormal modes P of the inputs and :math:`\Phi` of the targets (proper orthogonal decomposition), each of which
-may be left out. A subclass is the regression f. Everything fitted is a parameter without gradient, in float64.
+may be left out. Without modes of the inputs, those that are constant over the training samples get weight 0, so that
+they count in no distance. A subclass is the regression f. What is fitted is a parameter without gradient, in float64.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "gather_samples",
 ]
 
+CONSTANT = 1e-6  # deviations of inputs below this share of the largest are rounding of float32 data
 NOISE = 1e-7  # singular values below this share of the largest are rounding of float32 data
 
 
@@ -181,12 +183,15 @@ class ReducedNetwork(FittedNetwork):
     own: ClassVar[Mapping[str, str]]  # arrays of the regression; d and r are the reduced sizes
     input_mean: Tensor
     input_modes: Tensor
+    input_weight: Tensor
     mean: Tensor
     modes: Tensor
     left_out: Tensor
 
     def __init__(self, settings: ReducedSettings, shapes: Shapes) -> None:
-        of_inputs = {"input_mean": "i", "input_modes": "id"} if settings.input_modes is not None else {}
+        of_inputs = {"input_weight": "i"}
+        if settings.input_modes is not None:
+            of_inputs = {"input_mean": "i", "input_modes": "id"}
         of_targets = {"mean": "o"} if settings.modes is None else {"mean": "o", "modes": "or", "left_out": "o"}
         super().__init__(shapes, {**of_inputs, **of_targets, **self.own})
         self.settings = settings
@@ -201,7 +206,7 @@ class ReducedNetwork(FittedNetwork):
     def reduced(self, inputs: Tensor) -> Tensor:
         """Reduce inputs (B, C, *input_grid) to (B, d), in float64."""
         x = inputs.flatten(1).double()
-        return (x - self.input_mean) @ self.input_modes if self.reduces_inputs else x
+        return (x - self.input_mean) @ self.input_modes if self.reduces_inputs else x * self.input_weight
 
     def forward(self, inputs: Tensor) -> Tensor:
         c = self.regression(self.reduced(inputs))
@@ -229,6 +234,9 @@ class ReducedNetwork(FittedNetwork):
         if settings.input_modes is not None:
             mean, vectors, _ = _modes(samples.inputs, settings.input_modes)
             self.assign(n, input_mean=mean, input_modes=vectors)
+        else:
+            deviation = samples.inputs.std(0, correction=0)
+            self.assign(n, input_weight=(deviation >= CONSTANT * deviation.max()) & (deviation > 0))
         x = self.reduced(samples.inputs.to(self.samples.device)).cpu()
         if settings.modes is None:
             mean = samples.targets.mean(0)
