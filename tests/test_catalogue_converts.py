@@ -25,9 +25,10 @@ SMALL = {
     "convection_diffusion_reaction": ["grid=[16, 16]", "snapshots=3", "final_time=0.1"],
     "dc_resistivity": ["grid=[8, 8, 8]"],
     "peaks": [],
+    "obstacle": ["grid=[8, 32]"],
 }
 PERIODIC = {"burgers", "gray_scott", "convection_diffusion"}
-IN_TIME = sorted(SMALL.keys() - {"convection_diffusion_reaction", "dc_resistivity", "peaks"})
+IN_TIME = sorted(SMALL.keys() - {"convection_diffusion_reaction", "dc_resistivity", "peaks", "obstacle"})
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_shards(made: dict[str, Path], tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "target"),
-    [("peaks", "the_well"), ("peaks", "pdebench"), ("dc_resistivity", "pdebench")]
+    [("obstacle", "the_well"), ("obstacle", "pdebench"), ("peaks", "the_well"), ("peaks", "pdebench"), ("dc_resistivity", "pdebench")]
     + [("convection_diffusion_reaction", target) for target in ("the_well", "pdebench")],
 )
 def test_what_is_no_field_in_time_is_refused(made: dict[str, Path], tmp_path: Path, name: str, target: str) -> None:

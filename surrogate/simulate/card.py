@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import xarray as xr
 
 from surrogate import __version__
 from surrogate.errors import ConfigError, ResourceError
@@ -85,7 +87,7 @@ def write_card(recipe: Recipe, size: str, folder: Path) -> Path:
     except OSError as error:
         raise ResourceError(f"cannot make folder {folder}: {error.strerror}; choose another one") from error
     write_picture(ensemble.dataset(results), list(ensemble.equation.fields), picture)
-    text = "\n".join(_Card(ensemble, size, measure_errors(recipe, size)).sections())
+    text = "\n".join(_Card(ensemble, size, measure_errors(recipe, size), results.geometry).sections())
     with replacing(readme) as part:
         part.write_text(text, encoding="utf-8")
     return readme
@@ -99,11 +101,13 @@ class _Card:
         ensemble: The simulations that were run for it.
         size: The name of their size.
         errors: Their measured errors.
+        mesh: Places, volumes and cells of meshes that differ; none on a grid.
     """
 
     ensemble: Ensemble
     size: str
     errors: Errors
+    mesh: Mapping[str, xr.Variable]
 
     def sections(self) -> Iterable[str]:
         """Yield the sections in order."""
@@ -182,10 +186,12 @@ class _Card:
             rows.append((f"the same with steps in time {FINER} times finer", f"{errors.time:.1e}"))
         if shape:
             space = none if errors.space is None else f"{errors.space:.1e}"
-            rows.append(("the same on a grid of twice the points along every axis", space))
+            meshes = "the same on meshes twice as fine"
+            rows.append((meshes if self.mesh else "the same on a grid of twice the points along every axis", space))
         if not rows:
             return "The data are values of a formula; their error is rounding.\n"
-        where = f"on {' x '.join(map(str, shape))} points, the `{self.size}` size"
+        cells = "intervals" if self.mesh else "points"
+        where = f"on {' x '.join(map(str, shape))} {cells}, the `{self.size}` size"
         head = f"Measured {where}, over all data of the first {errors.members} simulations:\n\n"
         return head + _table(("against", "relative L2 difference"), rows)
 
@@ -204,8 +210,10 @@ class _Card:
         rows.append(("`simulation`", "sample", "int64", "1", "number in the recipe"))
         if timed:
             rows.append(("`time`", "time", "float64", equation.time_units, "time"))
-        for axis, along in axes.items():
+        for axis, along in {} if self.mesh else axes.items():
             rows.append((f"`{axis}`", axis, "float64", along.units, along.long_name))
+        for name, own in self.mesh.items():
+            rows.append((f"`{name}`", ", ".join(own.dims), str(own.dtype), own.attrs["units"], own.attrs["long_name"]))
         return _table(("variable", "dimensions", "type", "units", "meaning"), rows)
 
     def sizes(self) -> str:

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from surrogate.data.streaming.channels import MASKED
 from surrogate.errors import ConfigError, NumericalError, ResourceError, did_you_mean
 from surrogate.simulate.equation import Array, Evolution, Grid, Map, Member, Numerics, rollout
 from surrogate.simulate.recipe import Recipe
@@ -35,6 +36,7 @@ class Results:
         states: Their data, with shape (n, T, C, *outputs), or (n, C, *outputs) without time.
         finite: False for those that blew up, with shape (n,).
         reasons: The reason of an integrator for giving a simulation up, by number.
+        geometry: Places, volumes and cells of meshes that differ, each with the axis `sample` of length n.
     """
 
     numbers: Sequence[int]
@@ -42,6 +44,7 @@ class Results:
     states: Tensor
     finite: Tensor
     reasons: Mapping[int, str] = field(default_factory=dict)
+    geometry: Mapping[str, xr.Variable] = field(default_factory=dict)
 
     @property
     def failed(self) -> dict[int, dict[str, float]]:
@@ -185,9 +188,15 @@ class Ensemble:
                 done(min(start + batch, len(numbers)))
         if isinstance(self.equation, Evolution) and not self.equation.from_start:
             states = states[:, 1:]
-        flat = states.flatten(1)  # the extremes are finite where all values are, and need no mask
+        geometry = self.equation.geometry if isinstance(self.equation, Map) else None
+        meshes = geometry(parameters, self.grid) if geometry else {}
+        values = states
+        if meshes:
+            absent = np.isnan(meshes["x"].values)[:, None]
+            values = states.masked_fill(torch.from_numpy(absent), 0.0)
+        flat = values.flatten(1)  # the extremes are finite where all values are, and need no mask
         finite = torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
-        return Results(numbers, parameters, states, finite, reasons)
+        return Results(numbers, parameters, states, finite, reasons, meshes)
 
     @property
     def _data_shape(self) -> tuple[int, ...]:
@@ -232,14 +241,19 @@ class Ensemble:
         channel_axis = 1 + len(self._timed)
         data: dict[str, Any] = {}
         for channel, (name, quantity) in enumerate(self.equation.fields.items()):
-            data[name] = (axes, states.take(channel, channel_axis), quantity.attributes)
+            about = quantity.attributes | ({MASKED: 1} if results.geometry else {})
+            data[name] = (axes, states.take(channel, channel_axis), about)
         for name, quantity in self.equation.recorded(self.grid.axes).items():
             dims = ("sample", quantity.dim) if quantity.dim else ("sample",)
             data[name] = (dims, results.parameters[name][kept], quantity.attributes)
         numbers = np.array(results.numbers, dtype=np.int64)[kept]
         attributes = {"Conventions": "CF-1.11", "title": self.recipe.name, "equation": self.equation.name}
         attributes["boundary_conditions"] = json.dumps(self._boundary_conditions)
-        return xr.Dataset(data, self._coordinates(numbers), attributes | {"seed": self.recipe.seed})
+        coordinates = self._coordinates(numbers)
+        for name, variable in results.geometry.items():
+            coordinates[name] = variable.isel(sample=kept)
+            coordinates[name].attrs |= {MASKED: 1} if "point" in variable.dims else {}
+        return xr.Dataset(data, coordinates, attributes | {"seed": self.recipe.seed})
 
     @property
     def _boundary_conditions(self) -> dict[str, dict[str, Any]]:
@@ -256,7 +270,8 @@ class Ensemble:
             times = self.times if self.equation.from_start else self.times[1:]
             attributes = {"units": self.equation.time_units, "long_name": "time", "axis": "T"}
             coordinates["time"] = (("time",), times, attributes)
-        for axis, along in self.equation.outputs(self.grid).items():
+        free = isinstance(self.equation, Map) and self.equation.geometry is not None  # points without an order
+        for axis, along in () if free else self.equation.outputs(self.grid).items():
             attributes = {"units": along.units, "long_name": along.long_name}
             letter = {"axis": axis.upper()} if axis in self.grid.axes else {}
             coordinates[axis] = ((axis,), along.values, attributes | letter)

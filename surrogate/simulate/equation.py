@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -238,10 +239,14 @@ class Map(Equation):
     Arguments:
         solve: Data (B, C, *outputs) from the recorded parameters (each with shape (B,)) and a grid.
         outputs: The axes of the data.
+        geometry: For data on an axis `point` whose points differ between members: places `x`, `y` (and `z`), volumes
+            (sample, point) and cells (sample, element, corner), from what `solve` takes. The axes are as long as the
+            longest of any member; the rest is NaN, of cells -1.
     """
 
     solve: Callable[[Mapping[str, Array], Grid], Array]
     outputs: Callable[[Grid], dict[str, Coordinate]]
+    geometry: Callable[[Mapping[str, Array], Grid], dict[str, xr.Variable]] | None = None
 
 
 def rollout(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from surrogate.simulate.ensemble import Ensemble
-from surrogate.simulate.equation import Array, Evolution, Grid
+from surrogate.simulate.ensemble import Ensemble, Results
+from surrogate.simulate.equation import Array, Evolution, Grid, Map
 from surrogate.simulate.recipe import Recipe
 
 __all__ = ["Errors", "measure_errors", "restrict"]
@@ -23,7 +24,7 @@ class Errors:
     Arguments:
         members: Simulations that were compared.
         time: Against steps in time a quarter as long (tolerances smaller by 4^3).
-        space: Against a grid with twice as many points along every axis.
+        space: Against a grid with twice as many points along every axis; on meshes at the points that both have.
     """
 
     members: int
@@ -50,13 +51,31 @@ def measure_errors(recipe: Recipe, size: str) -> Errors:
         if relative_error(plain.member(0).initial, start) >= 0.5:
             return Errors(count, time, None)
         return Errors(count, time, relative_error(base, restrict(_run(fine, count), plain.grid)))
+    if isinstance(plain.equation, Map) and plain.equation.geometry:
+        return Errors(count, time, relative_error(*_at_common_points(*(_checked(e, count) for e in (plain, fine)))))
     return Errors(count, time, relative_error(base, _run(fine, count)))
 
 
-def _run(ensemble: Ensemble, count: int) -> Array:
+def _checked(ensemble: Ensemble, count: int) -> Results:
     results = ensemble.run(range(count), batch=count)
     results.check()
-    return results.states.double().numpy()
+    return results
+
+
+def _run(ensemble: Ensemble, count: int) -> Array:
+    return _checked(ensemble, count).states.double().numpy()
+
+
+def _at_common_points(coarse: Results, fine: Results) -> tuple[Array, Array]:
+    """Return the first field of all members at the points of their coarse meshes, which are among those of the fine."""
+    pairs = []
+    for number in range(len(coarse.numbers)):
+        meshes = [np.stack([r.geometry[name].values[number] for name in ("x", "y")], -1) for r in (coarse, fine)]
+        places = [mesh[np.isfinite(mesh).all(1)] for mesh in meshes]
+        own, finer = (r.states[number, 0].double().numpy() for r in (coarse, fine))
+        pairs.append((own[: len(places[0])], finer[cKDTree(places[1]).query(places[0])[1]]))
+    values, truth = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return values, truth
 
 
 def restrict(values: Array, grid: Grid) -> Array:

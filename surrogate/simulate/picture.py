@@ -11,8 +11,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
 
+from surrogate.data.mesh import geometry_of, point_axis
 from surrogate.files import replacing
 from surrogate.plotting import FIELD_COLOURS, new_figure
+from surrogate.plotting.points import draw_points
 
 __all__ = ["draw_dataset", "write_picture"]
 
@@ -47,6 +49,8 @@ def draw_dataset(ds: xr.Dataset, fields: list[str]) -> Figure:
         axes[0][0].set_ylabel(_label(ds[up]), fontsize="x-small")
         _finish(axes[0][0], _label(ds[across]))
         return figure
+    if point_axis(ds, space):
+        return _meshes(ds, first)
     if len(space) == 1:
         return _lines(first, space[0])
     if "time" in first.dims:
@@ -73,6 +77,25 @@ def _images(panels: list[tuple[xr.DataArray, str]]) -> Figure:
         ax.set_title(title, fontsize="x-small")
         _finish(ax, _label(field[across]))
     axes[0][0].set_ylabel(_label(panels[0][0][panels[0][0].dims[-2]]), fontsize="x-small")
+    return figure
+
+
+def _meshes(ds: xr.Dataset, field: xr.DataArray) -> Figure:
+    """Draw a field on the mesh of several simulations, with the edges of the cells."""
+    count = min(PANELS, field.sizes["sample"])
+    figure, axes = new_figure(1, count, width=WIDTH, height=HEIGHT)
+    for sample, ax in enumerate(axes[0]):
+        mesh = geometry_of(ds, str(field.dims[-1]), sample=sample)
+        own = field[sample].assign_coords({name: v for name, v in mesh.items() if v.dims == field.dims[1:]})
+        cells = xr.DataArray(mesh["cells"])
+        colours = draw_points(ax, own, cells, cmap=FIELD_COLOURS)
+        corners = cells.values[(cells.values >= 0).all(1)]
+        ax.triplot(own["x"], own["y"], corners, color="white", linewidth=0.2)
+        figure.colorbar(colours, ax=ax, shrink=0.7).ax.tick_params(labelsize="x-small")
+        ax.set_title(_title(field, sample), fontsize="x-small")
+        _finish(ax, _label(own["x"]))
+        ax.set_ylabel("")
+    axes[0][0].set_ylabel(_label(field["y"]), fontsize="x-small")
     return figure
 
 

@@ -15,6 +15,7 @@ from surrogate.simulate.equations.dc_resistivity import dc_resistivity
 from surrogate.simulate.equations.gray_scott import gray_scott
 from surrogate.simulate.equations.korteweg_de_vries import korteweg_de_vries
 from surrogate.simulate.equations.kuramoto_sivashinsky import kuramoto_sivashinsky
+from surrogate.simulate.equations.obstacle import obstacle
 from surrogate.simulate.equations.peaks import peaks
 from surrogate.simulate.equations.reaction_diffusion import reaction_diffusion
 
@@ -34,6 +35,7 @@ EQUATIONS: dict[str, Evolution | Map] = {
         kuramoto_sivashinsky,
         korteweg_de_vries,
         peaks,
+        obstacle,
     )
 }
 

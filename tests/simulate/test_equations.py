@@ -54,6 +54,7 @@ SMALL = {
     "convection_diffusion_reaction": ["grid=[16, 16]", "snapshots=3", "final_time=0.1"],
     "dc_resistivity": ["grid=[8, 8, 8]"],
     "peaks": [],
+    "obstacle": [],
     "kuramoto_sivashinsky": ["grid=[32]", "snapshots=3", "final_time=4.0"],
     "korteweg_de_vries": ["grid=[32]", "snapshots=3", "final_time=0.1"],
 }
@@ -76,10 +77,11 @@ def order(coarse: float, fine: float) -> float:
 def test_a_member_alone_equals_the_member_in_a_batch_bit_for_bit(name: str, precision: str) -> None:
     overrides = [f"sizes.tiny.{entry}" for entry in [*SMALL[name], "simulations=5"]]
     ensemble = Ensemble(load_recipe(name, [*overrides, f"precision={precision}"]), "tiny")
-    together = ensemble.run(range(5), batch=5).states
-    assert torch.isfinite(together).all()
+    results = ensemble.run(range(5), batch=5)
+    assert results.finite.all()
+    together = results.states.nan_to_num()  # NaN where a mesh has fewer points than others
     for number, batch in ((3, 1), (0, 1), (4, 2)):
-        assert torch.equal(ensemble.run([number, 2], batch=batch).states[0], together[number])
+        assert torch.equal(ensemble.run([number, 2], batch=batch).states[0].nan_to_num(), together[number])
 
 
 @pytest.mark.parametrize("name", sorted(EQUATIONS))
