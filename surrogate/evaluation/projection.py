@@ -10,6 +10,9 @@ so that no coefficients have an error below the reconstruction: the projection f
 regression or more simulations the other. Both are given relative to the target in the same units, without its mean
 subtracted; for a single variable this is the relative L2 error.
 
+On meshes of known volumes W, norms are integrals, :math:`\|f\|^2 = f^\top W f`, and P is the projection that is
+orthogonal in them, :math:`P q = \bar u + \Phi (\Phi^\top W \Phi)^{-1} \Phi^\top W (q - \bar u)`.
+
 Source: Hesthaven, Ubbiali, J. Comput. Phys. 363, 2018, doi 10.1016/j.jcp.2018.02.037, section 3.
 """
 
@@ -25,6 +28,7 @@ from torch import Tensor
 from surrogate.batch import Batch
 from surrogate.errors import DataError
 from surrogate.evaluation.table import Columns
+from surrogate.evaluation.volumes import Volumes
 from surrogate.models.families.pod import ModesHead
 from surrogate.models.layers.fitted import ReducedNetwork
 from surrogate.models.layers.modes import leading_modes
@@ -53,20 +57,29 @@ class Projection:
     within: bool
 
     @torch.no_grad()
-    def sums(self, batch: Batch, prediction: Tensor) -> Columns:
+    def sums(self, batch: Batch, prediction: Tensor, volumes: Volumes | None = None) -> Columns:
         """Return the sums of squares of a batch, each with shape (B,); without a split `regression` is the whole error.
 
         Arguments:
             batch: Samples in physical units.
             prediction: Their predictions (B, M, *S), in physical units.
+            volumes: Weights of the points, with which sums are integrals.
         """
         targets = self.surrogate.targets
         device = self.mean.device
         q, p = (targets(part.to(device).double()).flatten(1) for part in (batch.targets, prediction))
         zero = targets(torch.zeros_like(batch.targets[:1]).to(device).double()).flatten(1)
-        projected = self.mean + (q - self.mean) @ self.modes @ self.modes.mT
+        weights = torch.ones_like(q[:1])
+        coefficients = (q - self.mean) @ self.modes
+        if volumes is not None:
+            samples = batch.sample if len(volumes.values) > 1 else batch.sample[:1]
+            weights = volumes.at(samples).to(device).repeat(1, batch.targets.shape[1])
+            weighted = weights[..., None] * self.modes  # (B or 1, o, r)
+            right = ((q - self.mean)[:, None] @ weighted).mT
+            coefficients = (torch.linalg.pinv(self.modes.mT @ weighted, hermitian=True) @ right)[..., 0]
+        projected = self.mean + coefficients @ self.modes.mT
         parts = (projected - q, p - (projected if self.within else q), q - zero)
-        return {name: part.square().sum(1).cpu().numpy() for name, part in zip(SUMS, parts, strict=True)}
+        return {name: (weights * part.square()).sum(1).cpu().numpy() for name, part in zip(SUMS, parts, strict=True)}
 
 
 def projection_of(surrogate: Surrogate, training: Callable[[], Iterable[Batch]]) -> Projection | None:

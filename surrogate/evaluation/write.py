@@ -92,6 +92,7 @@ class _Pass:
         layer = bottleneck(surrogate.network) if has_codes else None
         self.codes = None if layer is None else Codes(layer)
         self._std = torch.empty(0)
+        self.volumes: Volumes | None = None
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Predict a batch, with standard deviations where the surrogate has them."""
@@ -107,7 +108,7 @@ class _Pass:
         if self.beside.input_range is not None:
             columns[SCORE] = self.beside.input_range.score(batch.inputs).numpy()
         if self.beside.projection is not None and not batch.masked:
-            columns |= self.beside.projection.sums(batch, prediction)
+            columns |= self.beside.projection.sums(batch, prediction, self.volumes)
         if columns:
             self.rows.append(columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
         if self.scores is not None:
@@ -117,7 +118,8 @@ class _Pass:
 
     def run(self, source: SampleSource, axis: str) -> xr.Dataset:
         """Run the pass over points along `axis`, or a grid, and return the metrics; other statistics are attributes."""
-        known: dict[str, Any] = {"volumes": Volumes.of(source.dataset, axis), "on_points": bool(axis)}
+        self.volumes = Volumes.of(source.dataset, axis)
+        known: dict[str, Any] = {"volumes": self.volumes, "on_points": bool(axis)}
         try:
             metrics = evaluate(
                 self.predict, source.stream, maps=self.maps, also=self.also, **known, **vars(self.labels)

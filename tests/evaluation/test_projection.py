@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
 
-from surrogate.evaluation import floor_of
+from surrogate.batch import Batch
+from surrogate.evaluation import floor_of, projection_of
+from surrogate.evaluation.volumes import Volumes
+from surrogate.models import Surrogate
 from surrogate.models.input_range import SCORE
 from surrogate.report.findings import findings
 from surrogate.report.runs import read_case
@@ -71,6 +75,29 @@ def test_the_error_splits_into_reconstruction_and_regression(runs: Path, case: s
     text = " ".join(findings([run], None))
     assert f"{case}: 3 modes allow no error below" in text
     assert "of 8 inputs are out of the range of the training inputs" in text
+
+
+def test_on_meshes_the_projection_is_the_best_in_the_norm_of_their_volumes(runs: Path) -> None:
+    surrogate, rng = Surrogate.load(runs / "cases" / "kernel"), np.random.default_rng(0)
+    projection = projection_of(surrogate, lambda: [])
+    q = torch.from_numpy(fields(*rng.uniform(0, 1, (2, 4))))[:, None]
+    p = surrogate(torch.rand(4, 2)).detach().double()  # in the span of the modes, as the split needs
+    batch = Batch(q[:, :, :2], q, torch.arange(4), torch.zeros(4, dtype=torch.int64))
+    mean, modes = projection.mean.numpy(), projection.modes.numpy()
+    normalised, wanted = (surrogate.targets(part).flatten(1).numpy() for part in (q, p))
+    plain = projection.sums(batch, p)
+    for rows in (1, 4):
+        volumes = Volumes(rng.uniform(0.2, 2, (rows, 12)))
+        sums = projection.sums(batch, p, volumes)
+        for index in range(4):
+            root = np.sqrt(volumes.values[index % rows])
+            fit = np.linalg.lstsq(root[:, None] * modes, root * (normalised[index] - mean))
+            assert sums["reconstruction"][index] == pytest.approx(float(fit[1][0]), rel=1e-6)
+            total = (root**2 * (wanted[index] - normalised[index]) ** 2).sum()
+            assert sums["reconstruction"][index] + sums["regression"][index] == pytest.approx(total, rel=1e-6)
+    equal = projection.sums(batch, p, Volumes(np.ones((1, 12))))
+    for name, values in plain.items():
+        np.testing.assert_allclose(equal[name], values, rtol=1e-6)
 
 
 def test_an_autoencoder_is_compared_with_as_many_modes(runs: Path) -> None:
