@@ -179,12 +179,14 @@ class Output:
             names = [name for name in (*POSITIONS, VOLUME) if name in signature.coordinates]
             mesh = {name: (axis, np.array(signature.coordinates[name]), self._units(name)) for name in names}
             cells = xr.Variable(("element", "corner"), np.array(signature.cells)) if signature.cells else None
-        if cells is not None and cells.ndim == 2 and axis in ("point", "node", "vertex"):
+        if cells is None or axis not in ("point", "node", "vertex"):
+            return mesh
+        mesh[CELLS] = cells.astype(np.int64).copy()
+        if cells.ndim == 2:  # UGRID has no word for meshes that differ between samples
             places = [name for name in POSITIONS if name in mesh]
             dimension = min(cells.shape[1], len(places) + 1) - 1
             part = ("", "edge", "face", "volume")[dimension]
             role = f"{part}_node_connectivity"
-            mesh[CELLS] = cells.astype(np.int64).copy()
             mesh[CELLS].attrs |= {"cf_role": role, "start_index": 0}
             topology = {"cf_role": "mesh_topology", "topology_dimension": dimension, role: CELLS}
             mesh[MESH] = xr.Variable((), np.int64(0), topology | {"node_coordinates": " ".join(places)})

@@ -17,6 +17,7 @@ from surrogate.experiment.run_folder import RunFolder
 from surrogate.models.input_range import SCORE, InputRange
 from surrogate.numbers import number
 from surrogate.prediction import predict
+from surrogate.prediction.vtu import check_vtu, vtu_folder, write_vtu
 from surrogate.progress import ProgressBar
 from surrogate.workflows.pipeline import cases_of, load_surrogate
 
@@ -37,6 +38,7 @@ def predict_run(
     device: str,
     layout: Layout | None = None,
     intervals: bool = False,
+    vtu: bool = False,
     say: Say = quiet,
     **options: Any,
 ) -> Path:
@@ -49,7 +51,9 @@ def predict_run(
         device: Name of the device, or "auto".
         layout: Layout of the inputs; that of the training data unless given.
         intervals: Write the ends of conformal intervals too.
-        say: Called with a line on how many inputs are out of the range of the training inputs.
+        vtu: Write predictions on points also as VTU files, into a folder next to the file.
+        say: Called with the folder of VTU files, and a line on how many inputs are out of the range of the training
+            inputs.
         options: Further ones of `surrogate.prediction.predict`.
 
     Returns:
@@ -59,12 +63,16 @@ def predict_run(
         ConfigError: There is no surrogate, or there are no intervals; the message says why.
     """
     surrogate, trained_on = load_surrogate(run, device)
+    if vtu:
+        check_vtu(surrogate.signature, output, overwrite=bool(options.get("overwrite")))
     half_width = half_width_of(cases_of(run)[0], surrogate.signature.targets) if intervals else None
     stored = RunFolder(cases_of(run)[0]).input_range
     input_range = InputRange.load(stored) if stored.is_file() else None
     with ProgressBar("predicting", "bytes") as progress:
         options |= {"layout": layout or trained_on, "half_width": half_width, "progress": progress}
         predict(surrogate, inputs, output, input_range=input_range, **options)
+    if vtu:
+        say(f"{write_vtu(output, vtu_folder(output))}")
     if input_range is not None:
         with xr.open_dataset(output, engine="h5netcdf", decode_times=False) as predictions:
             for line in out_of_range_lines(predictions[SCORE].load()):
