@@ -15,6 +15,7 @@ import xarray as xr
 
 from surrogate.data.formats.containers import ArrayFile, kind_of_file, open_arrays
 from surrogate.data.formats.detect import Detection, detect
+from surrogate.data.formats.fluent import add_cells
 from surrogate.data.formats.idx import idx_files, is_idx, pairs_of, read_pair
 from surrogate.data.formats.join import Part, join_parts
 from surrogate.data.formats.lazy import BLOCK_BYTES, assemble, block_shape
@@ -83,7 +84,7 @@ def open_snapshots(
             Part(part.where, _decoded(part.ds))
             for part in mapped_parts(layout, lambda: find_files(paths), folder, _labels)
         ]
-        return add_table(join_parts(parts), layout, folder)
+        return add_cells(add_table(join_parts(parts), layout, folder), layout, folder)
     files = find_files(paths)
     names = _labels(files)
     if layout == "idx" or (layout in (None, "auto") and all(map(is_idx, files))):
@@ -166,6 +167,8 @@ def files_behind(paths: Paths, layout: Layout | None = None) -> Iterator[Path]:
         yield from referenced_files(files)
     if isinstance(layout, Mapping) and layout.table is not None:
         yield data_folder(paths) / layout.table.file
+    if isinstance(layout, Mapping) and layout.fluent_case is not None:
+        yield data_folder(paths) / layout.fluent_case
 
 
 def _without_sources(files: list[Path]) -> list[Path]:

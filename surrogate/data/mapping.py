@@ -131,6 +131,8 @@ class Mapping(Settings):
         files: Names of the files below the folder of the data, such as `results_{nu}/step_{time}.h5`. A name in braces
             that is `time` or an axis becomes that axis; `sample` counts simulations; any other is a parameter.
         table: Parameters in a file next to the data.
+        fluent_case: A case file of Ansys Fluent (`.cas.h5`) with the mesh of the data, relative to their folder:
+            centres `x`, `y` (and `z`) and `volume` of the axis `cell`.
         sample: Axis that counts the simulations, where it has another name; `none` where there is none.
         time: Axis that counts the time steps, where it has another name; `none` where there is none.
         allow_external: Follow links and external storage that leave the folder of a file.
@@ -141,6 +143,7 @@ class Mapping(Settings):
     coordinates: dict[str, MappedVariable] = Field(default_factory=dict)
     files: str | None = None
     table: Table | None = None
+    fluent_case: str | None = None
     sample: str | None = None
     time: str | None = None
     allow_external: bool = False

@@ -209,6 +209,9 @@ def _fluent(proposal: Proposal, handle: h5py.File, files: Sequence[Path]) -> Pro
         axes = ["cell", "channel"][: dataset.ndim]
         if dataset.shape[0] == cells and np.ptp(dataset[()]) > 0:
             _add(proposal, _plain(name.removeprefix("SV_")), {"path": f"{dataset.name.strip('/')}", "axes": axes}, axes)
+    case = next((file.name for file in files if file.name.endswith(".cas.h5")), None)
+    if case is not None and len(files) == 2:
+        proposal.options["fluent_case"] = case
     reason = "values of cells in results/1/phase-1/cells, the mesh in the case file"
     return _finish(proposal, "Ansys Fluent", reason, 1, {"cell": cells}) if proposal.variables else None
 
