@@ -62,7 +62,7 @@ def files_of(folder: Path) -> tuple[Path, Path]:
         sizes = f"sizes.tiny={{simulations: {simulations}, grid: [8, 32], shard: {simulations}}}"
         sg.make_data("obstacle", data, size="tiny", overrides=[sizes], overwrite=data.exists())
     if not gridded.exists():
-        write_shard(gridded, on_grid(open_snapshots(data), GRID).load())
+        write_shard(gridded, on_grid(open_snapshots(data), GRID).drop_vars("origin").load())
     return data, gridded
 
 
@@ -74,7 +74,7 @@ def run_case(folder: Path, name: str, geometries: int, seed: int) -> np.ndarray:
     data = {"path": str(meshes if on_mesh else gridded), "targets": [TARGET], "split": split, **case["data"]}
     training = {"seed": seed, "epochs": EPOCHS[geometries]} | case.get("training", {}) if "training" in case else {}
     config = {"data": data, "model": case["model"], "optimizer": case["optimizer"], "training": training}
-    run = sg.train(config, folder / "runs" / f"{name}-{geometries}-{seed}", overwrite=True, quiet=True)
+    run = sg.train(config, folder / "runs" / f"{name.replace(chr(32), chr(45))}-{geometries}-{seed}", overwrite=True, quiet=True)
     if on_mesh:
         return run.evaluate()["relative_l2_sample"].values
     test = split_datasets(run.experiment)["test"]
