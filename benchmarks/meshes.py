@@ -74,7 +74,8 @@ def run_case(folder: Path, name: str, geometries: int, seed: int) -> np.ndarray:
     data = {"path": str(meshes if on_mesh else gridded), "targets": [TARGET], "split": split, **case["data"]}
     training = {"seed": seed, "epochs": EPOCHS[geometries]} | case.get("training", {}) if "training" in case else {}
     config = {"data": data, "model": case["model"], "optimizer": case["optimizer"], "training": training}
-    run = sg.train(config, folder / "runs" / f"{name.replace(chr(32), chr(45))}-{geometries}-{seed}", overwrite=True, quiet=True)
+    place = folder / "runs" / f"{name}-{geometries}-{seed}".replace(" ", "-")
+    run = sg.train(config, place, overwrite=True, quiet=True)
     if on_mesh:
         return run.evaluate()["relative_l2_sample"].values
     test = split_datasets(run.experiment)["test"]
