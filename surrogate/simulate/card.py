@@ -213,7 +213,9 @@ class _Card:
         for axis, along in {} if self.mesh else axes.items():
             rows.append((f"`{axis}`", axis, "float64", along.units, along.long_name))
         for name, own in self.mesh.items():
-            rows.append((f"`{name}`", ", ".join(own.dims), str(own.dtype), own.attrs["units"], own.attrs["long_name"]))
+            rows.append(
+                (f"`{name}`", ", ".join(map(str, own.dims)), str(own.dtype), own.attrs["units"], own.attrs["long_name"])
+            )
         return _table(("variable", "dimensions", "type", "units", "meaning"), rows)
 
     def sizes(self) -> str:

@@ -88,7 +88,7 @@ class Triangles:
         """Return a third of the areas of the triangles at each point: weights (N,) that integrate linear functions."""
         (ax, ay), (bx, by), (cx, cy) = np.moveaxis(self.points[self.cells], (1, 2), (0, 1))
         areas = ((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)) / 2
-        return np.bincount(self.cells.ravel(), areas.repeat(3) / 3, len(self.points))
+        return np.asarray(np.bincount(self.cells.ravel(), areas.repeat(3) / 3, len(self.points)), dtype=np.float64)
 
 
 def mesh_around(hole: Ellipse, rings: int, rays: int, low: Array, high: Array) -> Triangles:
