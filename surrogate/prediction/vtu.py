@@ -74,12 +74,22 @@ def write_vtu(predictions: Path, folder: Path) -> Path:
             points, kept, cells = _points_and_cells(mesh)
             for index in np.ndindex(*steps.values()):
                 own = ds[fields].isel({"sample": sample, **dict(zip(steps, index, strict=True))}, missing_dims="ignore")
-                data = {str(name): _rows(v.transpose(axis, ...).values[kept]) for name, v in own.data_vars.items()}
+                data = {str(name): v.transpose(axis, ...).values[kept] for name, v in own.data_vars.items()}
+                for field, values in data.items():  # two components get a third of zero, as vectors in ParaView have
+                    data[field] = np.pad(values, ((0, 0), (0, 1))) if values.shape[1:] == (2,) else values
                 name = "_".join([f"sample_{sample:04d}", *(f"{position:04d}" for position in index)]) + ".vtu"
                 meshio.Mesh(points, cells, point_data=data).write(part / name, file_format="vtu")
-                listed.append((float(own["time"]) if "time" in own.coords else 0.0, name))
+                time = float(own["time"]) if "time" in own.coords else 0.0
+                listed.append(f"    <DataSet timestep={quoteattr(repr(time))} file={quoteattr(name)}/>")
             if "time" in steps:
-                (part / f"sample_{sample:04d}.pvd").write_text(_collection(listed), encoding="utf-8")
+                lines = [
+                    '<?xml version="1.0"?>',
+                    '<VTKFile type="Collection" version="0.1">',
+                    "  <Collection>",
+                    *listed,
+                ]
+                text = "\n".join([*lines, "  </Collection>", "</VTKFile>", ""])
+                (part / f"sample_{sample:04d}.pvd").write_text(text, encoding="utf-8")
     return folder
 
 
@@ -101,16 +111,3 @@ def _points_and_cells(mesh: dict[str, xr.Variable]) -> tuple[np.ndarray, np.ndar
         if kind:
             blocks.append((kind, own[own >= 0].reshape(len(own), count)))
     return points, kept, blocks or [("vertex", np.arange(len(kept))[:, None])]
-
-
-def _rows(values: np.ndarray) -> np.ndarray:
-    """Return point data (N,) or (N, components); two components get a third of zero, as vectors in ParaView have."""
-    rows = values.reshape(len(values), -1) if values.ndim > 1 else values
-    return np.pad(rows, ((0, 0), (0, 1))) if rows.ndim == 2 and rows.shape[1] == 2 else rows
-
-
-def _collection(listed: list[tuple[float, str]]) -> str:
-    """Return the XML of a PVD file."""
-    lines = [f"    <DataSet timestep={quoteattr(repr(time))} file={quoteattr(name)}/>" for time, name in listed]
-    head = ['<?xml version="1.0"?>', '<VTKFile type="Collection" version="0.1">', "  <Collection>"]
-    return "\n".join([*head, *lines, "  </Collection>", "</VTKFile>", ""])

@@ -10,7 +10,7 @@ import xarray as xr
 from surrogate.simulate.equation import Array, Coordinate, Description, Grid, Map, Member, Quantity
 from surrogate.simulate.steppers.triangles import Ellipse, Triangles, mesh_around, solve_laplace
 
-__all__ = ["obstacle", "obstacle_mesh"]
+__all__ = ["obstacle", "obstacle_fields", "obstacle_mesh"]
 
 HOT, COLD = 1.0, 0.0  # temperature of the obstacle, and of the walls on the left and the right
 PARTS = 8  # of the rings and of the rays of a grid, of which each simulation takes some
@@ -49,7 +49,7 @@ def _draw(values: Mapping[str, float | Array], grid: Grid, rng: np.random.Genera
     return Member(dict(values), np.empty(0))
 
 
-def _fields(mesh: Triangles, ellipse: Ellipse) -> Array:
+def obstacle_fields(mesh: Triangles, ellipse: Ellipse) -> Array:
     """Return temperature, distance and mark of the boundary at the points of a mesh, with shape (3, N)."""
     x = mesh.points[:, 0]
     mark = np.full(len(x), INSIDE)
@@ -67,7 +67,7 @@ def _solve(parameters: Mapping[str, Array], grid: Grid) -> Array:
     data = np.full((len(meshes), 3, _points(grid)), np.nan)
     for number, mesh in enumerate(meshes):
         ellipse = Ellipse(*(float(parameters[name][number]) for name in _RANGES))
-        data[number, :, : len(mesh.points)] = _fields(mesh, ellipse)
+        data[number, :, : len(mesh.points)] = obstacle_fields(mesh, ellipse)
     return data
 
 
