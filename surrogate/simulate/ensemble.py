@@ -6,6 +6,7 @@ On the CPU a simulation is the same bit for bit whatever the batch it is stepped
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from surrogate.data.streaming.channels import MASKED
 from surrogate.errors import ConfigError, NumericalError, ResourceError, did_you_mean
+from surrogate.runtime.resources import check_memory, memory_limit
 from surrogate.simulate.equation import Array, Evolution, Grid, Map, Member, Numerics, rollout
 from surrogate.simulate.recipe import Recipe
 from surrogate.simulate.registry import EQUATIONS
 from surrogate.simulate.sampling import design, read_table
+from surrogate.simulate.steppers.limits import Effort
 
 __all__ = ["Ensemble", "Results", "describe_parameters", "simulate_members"]
 
@@ -101,7 +104,7 @@ class Ensemble:
         sizes = {str(name): value for name, value in recipe.sizes.items()}
         if size not in sizes:
             raise ConfigError(f"recipe {recipe.name} has no size '{size}'; {did_you_mean(size, sizes)}")
-        self.size = sizes[size]
+        self.size, self.size_name = sizes[size], size
         self.equation = EQUATIONS[recipe.equation]
         boundary = recipe.boundary or self.equation.boundaries[0]
         self.grid = Grid(self.size.grid, recipe.lengths, boundary, recipe.origin)
@@ -113,6 +116,7 @@ class Ensemble:
             reason = str(error).splitlines()[0]
             raise ResourceError(f"device {device} cannot be used: {reason}; use --device cpu") from error
         self.numerics = Numerics(place, getattr(torch, recipe.precision), refine, recipe.tolerance)
+        self._most = recipe.max_evaluations * refine
         self._numbers = sum(quantity.size for quantity in self.equation.ranges.values())
         self._design = design(recipe.sampling.method, recipe.seed, self.size.simulations, self._numbers)
         self._table, checksum = self._read_table(recipe)
@@ -172,30 +176,50 @@ class Ensemble:
             data[name] = (("sample", quantity.dim) if quantity.dim else ("sample",), values, quantity.attributes)
         return xr.Dataset(data, {"sample": np.arange(len(numbers))})
 
-    def run(self, numbers: Sequence[int], *, batch: int, done: Callable[[int], None] | None = None) -> Results:
-        """Run simulations in batches of `batch`; call `done` with the number that have run."""
-        members = [self.member(number) for number in numbers]
-        names = self.equation.recorded(self.grid.axes)
-        parameters = {name: np.array([member.parameters[name] for member in members]) for name in names}
-        states = torch.empty((len(numbers), *self._data_shape))
-        reasons: dict[int, str] = {}
-        for start in range(0, len(numbers), batch):
-            part = slice(start, start + batch)
-            chosen = {name: values[part] for name, values in parameters.items()}
-            given_up = self._simulate(chosen, np.stack([member.initial for member in members[part]]), states[part])
-            reasons |= {numbers[start + position]: reason for position, reason in given_up.items()}
-            if done is not None:
-                done(min(start + batch, len(numbers)))
+    def run(
+        self,
+        numbers: Sequence[int],
+        *,
+        batch: int,
+        done: Callable[[int], None] | None = None,
+        allowed: float = math.inf,
+    ) -> Results:
+        """Run simulations in batches; parameters that make no finite field or no finite values fail alone.
+
+        Arguments:
+            numbers: Their numbers in the recipe.
+            batch: Simulations that are stepped together.
+            done: Called with the number that have run.
+            allowed: After more failures than that no further batch is run, and the results are those of the others.
+        """
+        geometry = self.equation.geometry if isinstance(self.equation, Map) else None
+        with np.errstate(all="ignore"):  # values that are not finite are looked for below
+            members = [self.member(number) for number in numbers]
+            names = self.equation.recorded(self.grid.axes)
+            parameters = {name: np.array([member.parameters[name] for member in members]) for name in names}
+            shape = (len(numbers), *self._data_shape)
+            check_memory(4 * math.prod(shape), f"sizes.{self.size_name}: shard x snapshots x grid", memory_limit())
+            states = torch.empty(shape)
+            finite = torch.zeros(len(numbers), dtype=torch.bool)
+            reasons: dict[int, str] = {}
+            for start in range(0, len(numbers), batch):
+                part, ran = slice(start, start + batch), min(start + batch, len(numbers))
+                chosen = {name: values[part] for name, values in parameters.items()}
+                given_up = self._simulate(chosen, np.stack([member.initial for member in members[part]]), states[part])
+                reasons |= {numbers[start + position]: reason for position, reason in given_up.items()}
+                finite[part] = _finite(states[part])
+                if done is not None:
+                    done(ran)
+                if geometry is None and ran - int(finite.sum()) > allowed:
+                    parameters = {name: values[:ran] for name, values in parameters.items()}
+                    numbers, states, finite = numbers[:ran], states[:ran], finite[:ran]
+                    break
         if isinstance(self.equation, Evolution) and not self.equation.from_start:
             states = states[:, 1:]
-        geometry = self.equation.geometry if isinstance(self.equation, Map) else None
         meshes = geometry(parameters, self.grid) if geometry else {}
-        values = states
         if meshes:
             absent = np.isnan(meshes["x"].values)[:, None]
-            values = states.masked_fill(torch.from_numpy(absent), 0.0)
-        flat = values.flatten(1)  # the extremes are finite where all values are, and need no mask
-        finite = torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
+            finite = _finite(states.masked_fill(torch.from_numpy(absent), 0.0))
         return Results(numbers, parameters, states, finite, reasons, meshes)
 
     @property
@@ -213,16 +237,11 @@ class Ensemble:
             return {}
         start = torch.from_numpy(initial).to(self.numerics.device, self.numerics.dtype)
         stepper = equation.stepper(parameters, self.grid, float(self.times[1]), self.numerics)
-        reasons: dict[int, str] = {}
-
-        def step(u: Tensor) -> Tensor:
-            u = stepper(u)
-            for position, reason in getattr(stepper, "failures", {}).items():
-                reasons.setdefault(position, reason)
-            return u
-
-        rollout(step, start, self.size.snapshots, observe=self._observe, out=out)
-        return reasons
+        effort = getattr(stepper, "effort", None)  # of integrators that choose their steps
+        if isinstance(effort, Effort):
+            effort.bound(self.size.snapshots - 1, self._most)
+        rollout(stepper, start, self.size.snapshots, observe=self._observe, out=out)
+        return dict(effort.failures) if isinstance(effort, Effort) else {}
 
     def _observe(self, states: Tensor) -> Tensor:
         """Apply the equation's `observe` to states (B, C, *S)."""
@@ -276,6 +295,12 @@ class Ensemble:
             letter = {"axis": axis.upper()} if axis in self.grid.axes else {}
             coordinates[axis] = ((axis,), along.values, attributes | letter)
         return coordinates
+
+
+def _finite(states: Tensor) -> Tensor:
+    """Return True for members of (B, ...) all of whose values are finite, with shape (B,)."""
+    flat = states.flatten(1)  # the extremes are finite where all values are, and need no mask
+    return torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
 
 
 def simulate_members(recipe: Recipe, size: str, numbers: Sequence[int], *, device: str = "cpu") -> xr.Dataset:

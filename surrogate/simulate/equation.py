@@ -259,6 +259,8 @@ def rollout(
 ) -> Tensor:
     """Return the first `snapshots` states of a batch, the initial one included.
 
+    A batch without finite values is stepped no further; what would follow is NaN.
+
     Arguments:
         stepper: Advances the batch by one snapshot.
         initial: Initial fields, with shape (B, C, *S).
@@ -276,4 +278,7 @@ def rollout(
     for index in range(1, snapshots):
         state = stepper(state)
         states[:, index] = observe(state) if observe else state
+        if not bool(state.flatten(1)[:, 0].isfinite().any()) and not bool(state.isfinite().any()):
+            states[:, index:] = torch.nan
+            break
     return states

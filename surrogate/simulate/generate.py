@@ -131,6 +131,7 @@ class _Outcome:
     task: _Task
     shard: Shard | None
     failed: list[Failure]
+    ran: int = 0  # simulations that have run; the others of the shard were left out after too many failures
     reason: str = ""  # of the first failure, where the integrator gives one
 
 
@@ -141,10 +142,14 @@ def _make_shard(task: _Task, ensemble: Ensemble | None = None, done: Callable[[i
         if task.equation.name not in EQUATIONS:
             register(task.equation)
         ensemble = Ensemble(job.recipe, job.size, job.device)
-    results = ensemble.run(task.numbers, batch=job.batch, done=done)
+    results = ensemble.run(
+        task.numbers, batch=job.batch, done=done, allowed=job.recipe.max_failed * ensemble.size.simulations
+    )
     failed = [Failure(simulation=number, parameters=values) for number, values in results.failed.items()]
-    shard = write_shard(job.output / task.file, ensemble.dataset(results)) if results.finite.any() else None
-    return _Outcome(task, shard, failed, next(iter(results.reasons.values()), ""))
+    ran = len(results.numbers)
+    useful = ran == len(task.numbers) and bool(results.finite.any())
+    shard = write_shard(job.output / task.file, ensemble.dataset(results)) if useful else None
+    return _Outcome(task, shard, failed, ran, next(iter(results.reasons.values()), ""))
 
 
 @dataclass
@@ -216,7 +221,7 @@ class _Run:
     def _record(self, outcome: _Outcome) -> None:
         """Record a shard, unless too many simulations have blown up."""
         index = outcome.task.index
-        self.done += len(outcome.task.numbers)
+        self.done += outcome.ran
         self.failed[index] = outcome.failed
         self.reason = self.reason or outcome.reason
         self._refuse_many(self.manifest.failed)

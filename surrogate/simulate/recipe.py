@@ -13,8 +13,11 @@ from surrogate.errors import did_you_mean
 from surrogate.simulate.equation import Evolution
 from surrogate.simulate.registry import EQUATIONS, load_installed
 from surrogate.simulate.sampling import Sampling
+from surrogate.simulate.steppers.limits import MOST_EVALUATIONS
 
 __all__ = ["Range", "Recipe", "Size", "find_recipe", "load_recipe"]
+
+MOST_SIMULATIONS, MOST_SNAPSHOTS = 10_000_000, 1_000_000  # the parameters and times of all are held in memory
 
 
 class Range(Settings):
@@ -76,9 +79,9 @@ class Size(Settings):
         shard: Simulations in one file.
     """
 
-    simulations: int = Field(gt=0)
+    simulations: int = Field(gt=0, le=MOST_SIMULATIONS)
     grid: tuple[int, ...] = Field(default=(), max_length=3)
-    snapshots: int = Field(default=1, ge=1)
+    snapshots: int = Field(default=1, ge=1, le=MOST_SNAPSHOTS)
     final_time: float = Field(default=0.0, ge=0)
     shard: int = Field(gt=0)
 
@@ -101,6 +104,8 @@ class Recipe(Settings):
         parameters: Range of each number that the equation draws.
         sizes: What each size simulates.
         max_failed: Largest share of simulations that may blow up.
+        max_evaluations: Evaluations of the right-hand side after which a simulation is given up, and before that
+            where it is expected to take more.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$")
@@ -116,6 +121,9 @@ class Recipe(Settings):
     parameters: dict[str, Range]
     sizes: dict[Literal["tiny", "default", "full"], Size] = Field(min_length=1)
     max_failed: float = Field(default=0.1, ge=0, le=1)
+    max_evaluations: int = Field(
+        default=MOST_EVALUATIONS, gt=0, exclude_if=lambda most: most == MOST_EVALUATIONS
+    )  # left out of checksums where it is the usual one
 
     @property
     def reads(self) -> list[Path]:

@@ -197,7 +197,7 @@ def test_diffusion_is_integrated_by_rkc2() -> None:
     ("rate", "options", "reason"),
     [
         (kdv_rate, {"integrator": "rkc2"}, "rkc2 is stable near the negative real axis only; choose ssprk3"),
-        (lambda u, p, g: 1e9 * spectral_derivative(u, g), {}, "evaluations between two snapshots"),
+        (lambda u, p, g: 1e9 * spectral_derivative(u, g), {}, "evaluations of it and max_evaluations is"),
         (lambda u, p, g: 1e6 * spectral_derivative(u, g, 2), {"integrator": "dopri5"}, "choose rkc2"),
         (lambda u, p, g: u / 0.0 - u / 0.0, {}, "not finite at the initial fields"),
         (lambda u, p, g: u * u * 1e3, {}, "grow without bound"),
@@ -207,7 +207,7 @@ def test_an_integrator_that_does_not_fit_is_refused_with_a_sentence(rate, option
     grid, u = solitons()
     state, stepper = advance(make(rate, **options), grid, u, 2.0)
     assert np.isnan(state).all()
-    assert reason in stepper.failures[0]
+    assert reason in stepper.effort.failures[0]
 
 
 def test_a_refused_simulation_ends_the_command_with_its_reason(tmp_path: Path) -> None:
@@ -305,9 +305,7 @@ def test_an_installed_package_adds_equations_to_the_command(tmp_path: Path) -> N
     ],
 )
 def test_a_catalogue_case_that_would_run_without_end_is_refused(name: str, override: str) -> None:
-    with pytest.raises(
-        NumericalError, match=r"a simulation may take|evaluations of the right-hand side|needs steps far below"
-    ):
+    with pytest.raises(NumericalError, match=r"evaluations of the right-hand side|needs steps far below"):
         simulate_members(load_recipe(name, [override, "sizes.tiny.snapshots=2"]), "tiny", [0])
 
 

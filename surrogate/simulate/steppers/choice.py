@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.simulate.equation import Numerics, Stepper
+from surrogate.simulate.equation import Numerics
 from surrogate.simulate.steppers.dopri import DOPRI5
-from surrogate.simulate.steppers.limits import MOST_EVALUATIONS
+from surrogate.simulate.steppers.limits import MOST_EVALUATIONS, Effort
 from surrogate.simulate.steppers.members import Members, Rate
 from surrogate.simulate.steppers.rkc import MAX_STAGES, RKC2
 from surrogate.simulate.steppers.ssprk import SSPRK3
@@ -27,10 +27,20 @@ STAGES = {"dopri5": 6, "ssprk3": 3}
 TOLERANCES = {"dopri5": 1e-6, "rkc2": 1e-7}  # largest error of a step; rkc2 has order 2 and takes more of them
 COURANT = 0.8  # share of the stable step that ssprk3 takes
 REFRESH = 20  # steps after which a spectral radius is estimated again
-REMEDY = "or state the linear part of the equation with `linear` for etdrk4, or use a coarser grid or closer snapshots"
+REMEDY = (
+    "or state the linear part of the equation with `linear` for etdrk4, or use a coarser grid or a shorter final_time"
+)
 
 
-def choose_integrator(asked: Explicit, spectrum: Spectrum, member: int, interval: float) -> tuple[str, str]:
+def choose_integrator(
+    asked: Explicit,
+    spectrum: Spectrum,
+    member: int,
+    interval: float,
+    *,
+    intervals: int = 1,
+    most: int = MOST_EVALUATIONS,
+) -> tuple[str, str]:
     """Return the integrator of a member, or the reason why there is none.
 
     `rkc2` is stable for eigenvalues near the negative real axis, with a number of evaluations that grows as the square
@@ -43,6 +53,8 @@ def choose_integrator(asked: Explicit, spectrum: Spectrum, member: int, interval
         spectrum: Extreme eigenvalues of all members.
         member: The member.
         interval: Time between snapshots.
+        intervals: Number of intervals.
+        most: Evaluations of the right-hand side that a simulation may take.
 
     Returns:
         The name of the integrator and "", or "" and a sentence.
@@ -60,12 +72,15 @@ def choose_integrator(asked: Explicit, spectrum: Spectrum, member: int, interval
     if name == "rkc2":
         if not real and radius * interval > STIFF:
             return "", f"{where}, and rkc2 is stable near the negative real axis only; choose ssprk3, {REMEDY}"
-        needed = interval * radius / (0.65 * MAX_STAGES)
+        needed = interval * intervals * radius / (0.65 * MAX_STAGES)
     else:
-        needed = STAGES[name] * interval * radius / STABLE[name][0 if real else 1]
-    if needed > MOST_EVALUATIONS:
+        needed = STAGES[name] * interval * intervals * radius / STABLE[name][0 if real else 1]
+    if needed > most:
         better = "choose rkc2, " if real and name != "rkc2" else ""
-        return "", f"{where}, so that {name} takes {needed:.1g} evaluations between two snapshots; {better}{REMEDY}"
+        return "", (
+            f"{where}, so that {name} takes {needed:.1g} evaluations of it and max_evaluations is {most}; "
+            f"{better}{REMEDY}"
+        )
     return name, ""
 
 
@@ -73,7 +88,7 @@ class ChosenIntegrator:
     """Explicit integration of du/dt = f(u) by the method that fits the Jacobian of each member at the start.
 
     The choice is made when it is called on a state that it did not return last, for every member by itself. A member
-    without an integrator becomes NaN, and `failures` says why.
+    without an integrator becomes NaN, and `effort.failures` says why.
 
     Arguments:
         rate: f(u, parameters) for fields (B, C, *S) and parameters (B, 1, 1...).
@@ -97,38 +112,40 @@ class ChosenIntegrator:
     ) -> None:
         self.rate, self.parameters, self.interval = rate, parameters, interval
         self.numerics, self.tolerance, self.integrator = numerics, tolerance, integrator
-        self.failures: dict[int, str] = {}
+        self.effort = Effort(interval)
         self.names: list[str] = []
-        self._groups: list[tuple[Tensor, Stepper, Tensor]] = []
-        self._u: Tensor | None = None
+        self._groups: list[tuple[Tensor, DOPRI5 | RKC2 | SSPRK3, Tensor]] = []
 
     def __call__(self, u: Tensor) -> Tensor:
         """Advance fields (B, C, *S) by one interval; a member that blows up or has no integrator becomes NaN."""
-        if u is not self._u:
+        if self.effort.begin(u):
             self._start(u)
         result = torch.full_like(u, torch.nan)
         for number, (index, stepper, state) in enumerate(self._groups):
             state = stepper(state)
             self._groups[number] = (index, stepper, state)
             result = result.index_copy(0, index, state)
-            for position, reason in getattr(stepper, "failures", {}).items():
-                self.failures.setdefault(int(index[position]), reason)
-        self._u = result
-        return result
+            for position, reason in stepper.effort.failures.items():
+                self.effort.failures.setdefault(int(index[position]), reason)
+        return self.effort.end(result)
 
     def _start(self, u: Tensor) -> None:
-        self.failures, self._groups = {}, []
+        self._groups = []
         members = Members(self.parameters, len(u))
         spectrum = jacobian_spectrum(self.rate, u, self.parameters)
-        choices = [choose_integrator(self.integrator, spectrum, member, self.interval) for member in range(len(u))]
+        bounds: dict[str, int] = {"intervals": self.effort.intervals, "most": self.effort.most}
+        choices = [
+            choose_integrator(self.integrator, spectrum, member, self.interval, **bounds) for member in range(len(u))
+        ]
         self.names = [name for name, _ in choices]
-        self.failures = {member: reason for member, (_, reason) in enumerate(choices) if reason}
+        self.effort.failures |= {member: reason for member, (_, reason) in enumerate(choices) if reason}
         for name in sorted(set(self.names) - {""}):
             group = np.array([member for member, chosen in enumerate(self.names) if chosen == name])
             stepper = self._stepper(name, members.parameters_of(group))
+            stepper.effort.bound(**bounds)
             self._groups.append((torch.from_numpy(group).to(u.device), stepper, members.take(u, group)))
 
-    def _stepper(self, name: str, parameters: Mapping[str, Tensor]) -> Stepper:
+    def _stepper(self, name: str, parameters: Mapping[str, Tensor]) -> DOPRI5 | RKC2 | SSPRK3:
         if name == "dopri5":
             tolerance = self.numerics.allowed(self.tolerance or TOLERANCES[name], order=4)
             return DOPRI5(self.rate, parameters, self.interval, tolerance=tolerance)

@@ -50,17 +50,15 @@ class DOPRI5:
         self, rate: Rate, parameters: Mapping[str, Tensor], interval: float, *, tolerance: float = 1e-6
     ) -> None:
         self.rate, self.parameters, self.interval, self.tolerance = rate, parameters, interval, tolerance
-        self.failures: dict[int, str] = {}
-        self._u: Tensor | None = None
+        self.effort = Effort(interval)
         self._f = torch.empty(0)
         self._dt: Array = np.empty(0)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Advance fields (B, C, *S) by one interval; a member that blows up becomes NaN."""
-        members, effort = Members(self.parameters, len(u)), Effort(len(u), self.failures)
-        if u is not self._u:
+        members, effort = Members(self.parameters, len(u)), self.effort
+        if effort.begin(u):
             self._f, self._dt = self.rate(u, self.parameters), np.full(len(u), FIRST * self.interval)
-            self.failures.clear()
         f, left = self._f, np.full(len(u), self.interval)
         while (active := np.flatnonzero(left > 0)).size:
             part, rates = members.take(u, active), members.take(f, active)
@@ -69,16 +67,17 @@ class DOPRI5:
             part, rates, error = self._step(part, rates, members.parameters_of(active), dt)
             good = error <= 1
             self._dt[active] = dt * np.clip(SAFETY * np.maximum(error, 1e-9) ** -0.2, SHRINK, np.where(good, GROW, 1.0))
+            over = effort.spent(active, 6, self._dt[active], left[active])
             left[active[good]] = np.where(count <= 1, 0.0, left[active] - dt)[good]
             vanished = self._dt[active] < SMALLEST * self.interval
             effort.blow_up(active[vanished])
-            dead = vanished | effort.spent(active, 6)
+            dead = vanished | over
             if dead.any():
                 part = torch.where(column(dead, part) > 0, torch.full_like(part, torch.nan), part)
                 left[active[dead]], good = 0.0, good | dead
             u, f = members.put(u, part, active, good), members.put(f, rates, active, good)
-        self._u, self._f = u, f
-        return u
+        self._f = f
+        return effort.end(u)
 
     def _step(self, u: Tensor, f: Tensor, parameters: Mapping[str, Tensor], dt: Array) -> tuple[Tensor, Tensor, Array]:
         """Return the state after one step, f there, and the error of each member over the allowed one."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from surrogate.simulate.equation import Array
-from surrogate.simulate.steppers.limits import MOST_EVALUATIONS, Effort
+from surrogate.simulate.steppers.limits import Effort
 from surrogate.simulate.steppers.members import Members, Rate, column
 from surrogate.simulate.steppers.stencils import error_ratio
 
@@ -60,16 +60,14 @@ class RKC2:
         self.rate, self.radius = rate, radius
         self.parameters, self.interval, self.tolerance = parameters, interval, tolerance
         self.refresh = refresh
-        self.failures: dict[int, str] = {}
-        self._u: Tensor | None = None
+        self.effort = Effort(interval)
         self._f = torch.empty(0)
         self._dt, self._radius, self._age = np.empty(0), np.empty(0), np.empty(0)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Advance fields (B, C, *S) by one interval; a member that blows up becomes NaN."""
-        members, effort = Members(self.parameters, len(u)), Effort(len(u), self.failures)
-        if u is not self._u:
-            self.failures.clear()
+        members, effort = Members(self.parameters, len(u)), self.effort
+        if effort.begin(u):
             self._radius, self._age = np.zeros(len(u)), np.full(len(u), self.refresh)
             self._f = self.rate(u, self.parameters)
             radius = np.nan_to_num(_numbers(self.radius(u, self.parameters)), nan=0.0, posinf=0.0)
@@ -86,9 +84,8 @@ class RKC2:
             count = np.maximum(np.ceil(left[active] / np.minimum(self._dt[active], longest) - 1e-9), 1.0)
             dt = left[active] / count
             stages = np.maximum(2, 1 + np.sqrt(1.0 + 1.54 * dt * radius)).astype(int)
-            hopeless = left[active] / longest * MAX_STAGES > MOST_EVALUATIONS
             effort.blow_up(active[dead])
-            dead |= effort.spent(active, np.where(hopeless & ~dead, np.inf, stages))
+            dead |= effort.spent(active, stages, np.minimum(self._dt[active], longest), left[active])
             stages[dead] = 2
             part, rates, error = self._grouped(part, rates, parameters, dt, stages)
             self._dt[active] = dt * np.clip(SAFETY * np.maximum(error, 1e-9) ** (-1 / 3), SHRINK, GROW)
@@ -99,8 +96,8 @@ class RKC2:
                 part = torch.where(column(dead, part) > 0, torch.full_like(part, torch.nan), part)
                 left[active[dead]], good = 0.0, good | dead
             u, f = members.put(u, part, active, good), members.put(f, rates, active, good)
-        self._u, self._f = u, f
-        return u
+        self._f = f
+        return effort.end(u)
 
     def _radii(self, u: Tensor, parameters: Mapping[str, Tensor], active: NDArray[np.intp]) -> Array:
         """Return the spectral radius of active members, computed again where it is old."""

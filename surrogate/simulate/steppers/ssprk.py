@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.simulate.steppers.limits import MOST_EVALUATIONS, Effort
+from surrogate.simulate.steppers.limits import Effort
 from surrogate.simulate.steppers.members import Members, Rate, column
 
 __all__ = ["SSPRK3"]
@@ -43,11 +43,12 @@ class SSPRK3:
     ) -> None:
         self.rate, self.limit, self.parameters, self.interval = rate, limit, parameters, interval
         self.refresh = refresh
-        self.failures: dict[int, str] = {}
+        self.effort = Effort(interval, patience=0)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Advance fields (B, C, *S) by one interval; a member that blows up becomes NaN."""
-        members, effort = Members(self.parameters, len(u)), Effort(len(u), self.failures)
+        members, effort = Members(self.parameters, len(u)), self.effort
+        effort.begin(u)
         taken, limits = 0, np.empty(0)
         left = np.full(len(u), self.interval)
         while (active := np.flatnonzero(left > 0)).size:
@@ -57,17 +58,16 @@ class SSPRK3:
                 limits[active] = self.limit(part, parameters).to("cpu", torch.float64).numpy()
             taken, limit = taken + 1, limits[active]
             steps = np.maximum(np.ceil(left[active] / limit - 1e-9), 1.0)
-            dead = ~np.isfinite(limit) | (limit < SMALLEST * self.interval)
+            dead = np.isnan(limit) | (limit < SMALLEST * self.interval)  # infinite: nothing changes
             effort.blow_up(active[dead])
-            hopeless = ~dead & (3 * steps > 10 * MOST_EVALUATIONS)  # faster states may decay, but not by that much
-            dead |= effort.spent(active, np.where(hopeless, np.inf, 3.0))
+            dead |= effort.spent(active, 3, limit, left[active])
             steps[dead] = 1.0
             dt = left[active] / steps
             dt[dead] = np.nan
             part = self._step(part, parameters, column(dt, part))
             u = members.put(u, part, active, np.ones(len(active), dtype=bool))
             left[active] = np.where(steps <= 1, 0.0, left[active] - dt)
-        return u
+        return effort.end(u)
 
     def _step(self, u: Tensor, parameters: Mapping[str, Tensor], dt: Tensor) -> Tensor:
         first = u + self.rate(u, parameters).mul_(dt)
