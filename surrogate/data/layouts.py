@@ -34,7 +34,7 @@ from surrogate.data.hdf5.file_type import looks_like
 from surrogate.data.hdf5.references import referenced_files, shown_elsewhere
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.store import MANIFEST
-from surrogate.data.verified import verified_shards
+from surrogate.data.verified import verified, verified_shards
 from surrogate.errors import DataError
 from surrogate.files import regular
 
@@ -116,6 +116,8 @@ def data_folder(paths: Paths) -> Path:
 def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
     """List the files behind a path, a folder, a glob or a list, in sorted order; of our shards those in the manifest.
 
+    Shards are compared with their manifest, those that are named one by one too.
+
     Where a layout names its files, these are taken from the folder of the data.
 
     A file that is reached twice, by a link or under two names, counts once.
@@ -128,7 +130,7 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
         folder = data_folder(paths)
         files = [located.file for pattern in patterns for located in matching_files(folder, pattern)]
         whole = isinstance(layout, Mapping) and any(not (e.file or layout.files) for e in layout.entries.values())
-        return _each_once([*(find_files(paths) if whole else []), *files])
+        return _each_once(verified([*(find_files(paths) if whole else []), *files]))
     if not isinstance(paths, str | Path):
         files = [file for path in paths for file in find_files(path)]
         if not files:
@@ -151,12 +153,12 @@ def find_files(paths: Paths, layout: Layout | None = None) -> list[Path]:
             )
         return _without_sources(_each_once(files))
     if path.exists() or not glob.has_magic(str(path)):
-        return [regular(path)]
+        return list(verified([regular(path)]))
     files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
     files = [file for file in files if file.is_file() or kind_of_file(file)]
     if not files:
         raise DataError(f"{path}: no file matches; check the pattern")
-    return _without_sources(_each_once(files))
+    return _without_sources(_each_once(verified(files)))
 
 
 def files_behind(paths: Paths, layout: Layout | None = None) -> Iterator[Path]:

@@ -19,18 +19,20 @@ the distances are those of Ramaswamy, Rastogi, Shim, SIGMOD 2000, doi 10.1145/34
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from surrogate.data import Stream
 from surrogate.errors import DataError
-from surrogate.files import replacing
+from surrogate.files import regular, replacing
 
 __all__ = ["MOST_INPUTS", "SCORE", "InputRange"]
 
@@ -40,6 +42,7 @@ MODES = 64
 MOST_INPUTS = 500  # training inputs that are kept
 NUMBERS = 2**24  # of the training inputs in memory
 SHARE = 0.95  # of the training inputs within the limit
+CHECKSUM = "sha256"  # of the tensors, in the metadata of the file
 CONSTANT = 1e-6  # of the norm of the inputs, below which distances are rounding
 
 
@@ -121,8 +124,9 @@ class InputRange:
 
     def save(self, path: Path) -> None:
         """Write it to a file, atomically."""
+        tensors = {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
         with replacing(path) as part:
-            save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, part)
+            save_file(tensors, part, metadata={CHECKSUM: _digest(tensors)})
 
     @classmethod
     def load(cls, path: Path) -> InputRange:
@@ -132,9 +136,24 @@ class InputRange:
             DataError: The file is damaged.
         """
         try:
-            return cls(**load_file(path))
+            with safe_open(regular(path), "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                noted = (file.metadata() or {}).get(CHECKSUM)
+            if noted != _digest(tensors):
+                raise ValueError("its numbers differ from its checksum")
+            return cls(**tensors)
         except (SafetensorError, TypeError, OSError, ValueError) as error:
-            raise DataError(f"{path}: damaged ({str(error).splitlines()[0]:.80}); restore or remove it") from error
+            reason = (str(error).splitlines() or [""])[0]
+            raise DataError(f"{path}: damaged ({reason:.80}); restore or remove it") from error
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _vectors(inputs: Tensor, scale: Tensor) -> Tensor:

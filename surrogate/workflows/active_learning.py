@@ -14,6 +14,9 @@ import numpy as np
 import torch
 
 from surrogate.config import Settings, digest, dump, parse_yaml
+from surrogate.data.hdf5.array import open_file
+from surrogate.data.store import MANIFEST, Manifest, Shard, write_manifest
+from surrogate.data.verified import verified
 from surrogate.errors import ConfigError, DataError, Interrupted, InUse, NumericalError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
@@ -166,11 +169,11 @@ def run_loop(job: LoopJob) -> list[Outcome]:
                     kept = _Chosen(simulations=[*chosen, *more])
                     write_note(note, kept)
                 chosen = kept.simulations
-            before = data if number else folder.parent / f"held-out-{candidates.identity}.h5"
+            before = data if number else folder.parent / f"held-out-{candidates.identity}" / DATA
             data = folder / f"round-{number}" / DATA
-            if not before.is_file():
+            if not (before.parent / MANIFEST).is_file():
                 candidates.write(before, [], None)
-            if not data.is_file():
+            if not (data.parent / MANIFEST).is_file():
                 candidates.write(data, chosen, before)
             outcome = run_case(Job(case, dump(candidates.experiment(data)), job.command))
             if outcome.ran:
@@ -238,10 +241,14 @@ class _Candidates:
         return list(dict.fromkeys([*self.base.data.inputs, *self.base.data.targets]))
 
     def write(self, path: Path, chosen: list[int], before: Path | None) -> None:
-        """Write one file with a group for each part; simulations in the file before it are not run again."""
+        """Write one file with a group for each part, and then a manifest that all who read the file compare it with.
+
+        Simulations in the file before it are not run again.
+        """
         known: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}, "test": {}}
         if before:
-            with h5py.File(before, "r") as file:
+            verified([before])
+            with open_file(before) as file:
                 for part in known:
                     known[part] = {name: values[()] for name, values in file.get(part, {}).items()}
         done = len(next(iter(known["train"].values()), ()))
@@ -256,8 +263,14 @@ class _Candidates:
             for part, variables in known.items():
                 for name, values in variables.items():
                     file.create_dataset(f"{part}/{name}", data=values)
+        content = memory.getvalue()
         with replacing(path) as temporary:
-            temporary.write_bytes(memory.getvalue())
+            temporary.write_bytes(content)
+        samples = sum(len(next(iter(variables.values()), ())) for variables in known.values())
+        shard = Shard(file=path.name, samples=samples, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        write_manifest(
+            path.parent, Manifest(name=self.recipe.name, digest=self.identity, samples=samples, shards=[shard])
+        )
 
     def experiment(self, data: Path) -> Experiment:
         """Return the configuration that trains on a file of `write`."""

@@ -159,8 +159,9 @@ def test_a_damaged_shard_is_noticed_though_its_size_and_time_are_the_same(tmp_pa
     with open(tmp_path / "a.h5", "r+b") as file:
         file.write(content)
     os.utime(tmp_path / "a.h5", ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(DataError, match=r"a\.h5 was changed after it was written \(SHA-256 differs\)"):
-        open_snapshots(tmp_path)
+    for paths in (tmp_path, tmp_path / "a.h5", str(tmp_path / "*.h5"), [tmp_path / "a.h5"]):
+        with pytest.raises(DataError, match=r"a\.h5 was changed after it was written \(SHA-256 differs\)"):
+            open_snapshots(paths)
 
 
 def test_an_unchanged_shard_is_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 import yaml
 
-from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError, ResourceError
+from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError, ResourceError, SurrogateError
 from surrogate.files import locked
 from surrogate.runtime import dask as dask_cluster
 from surrogate.studies import read_plan
@@ -372,6 +372,16 @@ def test_a_loop_proposes_and_goes_on_from_what_it_has(folder: Path) -> None:
     xr.testing.assert_identical(
         kept.isel(point=np.flatnonzero(kept["train"] < 12)).drop_vars("number"), result.drop_vars("number")
     )
+    for path in Path("out").glob("loops/*/round-2/data.h5"):  # a flipped bit in what the next round would go on from
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.write_bytes(content)
+    longest = LOOP | {"study": LOOP["study"] | {"propose": {"initial": 6, "batch": 3, "rounds": 3}}}
+    with pytest.raises(SurrogateError):
+        run(longest, resume=True)
+    failures = [path.read_text() for path in Path("out").rglob("failed.json")]
+    assert len(failures) == 2
+    assert all("data.h5 was changed after it was written" in text for text in failures)
 
 
 def test_a_loop_needs_enough_candidates(folder: Path) -> None:
