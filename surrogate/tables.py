@@ -41,6 +41,11 @@ class Table:
     def __len__(self) -> int:
         return len(self.cells)
 
+    def text(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        column = self.columns.index(name)
+        return [cells[column] for cells in self.cells]
+
     def numbers(self, names: Sequence[str], *, missing: bool = False) -> np.ndarray:
         """Return columns as numbers, with shape (rows, columns) in float64.
 

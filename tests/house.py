@@ -22,8 +22,8 @@ BEGIN, END = "<!-- modules: python tests/house.py --write -->", "<!-- end of mod
 # From the ground up. A unit imports only from floors below its own.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "batch", "quantiles", "numbers", "progress", "moved"),
-    ("runtime", "config", "files", "catalogue"),
-    ("slimtik", "data", "normalize", "plotting", "tables"),
+    ("runtime", "config", "files", "catalogue", "tables"),
+    ("slimtik", "data", "normalize", "plotting"),
     ("models", "simulate"),
     ("optim",),
     ("experiment",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from scipy.stats import qmc
 
 from surrogate import tables
 from surrogate.config import Settings
+from surrogate.data.hdf5.array import open_file
+from surrogate.data.hdf5.storage import h5_array
 from surrogate.errors import ConfigError, DataError, did_you_mean
 from surrogate.files import regular
 
@@ -85,8 +86,8 @@ def read_table(sampling: Sampling, sizes: dict[str, int], rows: int) -> tuple[di
     checksum = hashlib.sha256(content).hexdigest()
     if sampling.sha256 not in (None, checksum):
         raise ConfigError(f"table {path} was changed since the data set was begun; use the old one or --overwrite")
-    read = _from_hdf5 if content.startswith(b"\x89HDF") else _from_csv
-    columns = read(content, path, sizes)
+    hdf5 = content.startswith(b"\x89HDF")
+    columns = _from_hdf5(path, sizes) if hdf5 else _from_csv(content, path, sizes)
     for name, values in columns.items():
         if values.shape != (len(values), *((sizes[name],) if sizes[name] > 1 else ())) or not len(values):
             raise ConfigError(f"table {path}: {name} has shape {values.shape}, expected {sizes[name]} numbers a row")
@@ -110,14 +111,19 @@ def _from_csv(content: bytes, path: Path, sizes: dict[str, int]) -> dict[str, Ar
     return {name: values[:, 0] if sizes[name] == 1 else values for name, values in columns.items()}
 
 
-def _from_hdf5(content: bytes, path: Path, sizes: dict[str, int]) -> dict[str, Array]:
-    with h5py.File(io.BytesIO(content), "r") as file:
-        known = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        for name in sizes:
-            _refuse_missing(name, known, path)
-            if known[name].dtype.kind not in "fiu" or not known[name].ndim:
-                raise ConfigError(f"table {path}:{name} holds {known[name].dtype}, expected a column of real numbers")
-        return {name: np.asarray(known[name][()], dtype=np.float64) for name in sizes}
+def _from_hdf5(path: Path, sizes: dict[str, int]) -> dict[str, Array]:
+    try:
+        with open_file(path) as file:
+            known = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            for name in sizes:
+                _refuse_missing(name, known, path)
+                if known[name].dtype.kind not in "fiu" or not known[name].ndim:
+                    raise ConfigError(
+                        f"table {path}:{name} holds {known[name].dtype}, expected a column of real numbers"
+                    )
+            return {name: np.asarray(h5_array(known[name])[...], dtype=np.float64) for name in sizes}
+    except DataError as error:
+        raise ConfigError(f"cannot read table: {error}") from error
 
 
 def _refuse_missing(name: str, known: Mapping[str, object], path: Path) -> None:

@@ -8,10 +8,13 @@ import os
 import random
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from surrogate.errors import DataError
+from surrogate.data import Mapping, open_snapshots
+from surrogate.errors import ConfigError, DataError
+from surrogate.simulate import Ensemble, load_recipe
 from surrogate.tables import NUMBER, read_table
 
 GOOD = "name,k,q.0,q.1\na,1,2.5,-3\nb,.5,1e-3,+4.\n"
@@ -116,6 +119,53 @@ def fuzz(folder: Path, count: int) -> None:
         np.testing.assert_array_equal(values, np.array(expected, float), err_msg=str(seed))
     assert accepted > count // 20
     assert all("\n" not in text and len(text) < 2000 for text in refused)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run,Re\n0,100,7\n1,200,7\n", "line 2 has 3 values, but the header names 2 columns"),
+        ("run,Re,Re\n0,1,2\n1,2,3\n", "columns 2 and 3 are both named 'Re'"),
+        ("run,Re\n0,1\n\n1\n", "line 4 has 1 values"),
+        (b"run,Re\n0,\xff\n1,2\n", "line 2 is not UTF-8 text"),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_table_of_a_declared_layout_is_read_as_strictly(tmp_path: Path, text: str | bytes, message: str) -> None:
+    for run in range(2):
+        with h5py.File(tmp_path / f"sim_{run}.h5", "w") as file:
+            file["u"] = np.full((4, 4), run, "f4")
+    layout = {"files": "sim_{run}.h5", "variables": {"u": {"path": "u", "axes": ["y", "x"]}}}
+    for key in ({"key": "run"}, {}):
+        declared = Mapping.model_validate({**layout, "table": {"file": "table.csv", **key}})
+        (tmp_path / "table.csv").write_text("run,Re,name\n 1,2e2,b\n0,,a\n")
+        opened = open_snapshots(tmp_path, declared)
+        np.testing.assert_array_equal(opened["Re"], [np.nan, 200] if key else [200, np.nan])
+        (tmp_path / "table.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(DataError, match=message):
+            open_snapshots(tmp_path, declared)
+
+
+def test_a_damaged_hdf5_table_of_parameters_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    path, rng = tmp_path / "table.h5", random.Random(0)
+    with h5py.File(path, "w") as file:
+        file["y1"], file["y2"] = np.linspace(-1, 1, 8), np.linspace(1, 2, 8)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(60):
+        content = bytearray(whole)
+        for _ in range(3):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content)
+        said = ""
+        try:
+            recipe = load_recipe("peaks", [f"sampling={{method: table, table: {path}}}", "sizes.tiny.simulations=8"])
+            assert np.isfinite(float(Ensemble(recipe, "tiny").member(3).parameters["y1"]))
+        except ConfigError as error:
+            said = str(error)
+        refused += bool(said)
+        assert "\n" not in said
+    assert refused > 5
 
 
 def test_changed_tables(tmp_path: Path) -> None:
