@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -26,17 +25,21 @@ CPU_SECONDS = 60  # for one file; waiting for a network or a disk does not count
 WAIT_SECONDS = 600  # for one file, after which it is read unchecked
 IDLE_SECONDS = 1  # after which the child ends, since it holds memory that this process has freed meanwhile
 SMALL = 2**16  # bytes of values that are read too
+PLAIN, REFERS = b".", b"+"  # answers of the child
 BUILT_IN = {1, 2, 3}  # gzip, shuffle, fletcher32: filters of the HDF5 library itself
 
 _Key = tuple[str, int, int, int]
-_passed: set[_Key] = set()
+_passed: dict[_Key, bool] = {}  # files that were read, and whether they refer to others
 _lock = threading.Lock()
 
 
-def check_in_child(file: Path) -> None:
+def check_in_child(file: Path) -> bool:
     """Read names, types, attributes and small values of a file in a child; each file once in the life of a process.
 
     Errors that h5py raises are left to whoever opens the file. Where no child can be made, nothing is checked.
+
+    Returns:
+        False where the file is known to have no virtual datasets, external storage and external links.
 
     Raises:
         DataError: The child died of the file, or computes without end.
@@ -44,15 +47,18 @@ def check_in_child(file: Path) -> None:
     try:
         status = os.stat(file)
     except OSError:
-        return
+        return True
     key = str(file), status.st_size, status.st_mtime_ns, status.st_ino
-    if key in _passed or not file.is_file() or sys.platform != "linux":
-        return
-    number = 0
+    if key in _passed:
+        return _passed[key]
+    if not file.is_file() or sys.platform != "linux":
+        return True
+    number, answer = 0, b""
     with _lock:
         for _ in range(2):  # the child of an earlier call may just have ended
             reader = _Reader.of_this_process()
-            if reader is None or reader.reads(str(file)):
+            answer = b"" if reader is None else reader.reads(str(file))
+            if reader is None or answer:
                 break
             number = reader.end()
             if number:
@@ -62,7 +68,8 @@ def check_in_child(file: Path) -> None:
         raise DataError(
             f"{file}: the HDF5 library {what} when it reads this file; it is damaged: copy or write it again"
         )
-    _passed.add(key)
+    _passed[key] = answer != PLAIN
+    return _passed[key]
 
 
 class _Reader:
@@ -96,16 +103,16 @@ class _Reader:
                 return None
         return cls.current
 
-    def reads(self, name: str) -> bool:
-        """Have a file read; False where the child has ended."""
+    def reads(self, name: str) -> bytes:
+        """Have a file read; return the answer, which is empty where the child has ended."""
         try:
             os.write(self.requests, os.fsencode(name) + b"\0")
             ready = select.select([self.answers], [], [], WAIT_SECONDS)[0]
         except BrokenPipeError:
-            return False
+            return b""
         if not ready:
             os.kill(self.child, signal.SIGKILL)
-        return bool(ready and os.read(self.answers, 1))
+        return os.read(self.answers, 1) if ready else b""
 
     def end(self) -> int:
         """Wait for the end of the child; return the signal that ended it, else 0."""
@@ -146,41 +153,62 @@ class _Reader:
                     break
                 *names, pending = (pending + received).split(b"\0")
                 for name in names:
+                    answer = REFERS
                     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
                     with contextlib.suppress(Exception):
-                        _read(os.fsdecode(name))
+                        answer = REFERS if _read(os.fsdecode(name)) else PLAIN
                     signal.setitimer(signal.ITIMER_PROF, 0)
-                    os.write(answers, b".")
+                    os.write(answers, answer)
         finally:
             os._exit(0)
 
 
-_PARTS: tuple[Callable[[h5py.Dataset], object], ...] = (
-    lambda dataset: [str(scale.name) for dimension in dataset.dims for scale in dimension.values()],
-    lambda dataset: dataset.is_virtual and dataset.virtual_sources(),
-    lambda dataset: dataset.chunks and dataset.id.chunk_iter(lambda info: None),
-    lambda dataset: dataset[()] if dataset.nbytes <= SMALL else dataset[(0,) * dataset.ndim],
-)
+def _read(name: str) -> bool:
+    """Read of every object the attributes, of a dataset the names of axes, sources, chunks and some values too.
 
-
-def _read(name: str) -> None:
-    """Read of every object the attributes, of a dataset the names of axes, sources, chunks and some values too."""
+    Returns:
+        True where the file refers to others, or a part of it cannot be read.
+    """
+    refers = False
     with h5py.File(name, "r", locking="best-effort") as file:
-        paths = [b"/"]
-        with contextlib.suppress(Exception):
+        paths, kinds = [b"/"], set[int]()
+        try:
             h5py.h5o.visit(file.id, paths.append)
+            file.id.links.visit(lambda _, info: kinds.add(info.type), info=True)
+        except Exception:
+            refers = True
         for path in paths:
-            with contextlib.suppress(Exception):
+            try:
                 item = h5py.h5o.open(file.id, path)
-                attributes = h5py.AttributeManager(h5py.HLObject(item))
+                attributes = h5py.AttributeManager(h5py.HLObject(item)) if h5py.h5a.get_num_attrs(item) else {}
                 for attribute in attributes:
                     with contextlib.suppress(Exception):
                         attributes[attribute]
-                if not isinstance(item, h5py.h5d.DatasetID):
-                    continue
-                dataset, properties = h5py.Dataset(item), item.get_create_plist()
-                filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
-                here = not dataset.is_virtual and not dataset.external and filters <= BUILT_IN
-                for part in _PARTS if here else _PARTS[:-1]:  # values in other files are not opened here
-                    with contextlib.suppress(Exception):
-                        part(dataset)
+                if isinstance(item, h5py.h5d.DatasetID):
+                    refers |= _read_dataset(item, named=bool(attributes))
+            except Exception:
+                refers = True
+    return refers or h5py.h5l.TYPE_EXTERNAL in kinds
+
+
+def _read_dataset(item: h5py.h5d.DatasetID, *, named: bool) -> bool:
+    """Read of a dataset the names of axes, sources, chunks and some values; return True where it refers to other files.
+
+    Values in other files are not opened here, nor such as need a filter of another library.
+    """
+    dataset, properties = h5py.Dataset(item), item.get_create_plist()
+    layout = properties.get_layout()
+    refers = layout == h5py.h5d.VIRTUAL or bool(properties.get_external_count())
+    filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
+    if named:
+        with contextlib.suppress(Exception):
+            _ = [str(scale.name) for dimension in dataset.dims for scale in dimension.values()]
+    if layout == h5py.h5d.VIRTUAL:
+        dataset.virtual_sources()
+    if layout == h5py.h5d.CHUNKED:
+        with contextlib.suppress(Exception):
+            item.chunk_iter(lambda info: None)
+    if not refers and filters <= BUILT_IN:
+        with contextlib.suppress(Exception):
+            _ = dataset[()] if dataset.nbytes <= SMALL else dataset[(0,) * dataset.ndim]
+    return refers

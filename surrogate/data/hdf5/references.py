@@ -20,6 +20,7 @@ import numpy as np
 
 from surrogate.data.hdf5.array import Stamp, open_file, stamp
 from surrogate.data.hdf5.faults import HDF5_ERRORS
+from surrogate.data.hdf5.preflight import check_in_child
 from surrogate.errors import DataError
 
 __all__ = [
@@ -144,6 +145,8 @@ def shown_elsewhere(files: Sequence[Path]) -> dict[Path, Path]:
     shown: dict[Path, set[Path]] = {}  # by the file that shows them
     for file in files:
         with contextlib.suppress(DataError):
+            if not check_in_child(file):
+                continue
             own, virtual, linked = _own_and_shown(file, stamp(file))
             for name in (*virtual, *linked):
                 with contextlib.suppress(DataError):
@@ -276,6 +279,8 @@ def referenced_files(files: Sequence[Path]) -> list[Path]:
     while queue:
         file = queue.pop()
         with contextlib.suppress(DataError):
+            if not check_in_child(file):
+                continue
             for other in _references(file, stamp(file)):
                 if other.resolve() not in known:
                     known.add(other.resolve())
