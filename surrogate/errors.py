@@ -14,13 +14,15 @@ __all__ = [
     "NumericalError",
     "ResourceError",
     "SurrogateError",
+    "brief",
     "did_you_mean",
     "failure_of",
     "nearest",
 ]
 
 
-LONGEST = 2000  # letters of a line of a message
+LONGEST = 2000  # letters of a message, with the words that each line of it begins with
+PREFIX = 10  # letters of `error: ` or `warning: ` and the end of a line
 REMEDIES = {
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n) or use fewer, larger files (surrogate convert)",
     errno.ENAMETOOLONG: "choose a shorter name or path",
@@ -84,26 +86,36 @@ NO_THREAD = ("can't start new thread", "unable to create", "cannot create thread
 
 def failure_of(error: BaseException) -> tuple[str, int] | None:
     """Return the message and the exit code for an error that ends a command; None if it is a defect of the program."""
-    text = "\n".join(map(_shortened, str(error).splitlines()))
+    text = str(error)
     if isinstance(error, SurrogateError):
-        return text, error.exit_code
+        return brief(text), error.exit_code
     if isinstance(error, BrokenPipeError):
         return "the reader of the output has gone; what was written is incomplete", 1
     if isinstance(error, MemoryError) or any(mark in text for mark in OUT_OF_MEMORY):
         reason = f": {text.splitlines()[0]:.200}" if text else ""
         remedy = "lower training.batch_size, training.buffer_mb or the number of workers"
-        return f"out of memory{reason}; {remedy}", ResourceError.exit_code
+        return brief(f"out of memory{reason}; {remedy}"), ResourceError.exit_code
     if isinstance(error, RuntimeError) and any(mark in text for mark in NO_THREAD):
-        return f"{text}; raise the limit of processes (ulimit -u) or of memory, or lower OMP_NUM_THREADS", 5
+        return brief(f"{text}; raise the limit of processes (ulimit -u) or of memory, or lower OMP_NUM_THREADS"), 5
     if isinstance(error, OSError):
         remedy = REMEDIES.get(error.errno or 0, "check space and permissions")
-        return f"{error.filename or 'output'}: {error.strerror or error}; {remedy}", ResourceError.exit_code
+        where = str(error.filename or "output").replace("\n", "\\n")
+        return brief(f"{where}: {error.strerror or error}; {remedy}"), ResourceError.exit_code
     return None
 
 
-def _shortened(line: str) -> str:
-    """Return a line of a message with its middle left out where it is very long."""
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 200]} ... {line[-150:]}"
+def brief(text: str) -> str:
+    """Return a message of at most 2000 letters: a long line without its middle, of many lines the first ones."""
+    lines, room = text.splitlines(), LONGEST - 100
+    kept: list[str] = []
+    for number, line in enumerate(lines):
+        if len(line) + PREFIX > LONGEST - 100:
+            line = f"{line[: LONGEST - 300]} ... {line[-150:]}"
+        room -= len(line) + PREFIX
+        if room < 0 and kept:
+            return "\n".join([*kept, f"... and {len(lines) - number} more lines"])
+        kept.append(line)
+    return "\n".join(kept)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from surrogate import __version__
 from surrogate.cli import data, models, projects, slurm
+from surrogate.errors import brief
 from surrogate.runtime.command import run_command
 
 __all__ = ["app", "main"]
@@ -37,4 +39,17 @@ def _root(
 
 def main() -> None:
     """Run the command line; an error is one line and an exit code, with a traceback only under `--debug`."""
-    run_command(app)
+    run_command(_read)
+
+
+def _read() -> None:
+    """Read the command line and run its command; a word that makes no sense is shown in part where it is very long."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):  # the errors of usage of typer
+            raise
+        error.message = "\n".join(map(brief, str(getattr(error, "message", None) or "").splitlines()))  # type: ignore[attr-defined]
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

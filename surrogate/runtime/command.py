@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from surrogate.errors import failure_of
+from surrogate.errors import brief, failure_of
 from surrogate.progress import mute
 from surrogate.runtime.launch import Launch, interruptible
 from surrogate.runtime.namesake import warn_of_namesake
@@ -24,7 +24,7 @@ def run_command(command: Callable[[], object]) -> None:
     """
     occupy_streams()
     set_threads()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {brief(str(message))}\n"
     warn_of_namesake()
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")

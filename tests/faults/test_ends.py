@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
-from surrogate.errors import failure_of
+from surrogate.cli import main
+from surrogate.errors import ConfigError, DataError, brief, failure_of
 from surrogate.experiment.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +103,53 @@ def test_memory_that_torch_cannot_allocate_ends_a_command_in_one_line(folder: Pa
     assert done.returncode == 5, done.stderr
     assert done.stderr.startswith("error: out of memory: ")
     assert done.stderr.count("\n") == 1
+
+
+@given(
+    st.lists(st.text(max_size=20).map(lambda text: text * 200), max_size=30),
+    st.sampled_from([ConfigError, DataError, lambda text: OSError(28, "No space left on device", text), MemoryError]),
+)
+def test_no_message_is_longer_than_2000_letters(lines: list[str], make: Callable[[str], Exception]) -> None:
+    text, _ = failure_of(make("\n".join(lines)))
+    printed = [f"error: {line}" for line in text.splitlines()]
+    assert len("\n".join(printed)) <= 2000
+    assert brief(text) == text or len(brief(text)) <= 2000
+
+
+LONG = "x" * 3000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", f"{LONG}.h5"],
+        ["train", "ends.yaml", "--set", f"data.inputs=[{LONG}]"],
+        ["train", "ends.yaml", "--set", f"{LONG}=1"],
+        ["train", "ends.yaml", f"--{LONG}"],
+        [LONG],
+        ["run", LONG],
+        ["predict", LONG, "data.nc"],
+        ["simulate", "peaks", "--size", LONG],
+        ["simulate", "peaks", "--batch", LONG],
+        ["evaluate", LONG],
+        ["report", LONG],
+        ["convert", "data.nc", LONG],
+        ["export", LONG],
+        ["slurm", "render", LONG],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(LONG, "...")[:40],
+)
+def test_a_long_word_makes_no_long_message(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["surrogate", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capfd.readouterr().err
+    assert ended.value.code in (2, 3, 5)
+    assert 0 < len(said) <= 2100
+    assert "Traceback" not in said
 
 
 INTERRUPTED = """
