@@ -15,7 +15,7 @@ from surrogate.batch import Batch
 from surrogate.data import Stream
 from surrogate.data.mesh import geometry_of, point_axis, positions_of
 from surrogate.errors import DataError
-from surrogate.evaluation.conformal import Residuals
+from surrogate.evaluation.conformal import Residuals, RolloutResiduals
 from surrogate.evaluation.evaluate import evaluate
 from surrogate.evaluation.examples import collect_examples, select_examples
 from surrogate.evaluation.latent import Codes, bottleneck
@@ -34,6 +34,8 @@ from surrogate.models.input_range import SCORE, InputRange
 from surrogate.models.surrogate import Surrogate
 
 __all__ = ["Beside", "labels_of", "with_parameters", "write_evaluation", "write_rollout"]
+
+MESHES_DIFFER = "meshes differ between simulations or steps, so that no point has several errors"
 
 
 def labels_of(stream: Stream, dataset: xr.Dataset, *, by: str | None = None) -> Labels:
@@ -170,7 +172,7 @@ def write_evaluation(
     mesh = geometry_of(dataset, axis) if axis else {}
     one_mesh = not axis or {*positions_of(dataset, axis)} <= {*mesh}
     if not one_mesh:
-        scoring.residuals.why = "meshes differ between simulations or steps, so that no point has several errors"
+        scoring.residuals.why = MESHES_DIFFER
     try:
         conformal = scoring.residuals.dataset(labels, coordinates)
         save_dataset(conformal, files.conformal)
@@ -236,11 +238,22 @@ def write_rollout(
         for file in files.of_rollouts:
             file.unlink(missing_ok=True)
         return None
-    scores = with_parameters(evaluate_simulations(stepping, labels), source.dataset)
+    residuals, axis = RolloutResiduals(), point_axis(source.dataset, source.stream.spatial_dims)
+    scores = with_parameters(evaluate_simulations(stepping, labels, also=residuals.add), source.dataset)
+    coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
+    example = typical(scores)
+    mesh = geometry_of(source.dataset, axis, sample=example) if axis else {}
+    if axis and not {*positions_of(source.dataset, axis)} <= {*geometry_of(source.dataset, axis)}:
+        residuals.why = MESHES_DIFFER
+    try:
+        conformal = residuals.dataset(scores, labels, coordinates)
+        save_dataset(conformal, files.rollout_conformal)
+        scores = scores.assign_attrs(
+            conformal_leads=conformal.sizes["lead"], conformal_coverage=float(conformal["coverage"].mean())
+        )
+    except DataError as refusal:
+        scores = scores.assign_attrs(no_conformal=str(refusal))
     scores = scores.assign_attrs(facts | {"threshold": threshold})
     save_rollout(scores, folder, threshold=threshold)
-    coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
-    example, axis = typical(scores), point_axis(source.dataset, source.stream.spatial_dims)
-    mesh = geometry_of(source.dataset, axis, sample=example) if axis else {}
     save_dataset(rolled_out(stepping, example, scores, coordinates).assign_coords(mesh), files.rollout_example)
     return scores

@@ -55,6 +55,7 @@ class EvaluationFolder(Folder):
     rollout_summary = Entry("rollout_summary.csv")
     rollout_growth = Entry("rollout_growth.csv")
     rollout_example = Entry("rollout_example.nc")  # fields of one roll-out
+    rollout_conformal = Entry("rollout_conformal.nc")  # half the width of conformal intervals at every lead and point
 
     @contextmanager
     def replacing(self) -> Iterator[EvaluationFolder]:
@@ -92,7 +93,8 @@ class EvaluationFolder(Folder):
     @property
     def of_rollouts(self) -> list[Path]:
         """All files about roll-outs."""
-        return [self.rollout, self.rollout_table, self.rollout_summary, self.rollout_growth, self.rollout_example]
+        tables = [self.rollout, self.rollout_table, self.rollout_summary, self.rollout_growth]
+        return [*tables, self.rollout_example, self.rollout_conformal]
 
 
 class SobolFolder(Folder):

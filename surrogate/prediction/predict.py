@@ -26,10 +26,35 @@ from surrogate.models.surrogate import Surrogate
 from surrogate.prediction.output import HIGH, LOW, STD, Output
 from surrogate.prediction.sources import Source, source_of_data, source_of_table
 
-__all__ = ["TABLES", "predict", "predict_into"]
+__all__ = ["TABLES", "HalfWidth", "Interval", "predict", "predict_into"]
 
 TABLES = (".csv", ".txt")
 Progress = Callable[[int, int], None]
+Interval = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class HalfWidth:
+    """Intervals from p - w to p + w around predictions p.
+
+    Arguments:
+        width: The half width w of each target at every point, with shape (M, *S), or of each step too, (steps, M, *S).
+    """
+
+    def __init__(self, width: Tensor) -> None:
+        self.width = width
+
+    def __call__(self, inputs: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends of the intervals around predictions (B, steps, M, *S).
+
+        Raises:
+            ConfigError: The predictions are at other points.
+        """
+        if prediction.shape[2:] != self.width.shape[-(prediction.ndim - 2) :]:
+            raise ConfigError(
+                "intervals hold at the points of the training data; predict at others without --intervals"
+            )
+        width = self.width.to(prediction)
+        return prediction - width, prediction + width
 
 
 def predict(
@@ -39,7 +64,7 @@ def predict(
     *,
     layout: Layout | None = None,
     rollout_steps: int = 0,
-    half_width: Tensor | None = None,
+    interval: Interval | None = None,
     input_range: InputRange | None = None,
     batch_size: int = 32,
     overwrite: bool = False,
@@ -49,7 +74,7 @@ def predict(
     """Predict for every input in a file, a folder, a pattern or a table, in physical units, into a NetCDF-4 file.
 
     Variables are named as the targets; `<name>_std` are standard deviations, if the head has a posterior, `<name>_low`
-    and `<name>_high` the ends of intervals, if half their width is given.
+    and `<name>_high` the ends of intervals, if a function for them is given.
 
     Arguments:
         surrogate: In evaluation mode, on its device.
@@ -57,7 +82,8 @@ def predict(
         output: The file to write.
         layout: As for `open_snapshots`; of a mapping only the inputs are read.
         rollout_steps: Network steps from the first window of every simulation; 0 predicts one step from each window.
-        half_width: Half the width of an interval for each target at every point, with shape (M, *S).
+        interval: Function of inputs (B, C, *S) and predictions (B, steps, M, *S) that returns lower and upper ends of
+            intervals, with the shape of the predictions.
         input_range: Range of the training inputs; the score of every input is then written as `out_of_range`.
         batch_size: Samples at a time.
         overwrite: Replace an existing file.
@@ -79,7 +105,7 @@ def predict(
         dataset = mask_missing(open_snapshots(inputs, layout), signature.masked)
         source = source_of_data(signature, dataset, batch_size=batch_size, first_window=rollout_steps > 0)
         refuse_lost_digits(source.dataset, source.stream.inputs, scale=surrogate.inputs.scale_per_channel)
-    options: dict[str, Any] = {"half_width": half_width, "input_range": input_range}
+    options: dict[str, Any] = {"interval": interval, "input_range": input_range}
     predict_into(surrogate, source, output, rollout_steps=rollout_steps, about=about, progress=progress, **options)
     return output
 
@@ -90,20 +116,16 @@ def predict_into(
     path: Path,
     *,
     rollout_steps: int = 0,
-    half_width: Tensor | None = None,
+    interval: Interval | None = None,
     input_range: InputRange | None = None,
     about: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the predictions of a source to a file; see `predict`."""
-    if half_width is not None and rollout_steps:
-        raise ConfigError("intervals are those of one step; predict without --rollout, or without --intervals")
     with_std = surrogate.has_std and not rollout_steps
-    suffixes = ("", *([STD] if with_std else []), *([LOW, HIGH] if half_width is not None else []))
+    suffixes = ("", *([STD] if with_std else []), *([LOW, HIGH] if interval is not None else []))
     output = Output(surrogate.signature, source, rollout_steps, suffixes, scored=input_range is not None)
     attributes: dict[str, Any] = {"title": "Predictions of a surrogate model", "source": f"surrogate {__version__}"}
-    if half_width is not None and tuple(half_width.shape[1:]) != tuple(output.grid.values()):
-        raise ConfigError("intervals hold at the points of the training data; predict at others without --intervals")
     positions = surrogate.signature.shapes.positions if surrogate.signature.point_axis else ()
     template = output.template(attributes | (about or {}))
     total = sum(template[name].nbytes for name in output.names)
@@ -121,9 +143,8 @@ def predict_into(
                     predictions = {
                         "": rollout(surrogate, inputs, rollout_steps) if rollout_steps else surrogate(inputs)[:, None]
                     }
-                if half_width is not None:
-                    width = half_width.to(predictions[""])
-                    predictions |= {LOW: predictions[""] - width, HIGH: predictions[""] + width}
+                if interval is not None:
+                    predictions |= dict(zip((LOW, HIGH), interval(inputs, predictions[""]), strict=True))
             for suffix, values in predictions.items():
                 if not bool(torch.isfinite(values).all()):
                     row = int(rows[int(torch.nonzero(~torch.isfinite(values))[0, 0])])

@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from surrogate.data.mapping import Layout
 from surrogate.errors import ConfigError
+from surrogate.evaluation import channels_of
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.models.input_range import SCORE, InputRange
 from surrogate.numbers import number
 from surrogate.prediction import predict
+from surrogate.prediction.predict import HalfWidth, Interval
 from surrogate.prediction.vtu import check_vtu, vtu_folder, write_vtu
 from surrogate.progress import ProgressBar
 from surrogate.workflows.pipeline import cases_of, load_surrogate
 
-__all__ = ["half_width_of", "out_of_range_lines", "predict_run"]
+__all__ = ["interval_of", "out_of_range_lines", "predict_run"]
 
 Say = Callable[[str], None]
 
@@ -65,11 +66,13 @@ def predict_run(
     surrogate, trained_on = load_surrogate(run, device)
     if vtu:
         check_vtu(surrogate.signature, output, overwrite=bool(options.get("overwrite")))
-    half_width = half_width_of(cases_of(run)[0], surrogate.signature.targets) if intervals else None
+    interval = None
+    if intervals:
+        interval = interval_of(cases_of(run)[0], surrogate.signature.targets, options.get("rollout_steps", 0))
     stored = RunFolder(cases_of(run)[0]).input_range
     input_range = InputRange.load(stored) if stored.is_file() else None
     with ProgressBar("predicting", "bytes") as progress:
-        options |= {"layout": layout or trained_on, "half_width": half_width, "progress": progress}
+        options |= {"layout": layout or trained_on, "interval": interval, "progress": progress}
         predict(surrogate, inputs, output, input_range=input_range, **options)
     if vtu:
         say(f"{write_vtu(output, vtu_folder(output))}")
@@ -94,12 +97,13 @@ def out_of_range_lines(scores: xr.DataArray) -> list[str]:
     ]
 
 
-def half_width_of(run: Path, targets: tuple[str, ...]) -> Tensor:
-    """Read half the width of the intervals of a run from its evaluation, with shape (M, *S).
+def interval_of(run: Path, targets: tuple[str, ...], rollout_steps: int = 0) -> Interval:
+    """Return the intervals of a run, calibrated by its evaluation.
 
     Arguments:
         run: The run folder.
         targets: Names of the M targets.
+        rollout_steps: Network steps of a roll-out; 0 for one step from each window.
 
     Raises:
         ConfigError: There are none; the message says why.
@@ -108,9 +112,30 @@ def half_width_of(run: Path, targets: tuple[str, ...]) -> Tensor:
     evaluation = RunFolder(run).evaluation
     if not evaluation.metrics.is_file():
         raise ConfigError(f"--intervals: {run} was not evaluated; run `surrogate evaluate {run}` first")
-    if not evaluation.conformal.is_file():
-        metrics = evaluation.read("metrics")
-        why = metrics.attrs.get("no_conformal", f"an older version evaluated it; run `surrogate evaluate {run}` again")
+    name = "rollout" if rollout_steps else "metrics"
+    stored = evaluation.rollout_conformal if rollout_steps else evaluation.conformal
+    if not stored.is_file():
+        why = f"it holds none; run `surrogate evaluate {run}` again"
+        if getattr(evaluation, name).is_file():
+            why = evaluation.read(name).attrs.get("no_conformal", why)
         raise ConfigError(f"--intervals: {why}")
+    if rollout_steps:
+        widths = evaluation.read("rollout_conformal")["half_width"]
+        return HalfWidth(torch.from_numpy(_of_rollout(widths, targets, rollout_steps)))
     widths = evaluation.read("conformal")["half_width"]
-    return torch.from_numpy(widths.sel(variable=list(targets)).values)
+    return HalfWidth(torch.from_numpy(widths.sel(variable=list(targets)).values))
+
+
+def _of_rollout(widths: xr.DataArray, targets: tuple[str, ...], steps: int) -> np.ndarray:
+    """Arrange widths (lead, variable, *space) of a roll-out by network step and target: (steps, M, *space)."""
+    variables, within, channels = channels_of(targets)
+    if steps * len(within) > widths.sizes["lead"]:
+        raise ConfigError(
+            f"--intervals: those of roll-outs are for at most {widths.sizes['lead'] // len(within)} network steps, as "
+            "far as the evaluation rolled out and did not diverge; lower --rollout"
+        )
+    known = widths.sel(variable=variables).values
+    result = np.empty((steps, len(targets), *known.shape[2:]), dtype=known.dtype)
+    for step in range(steps):
+        result[step, channels] = known[step * len(within) : (step + 1) * len(within)]
+    return result

@@ -2,15 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 from sklearn.linear_model import Ridge
 
 from surrogate.errors import DataError
 from surrogate.evaluation.conformal import (
+    RolloutResiduals,
     conformal_coverage,
     conformal_width,
     cross_conformal_interval,
     simulations_needed,
 )
+from surrogate.evaluation.rollout.stepping import Piece
+from surrogate.evaluation.table import Labels
 
 REPEATS = 200
 
@@ -28,6 +33,22 @@ def test_with_20_simulations_held_out_90_percent_intervals_cover_88_to_93_percen
         errors = errors_of(kind, rng, (20 + 200, 1)) * np.exp(0.3 * rng.normal(size=(220, 20)))
         inside.append((errors[20:] <= conformal_width(errors[:20])).mean())
     assert 0.88 < np.mean(inside) < 0.93
+
+
+def test_intervals_of_roll_outs_cover_88_to_93_percent_at_every_lead_time() -> None:
+    """A step with a slightly wrong factor and noise, rolled out over 10 steps from 20 simulations: 200 repeats."""
+    rng, inside = np.random.default_rng(5), []
+    for _ in range(REPEATS):
+        truth = prediction = rng.normal(size=(20 + 100, 6))
+        errors = []
+        for _ in range(10):
+            truth = 0.95 * np.roll(truth, 1, axis=1) + 0.1 * rng.standard_t(3, truth.shape)
+            prediction = 0.9 * np.roll(prediction, 1, axis=1)
+            errors.append(np.abs(truth - prediction))
+        along = np.stack(errors, axis=1)  # (simulations, leads, points)
+        inside.append((along[20:] <= conformal_width(along[:20])).mean((0, 2)))
+    assert np.mean(inside, axis=0).min() > 0.88
+    assert np.mean(inside, axis=0).max() < 0.93
 
 
 def test_several_samples_of_a_simulation_cover_new_simulations() -> None:
@@ -72,6 +93,51 @@ def test_coverage_by_leaving_out_each_simulation_is_that_of_loops() -> None:
         for j in range(12)
     ]
     np.testing.assert_allclose(conformal_coverage(errors, clusters=clusters), expected)
+
+
+@pytest.mark.parametrize(("diverged", "leads"), [(0, 4), (1, 4), (5, 2)])
+def test_roll_outs_that_diverge_bound_the_lead_times(diverged: int, leads: int) -> None:
+    """Pieces of two steps each; from the third step on some of 20 roll-outs are not finite."""
+    truth = torch.from_numpy(np.random.default_rng(7).normal(size=(20, 4, 1, 3)))
+    prediction = truth + 1.0
+    prediction[:diverged, 2:] = torch.nan
+    residuals = RolloutResiduals()
+    for part in (slice(0, 2), slice(2, 4)):
+        offsets = tuple(range(part.start + 1, part.stop + 1))
+        residuals.add(Piece(prediction[:, part], truth[:, part], truth[:, 0], torch.arange(20), offsets))
+    scores = xr.Dataset(coords={"lead": np.arange(1.0, 5.0), "variable": ["u"], "units": ("variable", ["m"])})
+    intervals = residuals.dataset(scores, Labels(["u"]))
+    assert intervals.sizes == {"lead": leads, "variable": 1, "axis_0": 3, "simulation": 20}
+    np.testing.assert_allclose(intervals["half_width"], 1.0)
+    if leads == 4:
+        assert intervals["coverage"].values.sum() == 20 - diverged / 2
+
+
+def test_roll_outs_without_intervals_say_why() -> None:
+    truth, scores = torch.zeros(20, 1, 1, 3), xr.Dataset()
+    missing, diverged = RolloutResiduals(), RolloutResiduals()
+    missing.add(Piece(truth, truth + torch.nan, truth[:, 0], torch.arange(20), (1,)))
+    diverged.add(Piece(truth + torch.inf, truth, truth[:, 0], torch.arange(20), (1,)))
+    with pytest.raises(DataError, match="some targets are missing"):
+        missing.dataset(scores, Labels(["u"]))
+    with pytest.raises(DataError, match="too many of them diverge within the first step"):
+        diverged.dataset(scores, Labels(["u"]))
+
+
+def test_equal_errors_are_inside() -> None:
+    """Where a value is prescribed, as on a wall, every error is zero, and so is the width."""
+    assert (conformal_coverage(np.zeros((24, 3)), clusters=np.repeat(np.arange(12), 2)) == 1).all()
+
+
+def test_samples_of_one_simulation_share_its_weight_in_cross_conformal_intervals() -> None:
+    """Samples that are repeated change nothing."""
+    rng = np.random.default_rng(6)
+    errors, folds, predictions = np.abs(rng.normal(size=(20, 4))), np.arange(20) % 5, rng.normal(size=(5, 4))
+    once = cross_conformal_interval(predictions, errors, folds)
+    twice = cross_conformal_interval(
+        predictions, np.repeat(errors, 2, 0), np.repeat(folds, 2), clusters=np.repeat(np.arange(20), 2)
+    )
+    np.testing.assert_allclose(once, twice)
 
 
 def test_too_few_simulations_are_refused_in_one_line() -> None:

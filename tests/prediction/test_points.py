@@ -16,6 +16,7 @@ from surrogate.models.registry import ModelSettings
 from surrogate.models.signature import Signature, signature_of
 from surrogate.normalize import fit_normalizers
 from surrogate.prediction import predict
+from surrogate.prediction.predict import HalfWidth
 
 POINTS = ["k", "x", "y"]
 
@@ -102,4 +103,4 @@ def test_a_family_of_one_mesh_says_that_points_differ(tmp_path: Path) -> None:
 def test_intervals_hold_at_the_points_of_the_training(tmp_path: Path) -> None:
     surrogate, path = surrogate_of(mesh(40), DeepONetSettings(width=8), POINTS), written(mesh(65), tmp_path / "in.h5")
     with pytest.raises(ConfigError, match="at the points of the training data"):
-        predict(surrogate, path, tmp_path / "out.nc", half_width=torch.ones(1, 40))
+        predict(surrogate, path, tmp_path / "out.nc", interval=HalfWidth(torch.ones(1, 40)))

@@ -54,8 +54,45 @@ def test_predictions_have_intervals_that_cover_new_simulations(tmp_path: Path) -
         assert 0.85 < float(stored["coverage"].mean()) < 0.96
     assert width[-1] > 3 * width[0]
     assert "have 90 % conformal intervals, calibrated on these simulations" in " ".join(findings([case], None))
-    with pytest.raises(ConfigError, match="intervals are those of one step"):
+    with pytest.raises(ConfigError, match="--intervals: it holds none"):
         predict_run(run, str(tmp_path / "new.csv"), tmp_path / "b.nc", intervals=True, rollout_steps=2, **OPTIONS)
+
+
+def stepped(count: int, seed: int) -> xr.Dataset:
+    """Noisy steps of a wave on six points, seven states a simulation."""
+    rng = np.random.default_rng(seed)
+    states = [rng.normal(size=(count, 6))]
+    for _ in range(6):
+        states.append(0.9 * np.roll(states[-1], 1, axis=1) + 0.1 * rng.standard_t(4, (count, 6)))
+    u = np.stack(states, axis=1)
+    return xr.Dataset({"u": (("sample", "time", "x"), u)}, {"x": np.arange(6.0), "time": np.arange(7.0)})
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_intervals_of_roll_outs_cover_new_simulations(tmp_path: Path, ahead: int) -> None:
+    """Network steps of one and of two time steps."""
+    stepped(90, 0).to_netcdf(tmp_path / "steps.nc", engine="h5netcdf")
+    data = {"path": str(tmp_path / "steps.nc"), "layout": "netcdf", "inputs": ["u"], "targets": ["u"]}
+    data |= {"split": {"validation": 5, "test": 45}, "window": {"steps_in": 1, "steps_out": ahead}}
+    tree = {"name": "steps", "data": data, "model": {"family": "linear"}}
+    (tmp_path / "steps.yaml").write_text(yaml.safe_dump(tree))
+    options = {"command": "c", "resume": False, "overwrite": False}
+    run_file(tmp_path / "steps.yaml", [], tmp_path / "run", lambda _: None, **options)
+    new, steps = stepped(200, 1), 6 // ahead
+    new.to_netcdf(tmp_path / "new.nc", engine="h5netcdf")
+    options = {"intervals": True, "rollout_steps": steps, **OPTIONS}
+    output = predict_run(tmp_path / "run", str(tmp_path / "new.nc"), tmp_path / "out.nc", **options)
+    with xr.open_dataset(output, engine="h5netcdf", decode_times=False) as found:
+        truth = new["u"].values[:, 1:]
+        inside = (found["u_low"].values <= truth) & (truth <= found["u_high"].values)
+        width = (found["u_high"] - found["u_low"]).isel(sample=0).mean("x").values
+    assert inside.shape == (200, 6, 6)
+    assert (inside.mean((0, 2)) > 0.84).all()
+    assert (inside.mean((0, 2)) < 0.97).all()
+    assert width[-1] > 1.3 * width[0]
+    options |= {"rollout_steps": steps + 1, "overwrite": True}
+    with pytest.raises(ConfigError, match=f"are for at most {steps} network steps"):
+        predict_run(tmp_path / "run", str(tmp_path / "new.nc"), tmp_path / "out.nc", **options)
 
 
 def test_too_few_simulations_held_out_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from surrogate.data.mesh import point_axis
 from surrogate.evaluation.maps import space_of
 from surrogate.evaluation.metrics import points
 from surrogate.evaluation.rollout.scores import rollout_table, score_steps
-from surrogate.evaluation.rollout.stepping import PIECE_BYTES, Stepping
+from surrogate.evaluation.rollout.stepping import PIECE_BYTES, Piece, Stepping
 from surrogate.evaluation.table import Columns, Labels, collect
 from surrogate.evaluation.volumes import Volumes
 
@@ -25,13 +25,20 @@ COMPARED = ("relative_l2", "rmse", "vrmse")
 FRAMES, VARIABLES = 40, 4  # of the roll-out that is kept
 
 
-def evaluate_simulations(stepping: Stepping, labels: Labels, *, piece_bytes: int = PIECE_BYTES) -> xr.Dataset:
+def evaluate_simulations(
+    stepping: Stepping,
+    labels: Labels,
+    *,
+    piece_bytes: int = PIECE_BYTES,
+    also: Callable[[Piece], None] = lambda piece: None,
+) -> xr.Dataset:
     """Score roll-outs over the simulations of a plan at every lead time.
 
     Arguments:
         stepping: The plan.
         labels: Labels of its source.
         piece_bytes: Bytes of a roll-out in memory at a time; the result does not depend on it.
+        also: Called with every piece of the roll-outs.
 
     Returns:
         As `evaluate_rollout`, and the errors of the persistence baseline, which keeps the last state given, named
@@ -42,7 +49,7 @@ def evaluate_simulations(stepping: Stepping, labels: Labels, *, piece_bytes: int
     """
     source = stepping.source
     volumes = Volumes.of(source.dataset, point_axis(source.dataset, source.stream.spatial_dims))
-    groups = [_scored(stepping, group, piece_bytes, volumes) for group in stepping.groups(piece_bytes)]
+    groups = [_scored(stepping, group, piece_bytes, volumes, also) for group in stepping.groups(piece_bytes)]
     variables, offsets = stepping.variables, stepping.offsets
     present = max(labels.given, default=0)
     channel_units = labels.units if labels.units is not None else [""] * len(labels.variables)
@@ -69,13 +76,20 @@ def lead_times(labels: Labels, present: int, offsets: Sequence[int]) -> np.ndarr
     return times[present + np.array(offsets)] - times[present]
 
 
-def _scored(stepping: Stepping, group: Sequence[int], piece_bytes: int, volumes: Volumes | None) -> tuple[Columns, int]:
+def _scored(
+    stepping: Stepping,
+    group: Sequence[int],
+    piece_bytes: int,
+    volumes: Volumes | None,
+    also: Callable[[Piece], None],
+) -> tuple[Columns, int]:
     """Score a group over all leads; return the columns and the points of a field."""
     parts: list[Columns] = []
     lost = still = torch.zeros(len(group), dtype=torch.bool)
     size = 0
     weights = None if volumes is None else volumes.at(torch.tensor(group))
     for piece in stepping.pieces(group, piece_bytes):
+        also(piece)
         columns, lost = score_steps(piece.prediction, piece.truth, lost, weights=weights)
         start = torch.where(
             torch.isfinite(piece.start), piece.start, 0.0
