@@ -7,7 +7,7 @@ DOCS_STAMP := $(VENV)/.docs
 PIP := $(BIN)/pip --disable-pip-version-check
 SOURCES := surrogate tests examples benchmarks
 
-.PHONY: demo test lint types unit test-slow test-gpu bench-gpu test-cluster docs clean
+.PHONY: demo test lint types unit coverage test-slow test-gpu bench bench-gpu test-cluster docs clean
 
 demo: $(STAMP)  ## simulate, train with slimTrain and Adam, evaluate, report
 	$(BIN)/surrogate run quickstart --output runs/quickstart --overwrite
@@ -24,11 +24,19 @@ types: $(STAMP)
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
+coverage: $(STAMP)  ## lines that the tests of `make test` run; fails below the floor in pyproject.toml
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal --cov --cov-report=term:skip-covered
+
 test-slow: $(STAMP)  ## the tests left out of `make test`
 	$(BIN)/pytest -q -m slow
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/pytest -q -m gpu
+
+bench: $(STAMP)  ## a slimTrain step over an Adam step, about three minutes; a line more in benchmarks/history.jsonl
+	mkdir -p runs/bench
+	$(BIN)/python benchmarks/slimtrain.py --output runs/bench/slimtrain.json
+	$(BIN)/python benchmarks/history.py runs/bench/slimtrain.json
 
 bench-gpu: $(STAMP)  ## the tests and the benchmarks on a CUDA device, about ten minutes; figures in runs/gpu
 	$(BIN)/pytest -q -m gpu

@@ -196,6 +196,11 @@ def apply_overrides(source: Source, overrides: list[str]) -> Source:
 
     Raises:
         ConfigError: An entry has no `=`, or its path runs through a plain value.
+
+    Example:
+        >>> source = parse_yaml("training: {epochs: 20}", "mine.yaml")
+        >>> apply_overrides(source, ["training.epochs=50", "training.patience=5"]).tree
+        {'training': {'epochs': 50, 'patience': 5}}
     """
     tree = json.loads(json.dumps(source.tree))
     for entry in overrides:
@@ -317,7 +322,12 @@ def dump_tree(tree: dict[str, Any]) -> str:
 
 
 def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the values of a nested mapping by dotted key."""
+    """Return the values of a nested mapping by dotted key.
+
+    Example:
+        >>> leaves({"model": {"family": "mlp", "width": 8}})
+        {'model.family': 'mlp', 'model.width': 8}
+    """
     if not isinstance(tree, dict):
         return {prefix.removesuffix("."): tree}
     return {key: value for name, part in tree.items() for key, value in leaves(part, f"{prefix}{name}.").items()}

@@ -125,7 +125,14 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return a remedy to append to a message: the nearest valid name, or all of them."""
+    """Return a remedy to append to a message: the nearest valid name, or all of them.
+
+    Example:
+        >>> did_you_mean("scedule", ["schedule", "seed"])
+        "did you mean 'schedule'?"
+        >>> did_you_mean("b", ["epochs", "seed"])
+        'choose one of epochs, seed'
+    """
     names = list(names)
     close = nearest(name, names)
     if close is not None:

@@ -87,6 +87,13 @@ class Normalizer(nn.Module):
     Arguments:
         mean: Means, with shape (C,) or (C, *S).
         scale: Positive scales, with the shape of `mean`.
+
+    Example:
+        >>> normalizer = Normalizer(torch.tensor([20.0]), torch.tensor([5.0]))
+        >>> normalizer(torch.tensor([[20.0], [30.0]])).tolist()
+        [[0.0], [2.0]]
+        >>> normalizer.inverse(torch.tensor([[2.0]])).tolist()
+        [[30.0]]
     """
 
     mean: Tensor

@@ -17,6 +17,10 @@ def number(value: Any, digits: int = DIGITS) -> str:
     Arguments:
         value: Any real number; integers keep all digits, None and what is not finite becomes a dash.
         digits: Significant digits.
+
+    Example:
+        >>> number(0.000123456), number(1234567), number(float("inf"))
+        ('0.0001235', '1,234,567', '–')
     """
     if value is None or not math.isfinite(value):
         return ABSENT

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["ProgressBar", "duration", "mute", "say"]
+__all__ = ["ProgressBar", "duration", "mute", "say", "silence"]
 
 EVERY = 10.0  # seconds between plain lines
 BYTES = "bytes"
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 class ProgressBar:
@@ -36,7 +40,7 @@ class ProgressBar:
     ) -> None:
         self.title, self.unit, self.every = title, unit, every
         self.file = file or sys.stderr
-        self.quiet = quiet or self.file is None
+        self.quiet = quiet or self.file is None or _SILENT.get()
         self.done = self.total = 0
         self._first: tuple[float, int] | None = None
         self._written, self._lines = 0.0, 0
@@ -119,10 +123,22 @@ class ProgressBar:
 
 def say(line: str) -> None:
     """Print a line on standard output; where that is impossible (a full disk, a closed pipe) the work goes on."""
+    if _SILENT.get():
+        return
     try:
         print(line, flush=True)
     except (OSError, ValueError):
         mute(sys.stdout)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Show no progress and print no line of `say` inside the block; warnings and errors are written as always."""
+    before = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(before)
 
 
 def mute(stream: TextIO | None) -> None:
@@ -132,7 +148,12 @@ def mute(stream: TextIO | None) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Write a time in two units, such as `3 min 20 s`."""
+    """Write a time in two units.
+
+    Example:
+        >>> duration(200), duration(7300)
+        ('3 min 20 s', '2 h 2 min')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from pictures import save_blank
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +25,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="module")
 def blank_pictures() -> Iterator[None]:
-    """Make the pictures of reports one pixel large: to draw them takes most of the time of a short pipeline."""
-
-    def save(_: object, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (1, 1)).save(path, "png")
-
+    """Make the pictures of reports one pixel large."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("surrogate.report.figures.save_figure", save)
+        patch.setattr("surrogate.report.figures.save_figure", save_blank)
         yield
 
 

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
+from pictures import BLANK
 
 from surrogate.config import parse_yaml, validate
 from surrogate.data import DataSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / name for name in ("bring-your-own-data.md", "use-a-surrogate.md")]
+PAGES = [ROOT / "docs" / name for name in ("bring-your-own-data.md", "in-scripts.md", "use-a-surrogate.md")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -42,46 +44,42 @@ def test_every_link_to_a_file_has_its_target(page: Path) -> None:
             assert heading[1:] in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_blocks_of_from_python_run(tmp_path: Path) -> None:
-    page = BLOCK.findall((ROOT / "docs" / "from-python.md").read_text(encoding="utf-8"))
-    script = "".join(text for kind, text in page if kind == "python") + "\nprint(field.shape, set(project.cases))"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+def output_of(page: str, folder: Path, more: str) -> str:
+    """Run all Python of a page, one block after another, and some more; return what it prints."""
+    script = "".join(text for kind, text in blocks(ROOT / "docs" / page) if kind == "python")
+    done = forked.run("-c", f"{BLANK}{script}\n{more}", folder=folder)
     assert done.returncode == 0, done.stderr
-    assert "widht: unknown key; did you mean 'width'" in done.stdout, done.stdout
-    assert done.stdout.splitlines()[-1].startswith("torch.Size([1, 1, 32])")
+    return done.stdout
+
+
+def test_the_blocks_of_from_python_run(tmp_path: Path) -> None:
+    shown = output_of("from-python.md", tmp_path, "print(field.shape, set(project.cases))")
+    assert "widht: unknown key; did you mean 'width'" in shown
+    assert shown.splitlines()[-1].startswith("torch.Size([1, 1, 32])")
 
 
 def test_the_blocks_of_your_own_model_run(tmp_path: Path) -> None:
     """They register families and build networks of them, one block after another."""
-    page = BLOCK.findall((ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8"))
-    script = "".join(text for kind, text in page if kind == "python")
-    script += """
+    more = """
 from surrogate.batch import Batch
 y, i = torch.tensor([[3.0], [-5.0]]), torch.arange(2)
 network = build(ScaledSettings(), Shapes(inputs=1, outputs=1, grid=()))
 prepare(ScaledSettings(), network, lambda: [Batch(y, y, i, i)])
 print(float(network.features[0].scale))
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:2] == ["torch.Size([5, 3])", "5.0"]
+    assert output_of("your-own-model.md", tmp_path, more).split("\n")[:2] == ["torch.Size([5, 3])", "5.0"]
 
 
 def test_the_blocks_of_your_own_equation_run(tmp_path: Path) -> None:
     """They register equations and simulate them, one block after another."""
-    page = BLOCK.findall((ROOT / "docs" / "your-own-equation.md").read_text(encoding="utf-8"))
-    script = "".join(text for kind, text in page if kind == "python")
-    script += """
+    more = """
 register(waves)
 recipe = recipe.model_copy(update={"equation": "my_korteweg_de_vries", "lengths": (40.0,), "parameters": {}})
 print(bool(np.isfinite(simulate_members(recipe, "tiny", [0])["u"]).all()))
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[1:3] == ["True", "True"]
-    assert "'sample': 2, 'time': 11" in done.stdout
+    shown = output_of("your-own-equation.md", tmp_path, more)
+    assert shown.split("\n")[1:3] == ["True", "True"]
+    assert "'sample': 2, 'time': 11" in shown
 
 
 @pytest.mark.slow
@@ -94,7 +92,7 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
     command.chmod(0o755)
     environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
     texts = [text for kind, text in blocks(page) if kind == "yaml"]
-    (tmp_path / "mine.yaml").write_text(texts[0])
+    (tmp_path / "mine.yaml").write_text(texts[0] if texts else "")
     for number, (kind, text) in enumerate(blocks(page)):  # Python goes on with the names of the blocks before
         if kind == "sh":
             _run(["sh", "-e", "-c", text], tmp_path, environment)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,9 +19,7 @@ SCRIPTS = [pytest.param(path, marks=() if path.stem in FAST else pytest.mark.slo
 
 def output_of(script: Path, folder: Path) -> str:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    command = [sys.executable, str(script)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = forked.run(str(script), folder=folder, PYTHONPATH=path, MPLBACKEND="agg")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

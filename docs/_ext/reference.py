@@ -187,6 +187,8 @@ def write_pages(folder: Path) -> None:
 def escape(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Escape what reStructuredText would take for markup: docstrings are plain text with `code` in backticks."""
     for number, line in enumerate(lines):
+        if line.lstrip().startswith((">>>", "...")):  # an example is code
+            continue
         parts = line.split("`")
         parts[::2] = [re.sub(r"(?<=\w)_(?=\W|$)|[*|]", r"\\\g<0>", part) for part in parts[::2]]
         lines[number] = "`".join(parts)

@@ -8,22 +8,21 @@ from typing import Annotated
 import typer
 
 from surrogate import __version__
-from surrogate.cli import data, models, projects, slurm
+from surrogate.cli import data, models, new, projects, slurm
 from surrogate.errors import brief
-from surrogate.runtime.command import run_command
+from surrogate.runtime.command import run_command, say_failure
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="surrogate",
     help="Surrogate models of PDE simulations from few data: HDF5 in, slimTrain inside, honest errors out.",
-    epilog="Start with: surrogate run quickstart",
+    epilog="Start with your data: surrogate new simulations.h5; or with an example: surrogate run quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (data, models, projects, slurm):
+for group in (new, data, models, projects, slurm):
     app.add_typer(group.app)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from surrogate.cli.answer import Answer, answering
 from surrogate.cli.options import (
     Config,
     LayoutFrom,
@@ -15,6 +16,7 @@ from surrogate.cli.options import (
     Output,
     Overrides,
     Overwrite,
+    RecipeName,
     Resume,
     Scheduler,
     Workers,
@@ -30,8 +32,9 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(epilog="Example: surrogate simulate convection_diffusion --size tiny --output data/cd --workers 2")
+@answering
 def simulate(
-    recipe: Annotated[str, typer.Argument(help="A recipe of the catalogue, or a YAML file.")],
+    recipe: RecipeName,
     size: Annotated[str, typer.Option(help="One of the recipe's sizes.")] = "default",
     output: Output = None,
     overrides: Overrides = None,
@@ -42,8 +45,9 @@ def simulate(
     workers: Workers = 0,
     scheduler: Scheduler = None,
     card: Annotated[Path | None, typer.Option(help="Write the data set's card into this folder instead.")] = None,
-) -> None:
+) -> Answer:
     """Simulate an ensemble into HDF5 shards."""
+    from surrogate.data.store import read_manifest
     from surrogate.progress import ProgressBar
     from surrogate.simulate.generate import find_recipe, generate, load_recipe
 
@@ -51,8 +55,9 @@ def simulate(
     if card is not None:
         from surrogate.simulate.card import write_card
 
-        say(f"{write_card(loaded, size, card)}")
-        return
+        written = write_card(loaded, size, card)
+        say(f"{written}")
+        return {"path": written}
     folder = output or Path("data") / loaded.name
     remedy = "use fewer workers, or a smaller --set sizes.<size>.shard"
     check_output(folder, overwrite=overwrite, resume=resume, reads=[find_recipe(recipe)])
@@ -60,32 +65,33 @@ def simulate(
         options: dict[str, Any] = {"batch": batch, "resume": resume, "overwrite": overwrite, "device": device}
         generate(loaded, size, folder, progress=progress, executor=executor, **options)
     say(f"{folder}")
+    manifest = read_manifest(folder)
+    return {"path": folder, "simulations": manifest.samples, "files": len(manifest.shards)}
 
 
 @app.command(epilog="Example: surrogate inspect simulations.h5")
+@partial(answering, quiet=False)
 def inspect(
     path: Annotated[str, typer.Argument(help="An HDF5 or NetCDF-4 file, a folder of them, or a pattern.")],
     layout: LayoutName = None,
     config: LayoutFrom = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
     write_config: Annotated[Path | None, typer.Option(help="Write a configuration to start from.")] = None,
-) -> None:
+) -> Answer:
     """Show what is in a file, what may be wrong with it, and how to train on it."""
     from surrogate.data.inspect import describe, render
     from surrogate.workflows import write_starter
 
     description = describe(path, chosen_layout(layout, config))
-    if as_json:
-        typer.echo(json.dumps(description.to_json(), indent=2))
-    for line in [] if as_json else render(description):
+    for line in render(description):
         typer.echo(line)
     if write_config is not None:
         write_starter(write_config, Path(path).stem, description.suggested_config)
-        advice = f"wrote {write_config}: check its axes, inputs and targets, then `surrogate run {write_config}`"
-        typer.echo(advice, err=as_json)
+        typer.echo(f"wrote {write_config}: check its axes, inputs and targets, then `surrogate run {write_config}`")
+    return {**description.to_json(), "written": write_config}
 
 
 @app.command(epilog="Example: surrogate convert simulations.h5 data/shards --to shards --config mine.yaml")
+@answering
 def convert(
     source: Annotated[str, typer.Argument(help="A file, a folder of files, or a pattern.")],
     output: Annotated[Path, typer.Argument(help="Folder to write into.")],
@@ -98,7 +104,7 @@ def convert(
     resume: Resume = False,
     workers: Workers = 0,
     scheduler: Scheduler = None,
-) -> None:
+) -> Answer:
     """Convert data of any layout to training shards, or to the layout of The Well or PDEBench."""
     from surrogate.data.convert import convert, read_size
     from surrogate.progress import ProgressBar
@@ -119,19 +125,23 @@ def convert(
             executor=executor,
         )
     say(f"{folder}")
+    return {"path": folder, "layout": to}
 
 
 @app.command(epilog="Example: surrogate statistics my.yaml --workers 4")
+@answering
 def statistics(
     config: Config,
     case: Annotated[str | None, typer.Option(help="One of the file's cases; without it, all of them.")] = None,
     overrides: Overrides = None,
     workers: Workers = 0,
     scheduler: Scheduler = None,
-) -> None:
+) -> Answer:
     """Compute means and standard deviations of the training data and keep them with the data for later trainings."""
     from surrogate.workflows import find_pipeline, keep_case_statistics
 
     with executor_on(workers, scheduler, "lower training.buffer_mb") as executor:
-        for path in keep_case_statistics(find_pipeline(config), overrides or [], case, executor):
-            say(f"{path}")
+        paths = keep_case_statistics(find_pipeline(config), overrides or [], case, executor)
+    for path in paths:
+        say(f"{path}")
+    return {"path": paths}

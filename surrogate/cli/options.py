@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from surrogate.catalogue import entries
 from surrogate.errors import ConfigError, did_you_mean
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "Output",
     "Overrides",
     "Overwrite",
+    "RecipeName",
     "Resume",
     "Scheduler",
     "Workers",
@@ -30,6 +34,15 @@ __all__ = [
     "read_ranges",
     "typed_command",
 ]
+
+
+
+def _names(kind: str, incomplete: str) -> list[str]:
+    """Return what the shell may complete a name of the catalogue or a YAML file to."""
+    names = [name for name in entries(kind) if name.startswith(incomplete) and not name.startswith("slurm/")]
+    folders = [f"{path}/" for path in glob.glob(f"{glob.escape(incomplete)}*") if Path(path).is_dir()]
+    return names + sorted([*glob.glob(f"{glob.escape(incomplete)}*.yaml"), *folders])
+
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write into.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")]
@@ -44,7 +57,16 @@ LayoutFrom = Annotated[Path | None, typer.Option("--config", help="A configurati
 ClusterFile = Annotated[Path | None, typer.Option("--cluster", help="Your copy of pipelines/slurm/cluster.yaml.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes of a dask cluster on this machine.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a running dask scheduler.")]
-Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped pipeline.")]
+Config = Annotated[
+    str,
+    typer.Argument(
+        help="A YAML file, or the name of a shipped pipeline.", autocompletion=partial(_names, "pipelines")
+    ),
+]
+RecipeName = Annotated[
+    str,
+    typer.Argument(help="A recipe of the catalogue, or a YAML file.", autocompletion=partial(_names, "datasets")),
+]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from surrogate.cli.answer import Answer, answering
 from surrogate.cli.options import (
     Config,
     Output,
@@ -25,6 +26,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(epilog="Example: surrogate run scarce --output runs/scarce --workers 2")
+@answering
 def run(
     config: Config,
     output: Output = None,
@@ -36,16 +38,24 @@ def run(
     part: Annotated[
         str | None, typer.Option(help="Of a study: K/N, only every N-th case from the K-th, as in a Slurm array.")
     ] = None,
-) -> None:
+) -> Answer:
     """Simulate, train, evaluate and report in a row; with a section `study`, a whole study."""
+    from surrogate.api import Project
+    from surrogate.experiment.folders import ProjectFolder
     from surrogate.workflows import Spread, find_pipeline, read_part, run_file
 
     spread = Spread(workers, scheduler, read_part(part))
     options: dict[str, Any] = {"command": typed_command(), "resume": resume, "overwrite": overwrite, "spread": spread}
-    run_file(find_pipeline(config), overrides or [], output, say, **options)
+    page = run_file(find_pipeline(config), overrides or [], output, say, **options)
+    if page is None:  # other parts of a study are not finished
+        return {"path": [], "report": None}
+    table = ProjectFolder(page.parent).table_csv
+    results = {"table": table} if table.is_file() else {"errors": Project(page.parent).errors.to_dict()}
+    return {"path": page.parent, "report": page, **results}
 
 
 @app.command(epilog="Example: surrogate compare mine.yaml --minutes 10")
+@answering
 def compare(
     config: Config,
     minutes: Annotated[float, typer.Option(min=0.1, help="Time for all training together.")] = 10.0,
@@ -57,13 +67,17 @@ def compare(
     solve_seconds: Annotated[
         float | None, typer.Option(min=0, help="Time of one simulation: after how many solves does it pay back?")
     ] = None,
-) -> None:
+) -> Answer:
     """Find out which surrogate is best for your data: baselines, Gaussian processes, networks, in one table."""
+    import pandas as pd
+
     from surrogate.workflows import Spread, find_pipeline, run_comparison
 
     options: dict[str, Any] = {"command": typed_command(), "resume": resume, "overwrite": overwrite}
     options |= {"spread": Spread(workers), "minutes": minutes, "solve_seconds": solve_seconds}
-    run_comparison(find_pipeline(config), overrides or [], output, say, **options)
+    page = run_comparison(find_pipeline(config), overrides or [], output, say, **options)
+    ranking = pd.read_csv(page.parent / "leaderboard.csv").to_dict("records")
+    return {"path": page.parent, "report": page, "best": ranking[0]["name"], "ranking": ranking}
 
 
 @app.command(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from surrogate.cli.answer import Answer, answering
 from surrogate.cli.options import (
     ClusterFile,
     Config,
@@ -25,24 +27,30 @@ app = typer.Typer(
 
 
 @app.command(epilog="Example: surrogate slurm render quickstart --output runs/quickstart --cluster cluster.yaml")
-def render(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
+@partial(answering, quiet=False)
+def render(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> Answer:
     """Print the job scripts of a pipeline or a study in the order of their dependencies."""
     from surrogate.workflows.slurm import render as render_stage
 
     _, folder, facts, stages = _stages(config, output, overrides, cluster)
+    jobs = []
     for stage in stages:
         after = f", {stage.condition} {' '.join(stage.after)}" if stage.after else ""
+        script = render_stage(stage, facts, folder / "slurm")
         typer.echo(f"# --- {folder}/slurm/{stage.name}.sbatch{after}")
-        typer.echo(render_stage(stage, facts, folder / "slurm"))
+        typer.echo(script)
+        jobs.append({"name": stage.name, stage.condition: stage.after, "script": script})
+    return {"path": folder, "jobs": jobs}
 
 
 @app.command(epilog="Example: surrogate slurm submit quickstart --output runs/quickstart --cluster cluster.yaml")
-def submit(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> None:
+@partial(answering, quiet=False)
+def submit(config: Config, output: Output = None, overrides: Overrides = None, cluster: ClusterFile = None) -> Answer:
     """Submit the jobs of a pipeline or a study with `sbatch` and print their ids."""
     from surrogate.workflows.slurm import submit as submit_stages
 
     path, folder, facts, _ = _stages(config, output, overrides, cluster)
-    submit_stages(path, overrides or [], folder, facts, say)
+    return {"path": folder, "jobs": submit_stages(path, overrides or [], folder, facts, say)}
 
 
 @app.command(epilog="Example, in a job script: surrogate train my.yaml --resume || exec surrogate slurm requeue $?")

@@ -261,6 +261,10 @@ def read_size(text: str) -> int:
 
     Raises:
         ConfigError: The text is not a size.
+
+    Example:
+        >>> read_size("1.5 GB")
+        1500000000
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if not match or match[2].lower() not in UNITS or not float(match[1]):

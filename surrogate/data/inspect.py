@@ -94,6 +94,7 @@ class Description:
         attributes: Attributes of the first file.
         notes: What deserves attention, a line each.
         suggested_config: The `data:` section that trains on these files.
+        proposal: What it is written from; None where there is none.
     """
 
     path: str
@@ -106,10 +107,12 @@ class Description:
     attributes: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     suggested_config: str = ""
+    proposal: Proposal | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and text."""
-        plain = asdict(self)
+        plain = asdict(replace(self, proposal=None))
+        del plain["proposal"]
         for entry, report in zip(plain["variables"], self.variables, strict=True):
             if report.values is not None:
                 entry["values"]["constant"] = report.values.constant
@@ -175,6 +178,7 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
         attributes=dict(container.attrs),
         notes=list(dict.fromkeys(notes)),
         suggested_config=proposal.text() if proposal else "",
+        proposal=proposal,
     )
 
 

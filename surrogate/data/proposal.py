@@ -7,13 +7,13 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import xarray as xr
 
 from surrogate.config import Settings, Source, assign, parse_yaml, validate
-from surrogate.data.mapping import BLANK, LEADING, is_channel, placeholders
+from surrogate.data.mapping import BLANK, LEADING, NONE, is_channel, placeholders
 from surrogate.data.missing import open_data
 from surrogate.data.settings import DataSettings
 from surrogate.data.splits import split
@@ -85,7 +85,7 @@ class Proposal:
                 for name, entry in entries.items():
                     remark = f"  # {self.remarks[name]}" if name in self.remarks else ""
                     lines.append(f"      {quoted(name)}: {flow(entry)}{remark}")
-        inputs, targets, window, others = self._choice()
+        inputs, targets, window, others = self.choice()
         lines += [f"  inputs: {flow(inputs)}  # choose", f"  targets: {flow(targets)}  # choose"]
         lines += [f"  # not chosen, being on other grids or too many: {', '.join(others)}"] if others else []
         lines += [f"  window: {flow(window)}"] if window else []
@@ -98,23 +98,35 @@ class Proposal:
             yield from (f"    #   {answer}: {consequence}" for answer, consequence in question.answers.items())
             yield f"    {key}: {quoted(BLANK)}"
 
-    def _choice(self) -> tuple[list[str], list[str], dict[str, int], list[str]]:
-        """Choose inputs, targets and window: parameters before fields, the first field before the others."""
+    def answered(self, answers: Mapping[str, str]) -> Proposal:
+        """Return the proposal with answers to questions, by key; `none` says that there is no such axis."""
+        named = {answer: key for key, answer in answers.items() if answer != NONE}
+        axes = {name: tuple(named.get(axis, axis) for axis in dims) for name, dims in self.axes.items()}
+        left = {key: question for key, question in self.questions.items() if key not in answers}
+        one = {"by": "time", "validation": 0.1, "test": 0.1} if answers.get("sample") == NONE else self.split
+        return replace(self, axes=axes, questions=left, options={**self.options, **answers}, split=one)
+
+    def kinds(self) -> tuple[list[str], list[str], list[str]]:
+        """Divide the variables: fields on the grid that most of them have, the other fields, and parameters."""
         spaces = {name: tuple(a for a in dims if _is_space(a)) for name, dims in self.axes.items()}
         if not any(spaces.values()):  # numbers: those that count the same
             spaces = {name: tuple(a for a in dims if a not in LEADING) for name, dims in self.axes.items()}
         fields = [name for name in self.axes if spaces[name]] or list(self.axes)
-        moving = [name for name in fields if "time" in self.axes[name]]
-        grids = [spaces[name] for name in moving or fields]
+        grids = [spaces[name] for name in [n for n in fields if "time" in self.axes[n]] or fields]
         grid = max(grids, key=lambda g: (grids.count(g), len(g)), default=())
         same = [name for name in fields if spaces[name] == grid]
-        apart = [name for name in fields if name not in same]
         parameters = [name for name in self.axes if name not in fields and set(self.axes[name]) <= {"sample", "n"}]
+        return same, [name for name in fields if name not in same], parameters
+
+    def choice(self) -> tuple[list[str], list[str], dict[str, int], list[str]]:
+        """Choose inputs, targets and window: parameters before fields, the first field before the others."""
+        same, apart, parameters = self.kinds()
+        moving = [name for name in same if "time" in self.axes[name]]
         window: dict[str, int] = {}
         if self.inputs and self.targets:
             inputs, targets = self.inputs, self.targets
         elif moving:
-            targets = [name for name in same if name in moving][:KEPT]
+            targets = moving[:KEPT]
             inputs = [*targets, *[name for name in same if name not in moving][:KEPT], *parameters]
         elif parameters:
             inputs, targets = parameters, same[:KEPT]

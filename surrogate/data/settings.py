@@ -23,6 +23,11 @@ class Window(Settings):
         steps_in: Input steps, the first at the start t of the window.
         steps_out: Target steps that follow them; 0 means the targets at the input steps themselves.
         stride: Distance of neighbouring steps of a window, in steps of the file.
+
+    Example:
+        >>> window = Window(steps_in=2, steps_out=1, stride=5)
+        >>> window.input_offsets, window.target_offsets, window.extent
+        ((0, 5), (10,), 11)
     """
 
     steps_in: int = Field(default=1, ge=1)

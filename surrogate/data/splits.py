@@ -38,6 +38,11 @@ def split(
 
     Raises:
         DataError: There are too few simulations, a group does not exist, or two parts share a simulation.
+
+    Example:
+        >>> ds = xr.Dataset({"u": (("sample", "x"), np.zeros((20, 3)))})
+        >>> {part: data.sizes["sample"] for part, data in split(ds, SplitSettings(validation=4, test=0.1)).items()}
+        {'train': 14, 'validation': 4, 'test': 2}
     """
     if ds.sizes.get("sample", 0) == 0:
         raise DataError(f"the data have no sample to split (sizes {dict(ds.sizes)}); check the selection")

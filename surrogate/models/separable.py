@@ -65,6 +65,12 @@ def separate(model: nn.Module, *, head: str | None = None, example: Any = None) 
 
     Raises:
         ConfigError: The model is not separable; the message names its last operation.
+
+    Example:
+        >>> from torch import nn
+        >>> model = separate(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)))
+        >>> model.features(torch.zeros(5, 3)).shape, model.head.matrix().shape  # weights and bias of the last layer
+        (torch.Size([5, 8]), torch.Size([9, 2]))
     """
     if isinstance(model, Separable):
         return model

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
 from collections.abc import Callable
 
 from surrogate.errors import brief, failure_of
-from surrogate.progress import mute
+from surrogate.progress import mute, say
 from surrogate.runtime.launch import Launch, interruptible
 from surrogate.runtime.namesake import warn_of_namesake
 from surrogate.runtime.resources import set_threads
 
-__all__ = ["run_command"]
+__all__ = ["is_first_process", "run_command", "say_failure"]
 
 
 def run_command(command: Callable[[], object]) -> None:
     """Call a command; an error is one line and an exit code, with a traceback only under `--debug`.
+
+    Under `--json` the error is also a JSON document on standard output.
 
     Arguments:
         command: Reads `sys.argv`.
@@ -37,6 +40,7 @@ def run_command(command: Callable[[], object]) -> None:
         if failure is None:
             raise
         text, code = failure
+        say_failure(text, code)
         if isinstance(error, OSError):
             mute(sys.stdout)
         try:
@@ -44,6 +48,17 @@ def run_command(command: Callable[[], object]) -> None:
         except OSError:
             mute(sys.stderr)
         sys.exit(Launch.of(os.environ).leave(code))
+
+
+def say_failure(text: str, code: int) -> None:
+    """Print an error and its exit code as a JSON document under `--json`."""
+    if "--json" in sys.argv and is_first_process():
+        say(json.dumps({"error": text, "exit_code": code}, indent=2))
+
+
+def is_first_process() -> bool:
+    """Return True unless a launcher started this process as a rank other than the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def occupy_streams() -> None:

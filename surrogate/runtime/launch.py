@@ -160,10 +160,13 @@ class _Stop(BaseException):
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(remedy: str = "run it again") -> Iterator[None]:
     """Let SIGTERM, SIGINT and SIGUSR1 end the block with one line and exit code 75; training handles them itself.
 
     A signal that arrives inside a finalizer or a weakref callback, where Python drops exceptions, is sent again.
+
+    Arguments:
+        remedy: How to go on, for the message.
 
     Raises:
         Interrupted: One of them came.
@@ -192,7 +195,7 @@ def interruptible() -> Iterator[None]:
         yield
     except _Stop as stopped:
         name = signal.Signals(raised[0][1]).name
-        raise Interrupted(f"stopped by {name}; what is finished is kept: continue with --resume") from stopped
+        raise Interrupted(f"stopped by {name}; {remedy}") from stopped
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():

@@ -1,6 +1,7 @@
 """The commands on a configuration: train, evaluate, report, run a pipeline or a study, submit jobs."""
 
 from surrogate.workflows.compare import compare as run_comparison
+from surrogate.workflows.new import Wishes, new_config
 from surrogate.workflows.pipeline import (
     cases_of,
     chosen_case,
@@ -19,12 +20,14 @@ from surrogate.workflows.study import Spread, read_part, report_folders, run_fil
 
 __all__ = [
     "Spread",
+    "Wishes",
     "cases_of",
     "chosen_case",
     "evaluate_run",
     "find_pipeline",
     "keep_case_statistics",
     "load_surrogate",
+    "new_config",
     "predict_run",
     "read_cases",
     "read_part",

@@ -9,11 +9,13 @@ from typing import Any
 from surrogate.errors import ConfigError
 from surrogate.experiment.settings import Experiment
 from surrogate.models.registry import Shapes, build, settings_of
+from surrogate.models.registry import families as all_families
 
-__all__ = ["Candidate", "candidates_for"]
+__all__ = ["Candidate", "candidates_for", "fitting_families"]
 
 MOST_AXES = 3  # of space, for convolutions
 MODES = 16
+TRIVIAL = ("mean", "nearest", "persistence")
 LINEAR = 20  # most modes of the inputs in the head
 MOST_NUMBERS = 4096  # of an input and of a target, for perceptrons of fields
 QUICK_GP = {"samples": 200, "restarts": 0}  # its time grows with the third power of the samples
@@ -103,6 +105,11 @@ def _networks(shapes: Shapes) -> Iterator[dict[str, Any]]:
     yield {"family": "mlp", "width": 64, "depth": 2}
     if shapes.outputs * shapes.points > MODES:
         yield {"family": "deeponet"} if 0 < shapes.dimensions <= MOST_AXES else {"family": "resnet"}
+
+
+def fitting_families(shapes: Shapes) -> list[str]:
+    """List the families that map data of these shapes with their usual options, without the trivial ones."""
+    return [name for name in all_families() if name not in TRIVIAL and _fits(Candidate(name, {"family": name}), shapes)]
 
 
 def _fits(candidate: Candidate, shapes: Shapes) -> bool:

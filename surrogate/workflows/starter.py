@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from surrogate.config import Settings, parse_yaml, validate
 from surrogate.data import DataSettings, Stream, open_data
 from surrogate.data.mapping import BLANK, NONE, is_channel, placeholders
@@ -16,7 +18,7 @@ from surrogate.data.proposal import quoted
 from surrogate.errors import ConfigError, DataError
 from surrogate.files import replacing
 
-__all__ = ["proposed_model", "write_starter"]
+__all__ = ["name_from", "open_section", "proposed_model", "write_starter"]
 
 REST = """\
 optimizer: {name: slimtrain, learning_rate: 1e-3}
@@ -43,9 +45,24 @@ def write_starter(path: Path, name: str, data: str) -> None:
     """
     if path.exists():
         raise ConfigError(f"{path} exists already; choose another name for --write-config")
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-") or "mine"
     with replacing(path) as part:
-        part.write_text(f"name: {name}\n{data.rstrip()}\n{_model_lines(data)}\n{REST}", encoding="utf-8")
+        part.write_text(f"name: {name_from(name)}\n{data.rstrip()}\n{_model_lines(data)}\n{REST}", encoding="utf-8")
+
+
+def name_from(text: str) -> str:
+    """Return a name that a configuration may have, from that of a file."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text).lstrip("_.-") or "mine"
+
+
+def open_section(data: str) -> tuple[xr.Dataset, Stream]:
+    """Open the data of a `data:` section, with the stream of all of them.
+
+    Raises:
+        ConfigError, DataError: The section is wrong, or its data cannot be opened.
+    """
+    settings = validate(parse_yaml(data, "data"), _Section).data
+    ds = open_data(settings)
+    return ds, Stream(ds, settings.inputs, settings.targets, batch_size=1, window=settings.window, shuffle=False)
 
 
 def _model_lines(data: str) -> str:
@@ -83,9 +100,7 @@ def proposed_model(data: str, otherwise: str = UNKNOWN) -> str:
         otherwise: What is returned where it cannot be read yet, its axes being a guess: fields are supposed.
     """
     try:
-        settings = validate(parse_yaml(data, "data"), _Section).data
-        ds = open_data(settings)
-        stream = Stream(ds, settings.inputs, settings.targets, batch_size=1, window=settings.window, shuffle=False)
+        ds, stream = open_section(data)
     except (ConfigError, DataError):
         return otherwise
     inputs, targets = stream.inputs, stream.targets

@@ -63,6 +63,12 @@ class Stream(IterableDataset[Batch]):
     Raises:
         ConfigError: The options contradict each other or the data.
         DataError: A variable is missing or cannot be used, or a value is not finite (while iterating).
+
+    Example:
+        >>> ds = xr.Dataset({"nu": ("sample", np.ones(10)), "u": (("sample", "y", "x"), np.zeros((10, 4, 6)))})
+        >>> batch = next(iter(Stream(ds, ["nu"], ["u"], batch_size=8)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([8, 1]), torch.Size([8, 1, 4, 6]))
     """
 
     def __init__(
