@@ -151,7 +151,7 @@ def duration(seconds: float) -> str:
     """Write a time in two units.
 
     Example:
-        >>> duration(200), duration(7300)
+        >>> duration(200), duration(7320)
         ('3 min 20 s', '2 h 2 min')
     """
     minutes, rest = divmod(round(seconds), 60)

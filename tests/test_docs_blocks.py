@@ -13,10 +13,13 @@ from surrogate.config import parse_yaml, validate
 from surrogate.data import Mapping
 from surrogate.errors import ConfigError
 from surrogate.experiment.settings import case_sources, read_experiment
+from surrogate.models.registry import is_fitted
 from surrogate.studies.settings import read_study
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+)
 PAGES = [page for page in PAGES if not {"_build", "generated", "gallery", "_gallery"} & set(page.parts)]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = {  # pages whose Python runs as it stands, and the test that does so
@@ -37,10 +40,30 @@ optimizer = SlimTrain(torch.optim.Adam(model.features.parameters()), model.head)
 criterion = torch.nn.MSELoss()
 x, y = torch.randn(40, 2), torch.randn(40, 1)
 """
+GATHERED = """
+from surrogate.batch import Batch
+from surrogate.optim.refit import gather
+from surrogate.slimtik.posterior import Posterior, predictive_std
+batches = [Batch(x, y, torch.arange(40), torch.arange(40))]
+"""
+TRAINED = """
+from pathlib import Path
+import numpy as np
+import xarray as xr
+u = ("sample", "x"), np.random.default_rng(0).normal(size=(20, 4)).astype("f4")
+xr.Dataset({"a": u, "u": u}).to_netcdf("data.nc", engine="h5netcdf")
+Path("mine.yaml").write_text('''
+name: mine
+data: {path: data.nc, inputs: [a], targets: [u]}
+model: {family: mlp, width: 4}
+optimizer: {name: adam}
+training: {epochs: 1}
+''')
+"""
 BEFORE = {  # names that a page speaks of in words before its block
     "design.md": MODEL + "from surrogate.batch import Batch\nbatch = Batch(x, y, torch.arange(40), torch.arange(40))\n",
-    "how-slimtrain-works.md": MODEL + "batches = [(x, y)]\n"
-    "from surrogate.optim import gather\nfrom surrogate.slimtik import Posterior\nfrom surrogate.optim import predictive_std\n",
+    "how-slimtrain-works.md": MODEL + GATHERED,
+    "training.md": TRAINED,
 }
 
 
@@ -60,7 +83,10 @@ def test_every_command_exists_with_its_options(page: Path) -> None:
 
 def _merged(block: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """Put a block in the place of sections of a base; `data` may be a part of its section."""
-    return base | block | {"data": base["data"] | (block.get("data") or {})}
+    merged = base | block | {"data": base["data"] | (block.get("data") or {})}
+    if "optimizer" not in block and is_fitted(merged["model"]["family"]):
+        del merged["optimizer"]
+    return merged
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.stem)
@@ -97,13 +123,22 @@ def test_every_python_block_runs_here_or_with_its_page(page: Path, tmp_path: Pat
 
 
 def test_a_mistake_in_a_block_is_noticed() -> None:
-    assert [parse(words) for words in command_lines("data=$(surrogate run x --resume) && surrogate slurm render y")] == [
+    assert [
+        parse(words) for words in command_lines("data=$(surrogate run x --resume) && surrogate slurm render y")
+    ] == [
         "run",
         "slurm render",
     ]
-    for wrong in ("surrogate trian x", "surrogate train x --epochs 3", "x || surrogate slurm rendr y", "surrogate train"):
+    for wrong in (
+        "surrogate trian x",
+        "surrogate train x --epochs 3",
+        "x || surrogate slurm rendr y",
+        "surrogate train",
+    ):
         with pytest.raises(Exception, match=r".") as error:
             [parse(words) for words in command_lines(wrong)]
-        assert "Usage" in type(error.value).__name__ or "Missing" in type(error.value).__name__ or "No" in str(error.value)
+        assert (
+            "Usage" in type(error.value).__name__ or "Missing" in type(error.value).__name__ or "No" in str(error.value)
+        )
     with pytest.raises(ConfigError):
         read_experiment(parse_yaml("name: x\ndata: {path: x}\n", "x"))

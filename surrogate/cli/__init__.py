@@ -44,11 +44,12 @@ def main() -> None:
 def _read() -> None:
     """Read the command line and run its command; a word that makes no sense is shown in part where it is very long."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="surrogate")
     except Exception as error:
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):  # the errors of usage of typer
             raise
         error.message = "\n".join(map(brief, str(getattr(error, "message", None) or "").splitlines()))  # type: ignore[attr-defined]
         error.show()
+        say_failure(error.message, error.exit_code)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

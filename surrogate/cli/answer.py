@@ -56,7 +56,7 @@ def answering(command: Callable[..., Answer], *, quiet: bool = True) -> Callable
 
     options = {"be_quiet": Quiet} if quiet else {}
     added = {**options, "as_json": Json}
-    signature = inspect.signature(command)
+    signature = inspect.signature(command, eval_str=True)
     keywords = [
         inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=t) for n, t in added.items()
     ]

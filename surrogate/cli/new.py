@@ -70,8 +70,13 @@ def _ask(flag: str, question: str, answers: Mapping[str, str], usual: str | None
     for number, (answer, meaning) in enumerate(answers.items(), start=1):
         typer.echo(f"  {number:>2}  {answer:{width}}  {meaning}", err=True)
     while True:
-        said = str(typer.prompt("Name or number" if answers else "Path", default=usual, err=True)).strip()
+        shown = f"{'Name or number' if answers else 'Path'}{f' [{usual}]' if usual else ''}: "
+        typer.echo(shown, err=True, nl=False)
+        line = sys.stdin.readline()
+        if not line:
+            raise ConfigError(f"{flag}: the input ended before an answer")
+        said = line.strip() or usual or ""
         chosen = list(answers)[int(said) - 1] if said.isdecimal() and 0 < int(said) <= len(answers) else said
-        if chosen in answers or not answers:
+        if chosen in answers or (said and not answers):
             return chosen
-        typer.echo(f"{said} is none of them", err=True)
+        typer.echo(f"'{said}' is no answer", err=True)

@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +35,6 @@ __all__ = [
 ]
 
 
-
 def _names(kind: str, incomplete: str) -> list[str]:
     """Return what the shell may complete a name of the catalogue or a YAML file to."""
     names = [name for name in entries(kind) if name.startswith(incomplete) and not name.startswith("slurm/")]
@@ -60,12 +58,16 @@ Scheduler = Annotated[str | None, typer.Option(help="Address of a running dask s
 Config = Annotated[
     str,
     typer.Argument(
-        help="A YAML file, or the name of a shipped pipeline.", autocompletion=partial(_names, "pipelines")
+        help="A YAML file, or the name of a shipped pipeline.",
+        autocompletion=lambda incomplete: _names("pipelines", incomplete),
     ),
 ]
 RecipeName = Annotated[
     str,
-    typer.Argument(help="A recipe of the catalogue, or a YAML file.", autocompletion=partial(_names, "datasets")),
+    typer.Argument(
+        help="A recipe of the catalogue, or a YAML file.",
+        autocompletion=lambda incomplete: _names("datasets", incomplete),
+    ),
 ]
 
 

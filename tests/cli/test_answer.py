@@ -104,12 +104,13 @@ def test_quiet_prints_the_path_alone(name: str, folder: Path, monkeypatch, capsy
     assert call(monkeypatch, capsys, name, *words, "--quiet", "--overwrite") == (0, f"{written}\n", "")
 
 
-def test_a_failure_is_a_document_too(folder: Path, monkeypatch, capsys) -> None:
-    code, out, err = call(monkeypatch, capsys, "train", "small.yaml", "--json", "--set", "training.epoch=3")
+@pytest.mark.parametrize("more", [["--set", "training.epoch=3"], ["--epochs", "3"]])
+def test_a_failure_is_a_document_too(more: list[str], folder: Path, monkeypatch, capsys) -> None:
+    code, out, err = call(monkeypatch, capsys, "train", "small.yaml", "--json", *more)
     answer = json.loads(out)
     assert (code, answer["exit_code"]) == (2, 2)
-    assert err == f"error: {answer['error']}\n"
-    assert "did you mean 'epochs'" in answer["error"]
+    assert answer["error"] in err
+    assert "epoch" in answer["error"]
 
 
 def test_numbers_that_json_lacks_become_null(folder: Path, monkeypatch, capsys) -> None:

@@ -1,13 +1,17 @@
 """What the command line says before it does anything: help with examples, completion, one line for wrong words."""
 
-import subprocess
+import os
+import pty
+import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from command_tree import COMMANDS, command_lines, parse
 
 from surrogate.cli import main
+from surrogate.progress import ProgressBar
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -34,10 +38,28 @@ def test_without_arguments_the_command_says_where_to_start(monkeypatch: pytest.M
     assert [parse(words) for words in command_lines(start)] == ["new", "run"]
 
 
-def test_no_output_is_coloured_without_a_terminal(tmp_path: Path) -> None:
-    for words in (["--help"], ["train", "--help"], ["trian"], ["train"]):
-        done = subprocess.run([sys.executable, "-m", "surrogate", *words], capture_output=True, text=True, cwd=tmp_path)
-        assert "\x1b" not in done.stdout + done.stderr
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["trian"], ["train"]], ids=" ".join)
+def test_no_output_is_coloured_without_a_terminal(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["surrogate", *words])
+    with pytest.raises(SystemExit):
+        main()
+    shown = "".join(capsys.readouterr())
+    assert shown.startswith("Usage: surrogate")
+    assert "\x1b" not in shown
+
+
+def test_no_progress_is_coloured_where_that_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    terminal, end = pty.openpty()
+    with os.fdopen(end, "w") as file, ProgressBar("training", "steps", file=file) as progress:
+        progress(0, 100)
+        time.sleep(0.01)
+        progress(50, 100)
+    shown = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert re.search(r"50 of 100 steps, [0-9.e+]+ per s, \d+ s left", shown)
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", shown)  # colours of letters and of their ground
 
 
 @pytest.mark.parametrize(
