@@ -130,6 +130,7 @@ def predict(
 
 
 @app.command(epilog="Example: surrogate sobol runs/my --range viscosity=0.01:0.1")
+@answering
 def sobol(
     run: Annotated[Path, typer.Argument(help="A trained run, or one of its cases.")],
     ranges: Annotated[
@@ -137,7 +138,7 @@ def sobol(
     ] = None,
     samples: Annotated[int, typer.Option(min=8, max=2**20, help="Base samples, rounded up to a power of 2.")] = 1024,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
+) -> Answer:
     """Find out which parameters the outputs depend on: Sobol indices, as a table and as figures in RUN/sobol.
 
     Parameters are independent and uniform over the ranges of the recipe, else of the training data.
@@ -146,6 +147,7 @@ def sobol(
 
     sobol_run(run, say, samples=samples, ranges=read_ranges(ranges), device=device)
     say(f"{run}/sobol")
+    return {"path": run / "sobol"}
 
 
 @app.command(epilog="Example: surrogate export runs/my --output my.pt2")

@@ -36,6 +36,7 @@ CALLS = {
     "train": (["small.yaml", "--output", "trained"], "trained"),
     "evaluate": (["trained"], "trained/evaluation"),
     "predict": (["trained", "data.h5", "--output", "p.nc"], "p.nc"),
+    "sobol": (["parametric", "--samples", "8"], "parametric/sobol"),
     "export": (["trained", "--output", "t.pt2"], "t.pt2"),
     "report": (["trained", "--output", "page"], "page/report.html"),
     "run": (["small.yaml", "--output", "whole"], "whole"),
@@ -43,7 +44,7 @@ CALLS = {
     "slurm render": (["small.yaml", "--output", "jobs"], "jobs"),
     "slurm submit": (["small.yaml", "--output", "jobs"], "jobs"),
 }
-SLOW = ("export", "compare")
+SLOW = ("sobol", "export", "compare")
 
 
 def test_every_command_that_answers_is_called_here() -> None:
@@ -79,7 +80,13 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys, *words: str) -> tuple[int, str
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CALLS])
 def test_standard_output_is_one_json_document(name: str, folder: Path, monkeypatch, capsys) -> None:
     words, written = CALLS[name]
-    if name in SLOW and not Path("trained").exists():
+    if name == "sobol":
+        numbers = ["--set", "data={path: peaks, inputs: [y1, y2], targets: [c]}", "--set", "model={family: linear}"]
+        call(monkeypatch, capsys, "simulate", *CALLS["simulate"][0], "--overwrite")
+        call(
+            monkeypatch, capsys, "train", "small.yaml", *numbers, "--set", "optimizer={name: fit}", "--output", words[0]
+        )
+    if name == "export" and not Path("trained").exists():
         call(monkeypatch, capsys, "train", *CALLS["train"][0])
     code, out, err = call(monkeypatch, capsys, *name.split(), *words, "--json")
     assert code == 0, err
