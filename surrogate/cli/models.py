@@ -61,7 +61,7 @@ def train(
     if not is_first_process():  # the folder may be on the disk of the first
         return {"path": run}
     experiment, facts = RunFolder(run).experiment(), RunFolder(run).begun()
-    kept = {key: facts[key] for key in ("steps", "validation_loss", "train_seconds") if key in facts}
+    kept: Answer = {key: facts[key] for key in ("steps", "validation_loss", "train_seconds") if key in facts}
     about = {"name": experiment.name, "model": experiment.model.family, "optimizer": experiment.optimizer.name}
     return {"path": run, **about, **kept}
 
@@ -143,11 +143,12 @@ def sobol(
 
     Parameters are independent and uniform over the ranges of the recipe, else of the training data.
     """
-    from surrogate.workflows import sobol_run
+    from surrogate.workflows import cases_of, sobol_run
 
     sobol_run(run, say, samples=samples, ranges=read_ranges(ranges), device=device)
-    say(f"{run}/sobol")
-    return {"path": run / "sobol"}
+    folder = cases_of(run)[0] / "sobol"
+    say(f"{folder}")
+    return {"path": folder}
 
 
 @app.command(epilog="Example: surrogate export runs/my --output my.pt2")

@@ -45,13 +45,13 @@ def new(
     path = data or _ask("DATA", "Which file or folder holds the simulations?", {}, None)
     config = output or Path(f"{Path(path).stem}.yaml")
     said = {key: answer for key, answer in (("sample", sample), ("time", time)) if answer is not None}
-    names = [text.split(",") if text else None for text in (inputs, targets)]
-    wishes = Wishes(said, task, *names, family, optimizer)
+    sides = {"inputs": inputs.split(",") if inputs else None, "targets": targets.split(",") if targets else None}
+    wishes = Wishes(said, task, **sides, family=family, optimizer=optimizer)
     experiment = new_config(config, path, wishes, _ask, chosen_layout(layout, None))
     say(f"wrote {config}: {', '.join(experiment.data.inputs)} to {', '.join(experiment.data.targets)}")
     say(f"next: surrogate run {config}, or surrogate compare {config} --minutes 10 to see which family is best")
-    sides = {"inputs": experiment.data.inputs, "targets": experiment.data.targets}
-    return {"path": config, **sides, "model": experiment.model.family, "optimizer": experiment.optimizer.name}
+    about = {"model": experiment.model.family, "optimizer": experiment.optimizer.name}
+    return {"path": config, "inputs": experiment.data.inputs, "targets": experiment.data.targets, **about}
 
 
 def _ask(flag: str, question: str, answers: Mapping[str, str], usual: str | None) -> str:
