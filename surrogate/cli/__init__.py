@@ -48,8 +48,9 @@ def _read() -> None:
     except Exception as error:
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):  # the errors of usage of typer
             raise
-        error.message = "\n".join(map(brief, str(getattr(error, "message", None) or "").splitlines()))  # type: ignore[attr-defined]
+        text = "\n".join(map(brief, str(getattr(error, "message", None) or "").splitlines()))
+        error.message = text  # type: ignore[attr-defined]
         error.show()
-        say_failure(error.message, error.exit_code)
+        say_failure(text, error.exit_code)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
