@@ -18,7 +18,7 @@ from surrogate.progress import say, silence
 from surrogate.runtime.command import is_first_process
 from surrogate.runtime.launch import interruptible
 
-__all__ = ["Answer", "answering", "json_text"]
+__all__ = ["Answer", "answering"]
 
 Answer = dict[str, Any]  # `path`: what was written, one path or a list; everything else is for --json alone
 KEPT = "what is finished is kept: continue with --resume"
@@ -48,7 +48,7 @@ def answering(command: Callable[..., Answer], *, quiet: bool = True) -> Callable
                 stack.enter_context(redirect_stdout(sys.stderr))
             answer = command(**options)
         if as_json and is_first_process():
-            print(json_text(answer), flush=True)
+            print(json.dumps(_plain(answer), indent=2), flush=True)
         elif be_quiet and not as_json:
             paths = answer["path"]
             for path in paths if isinstance(paths, list) else [paths]:
@@ -66,12 +66,8 @@ def answering(command: Callable[..., Answer], *, quiet: bool = True) -> Callable
     return run
 
 
-def json_text(value: Any) -> str:
-    """Write an answer as JSON; paths become text, numbers that are not finite null."""
-    return json.dumps(_plain(value), indent=2)
-
-
 def _plain(value: Any) -> Any:
+    """Return what JSON can hold: paths become text, numbers that are not finite null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -11,7 +11,7 @@ from typing import Any
 from surrogate.config import parse_yaml
 from surrogate.data.inspect import describe
 from surrogate.data.layouts import Paths
-from surrogate.data.mapping import Layout
+from surrogate.data.mapping import NONE, Layout
 from surrogate.data.proposal import Proposal, flow, problem_of
 from surrogate.errors import ConfigError, DataError, did_you_mean
 from surrogate.experiment.settings import Experiment, read_experiment
@@ -21,7 +21,7 @@ from surrogate.models.signature import signature_of
 from surrogate.workflows.candidates import fitting_families
 from surrogate.workflows.starter import name_from, open_section, proposed_model
 
-__all__ = ["OPTIMIZERS", "TASKS", "Wishes", "new_config"]
+__all__ = ["OPTIMIZERS", "TASKS", "Wishes", "new_config", "tasks_of"]
 
 TASKS = {
     "parameters-to-field": "from numbers that differ between simulations",
@@ -83,7 +83,14 @@ def new_config(output: Path, data: Paths, wishes: Wishes, ask: Ask, layout: Layo
     if description.proposal is None:
         reason = next((note for note in reversed(description.notes)), "nothing in it is recognised")
         raise DataError(f"{description.path}: {reason}; see `surrogate inspect {description.path}`")
-    proposal = _with_task(_with_answers(description.proposal, wishes.answers, ask), wishes, ask)
+    questions, answers = description.proposal.questions, dict[str, str]()
+    unasked = [key for key in wishes.answers if key not in questions]
+    if unasked:
+        raise ConfigError(f"--{unasked[0]}: the data say which axis that is; leave it out")
+    for key, question in questions.items():  # what the file does not tell
+        left = {axis: meaning for axis, meaning in question.answers.items() if axis not in {*answers.values()} - {NONE}}
+        answers[key] = _chosen(f"--{key}", question.asks, left, wishes.answers.get(key), ask, None)
+    proposal = _with_task(description.proposal.answered(answers), wishes, ask)
     problem = problem_of(proposal)
     if problem is not None:
         raise DataError(f"{description.path}: with these answers {problem}")
@@ -109,19 +116,7 @@ def _chosen(flag: str, asks: str, answers: Mapping[str, str], given: str | None,
     return said
 
 
-def _with_answers(proposal: Proposal, given: Mapping[str, str], ask: Ask) -> Proposal:
-    """Answer what the file does not tell."""
-    unasked = [key for key in given if key not in proposal.questions]
-    if unasked:
-        raise ConfigError(f"--{unasked[0]}: the data say which axis that is; leave it out")
-    answers: dict[str, str] = {}
-    for key, question in proposal.questions.items():
-        left = {a: text for a, text in question.answers.items() if a not in answers.values() or a == "none"}
-        answers[key] = _chosen(f"--{key}", question.asks, left, given.get(key), ask, None)
-    return proposal.answered(answers) if answers else proposal
-
-
-def _tasks_of(proposal: Proposal) -> dict[str, tuple[list[str], list[str]]]:
+def tasks_of(proposal: Proposal) -> dict[str, tuple[list[str], list[str]]]:
     """Return the tasks that the variables allow with their inputs and targets, the usual one first."""
     same, _, parameters = proposal.kinds()
     moving = [name for name in same if "time" in proposal.axes[name]]
@@ -145,7 +140,7 @@ def _tasks_of(proposal: Proposal) -> dict[str, tuple[list[str], list[str]]]:
 
 def _with_task(proposal: Proposal, wishes: Wishes, ask: Ask) -> Proposal:
     """Choose the task, and with it inputs, targets and window."""
-    tasks = _tasks_of(proposal)
+    tasks = tasks_of(proposal)
     meanings = {task: f"{TASKS[task]}: {', '.join(sides[0])} to {', '.join(sides[1])}" for task, sides in tasks.items()}
     usual = next(iter(tasks))
     if wishes.task is None and wishes.inputs and wishes.targets:
