@@ -273,7 +273,8 @@ def _weight_below(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     order = np.argsort(values, axis=0, kind="stable")
     ranked, weight = np.take_along_axis(values, order, axis=0), weights[order]
     place = np.arange(len(values))[:, None]
-    first = np.where(np.diff(ranked, axis=0, prepend=ranked[:1] - 1.0) > 0, place, 0)  # of equal values
+    first = np.zeros(values.shape, dtype=np.int64)  # place of the first of equal values
+    first[1:] = np.where(ranked[1:] > ranked[:-1], place[1:], 0)
     before = np.take_along_axis(np.cumsum(weight, axis=0) - weight, np.maximum.accumulate(first, axis=0), axis=0)
     result = np.empty_like(before)
     np.put_along_axis(result, order, before, axis=0)

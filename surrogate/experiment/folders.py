@@ -12,7 +12,7 @@ import xarray as xr
 from surrogate.errors import DataError
 from surrogate.files import MANIFEST, read_json, replacing_folder, verify_manifest
 
-__all__ = ["EvaluationFolder", "Folder", "ProjectFolder", "ReportFolder", "SobolFolder"]
+__all__ = ["ComparisonFolder", "EvaluationFolder", "Folder", "ProjectFolder", "ReportFolder", "SobolFolder"]
 
 
 @dataclass(frozen=True)
@@ -133,3 +133,13 @@ class ProjectFolder(Folder):
     def runs(self) -> list[Path]:
         """Run folders of all cases; a run folder is its own only case."""
         return sorted(path for path in self.cases.glob("*") if path.is_dir()) or [self.path]
+
+
+class ComparisonFolder(ProjectFolder):
+    """The folder of a comparison of surrogates."""
+
+    settled = Entry("compare.json")  # budget, folds, and the epochs of every candidate
+    leaderboard = Entry("leaderboard.csv")
+    winner = Entry("winner.json")  # the best surrogate
+    errors = Entry("cross_conformal.nc")  # its errors on the simulations that each fold left out
+    input_range = Entry("input_range.safetensors")  # all of its training inputs, with which new ones are compared

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.errors import ConfigError, DataError
+from surrogate.models.folds import FoldMean
 from surrogate.models.signature import variable_and_step
 from surrogate.models.surrogate import Surrogate
 
@@ -72,7 +73,7 @@ def _moving(channel: str) -> tuple[str, int] | None:
     return None if step is None else (name, step)
 
 
-def rollout(surrogate: Surrogate, inputs: Tensor, steps: int) -> Tensor:
+def rollout(surrogate: Surrogate | FoldMean, inputs: Tensor, steps: int) -> Tensor:
     """Return the predictions of successive network steps, each from those before, in physical units.
 
     Arguments:

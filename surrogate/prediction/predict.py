@@ -20,6 +20,7 @@ from surrogate.data.store import filling_shard
 from surrogate.data.streaming.digits import refuse_lost_digits
 from surrogate.errors import ConfigError, NumericalError
 from surrogate.files import check_file
+from surrogate.models.folds import FoldMean
 from surrogate.models.input_range import SCORE, InputRange
 from surrogate.models.rollout import rollout
 from surrogate.models.surrogate import Surrogate
@@ -58,7 +59,7 @@ class HalfWidth:
 
 
 def predict(
-    surrogate: Surrogate,
+    surrogate: Surrogate | FoldMean,
     inputs: Path | str,
     output: Path,
     *,
@@ -77,7 +78,7 @@ def predict(
     and `<name>_high` the ends of intervals, if a function for them is given.
 
     Arguments:
-        surrogate: In evaluation mode, on its device.
+        surrogate: In evaluation mode, on its device; or the mean of those of folds.
         inputs: Data in any layout, or a table of parameters (`.csv`).
         output: The file to write.
         layout: As for `open_snapshots`; of a mapping only the inputs are read.
@@ -111,7 +112,7 @@ def predict(
 
 
 def predict_into(
-    surrogate: Surrogate,
+    surrogate: Surrogate | FoldMean,
     source: Source,
     path: Path,
     *,
@@ -136,7 +137,7 @@ def predict_into(
                 done += _put(room, SCORE, rows, input_range.score(inputs).float().numpy())
             inputs = inputs.to(next(surrogate.parameters()).device)
             with torch.no_grad():
-                if with_std:
+                if with_std and isinstance(surrogate, Surrogate):
                     prediction, std = surrogate.predict_with_std(inputs)
                     predictions = {"": prediction[:, None], STD: std[:, None]}
                 else:

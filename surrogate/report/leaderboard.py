@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from surrogate.experiment.folders import ReportFolder
+from surrogate.experiment.folders import ComparisonFolder, ReportFolder
 from surrogate.files import replacing
 from surrogate.report.figures import Picture
 from surrogate.report.html import Embedder, write_page
@@ -197,7 +197,7 @@ def _seconds(seconds: float) -> str:
 
 def write_leaderboard(leaderboard: Leaderboard, folder: Path) -> Path:
     """Write `leaderboard.csv` and the page; return the path of the page."""
-    with replacing(folder / "leaderboard.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with replacing(ComparisonFolder(folder).leaderboard) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer: Any = csv.writer(file, lineterminator="\n")
         names = [column.name for column in fields(Entry)]
         writer.writerow([*names, "no_significant_difference_from_best"])

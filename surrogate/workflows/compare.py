@@ -21,7 +21,7 @@ from surrogate.errors import ConfigError, NumericalError, ResourceError
 from surrogate.evaluation import headline
 from surrogate.evaluation.bootstrap import interval, selected_error
 from surrogate.evaluation.comparison import UNDECIDED, compare_cases
-from surrogate.experiment.folders import ProjectFolder
+from surrogate.experiment.folders import ComparisonFolder, ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment, read_experiment
 from surrogate.files import claim_output, locked
@@ -35,6 +35,7 @@ from surrogate.workflows.candidates import Candidate, candidates_for
 from surrogate.workflows.execute import Job, Outcome, raise_if_stopped, run_jobs
 from surrogate.workflows.pipeline import read_by, simulate, with_own_data
 from surrogate.workflows.study import Say, Spread
+from surrogate.workflows.winner import keep_winner
 
 __all__ = ["FEW", "FOLDS", "compare"]
 
@@ -189,9 +190,11 @@ def compare(
                 "remove the reason, then --resume"
             )
         leaderboard = replace(_ranked(comparison, fits | trained), solve_seconds=solve_seconds)
-        report = write_leaderboard(leaderboard, folder)
+        report, best = write_leaderboard(leaderboard, folder), leaderboard.entries[0].name
+        advice = keep_winner(folder, best, [Path(job.folder) for job in (fits | trained)[best]])
     for line in leaderboard.sentences():
         say(line)
+    say(advice)
     say(f"report: {report}")
     return report
 
@@ -253,7 +256,7 @@ def _fit(
 
 def _epochs(comparison: Comparison, minutes: float, began: float, run: Any, say: Say, workers: int) -> dict[str, int]:
     """Measure what an epoch of each network takes, and share the time that is left."""
-    path = comparison.output / "compare.json"
+    path = ComparisonFolder(comparison.output).settled
     plan = read_note(path, ComparePlan)
     if plan is not None and plan.folds == comparison.folds:
         return plan.epochs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ import xarray as xr
 from surrogate.data.mapping import Layout
 from surrogate.errors import ConfigError
 from surrogate.evaluation import channels_of
+from surrogate.experiment.folders import ComparisonFolder
 from surrogate.experiment.run_folder import RunFolder
+from surrogate.models.folds import FoldMean
 from surrogate.models.input_range import SCORE, InputRange
+from surrogate.models.surrogate import Surrogate
 from surrogate.numbers import number
 from surrogate.prediction import predict
 from surrogate.prediction.predict import HalfWidth, Interval
 from surrogate.prediction.vtu import check_vtu, vtu_folder, write_vtu
 from surrogate.progress import ProgressBar
 from surrogate.workflows.pipeline import cases_of, load_surrogate
+from surrogate.workflows.winner import CrossConformal, read_winner
 
 __all__ = ["interval_of", "out_of_range_lines", "predict_run"]
 
@@ -46,7 +51,8 @@ def predict_run(
     """Write predictions for new inputs to a NetCDF-4 file, each with the score of its input where the run has a range.
 
     Arguments:
-        run: A run folder, the folder of a pipeline with one case, or a checkpoint.
+        run: A run folder, the folder of a pipeline with one case, a checkpoint, or the folder of a comparison, whose
+            best surrogate predicts: of several folds their mean.
         inputs: Data in any layout, or a table of parameters.
         output: The file.
         device: Name of the device, or "auto".
@@ -63,17 +69,14 @@ def predict_run(
     Raises:
         ConfigError: There is no surrogate, or there are no intervals; the message says why.
     """
-    surrogate, trained_on = load_surrogate(run, device)
+    predictor = _predictor(run, device)
     if vtu:
-        check_vtu(surrogate.signature, output, overwrite=bool(options.get("overwrite")))
-    interval = None
-    if intervals:
-        interval = interval_of(cases_of(run)[0], surrogate.signature.targets, options.get("rollout_steps", 0))
-    stored = RunFolder(cases_of(run)[0]).input_range
-    input_range = InputRange.load(stored) if stored.is_file() else None
+        check_vtu(predictor.surrogate.signature, output, overwrite=bool(options.get("overwrite")))
+    interval = predictor.interval(options.get("rollout_steps", 0)) if intervals else None
+    input_range = InputRange.load(predictor.input_range) if predictor.input_range.is_file() else None
     with ProgressBar("predicting", "bytes") as progress:
-        options |= {"layout": layout or trained_on, "interval": interval, "progress": progress}
-        predict(surrogate, inputs, output, input_range=input_range, **options)
+        options |= {"layout": layout or predictor.layout, "interval": interval, "progress": progress}
+        predict(predictor.surrogate, inputs, output, input_range=input_range, **options)
     if vtu:
         say(f"{write_vtu(output, vtu_folder(output))}")
     if input_range is not None:
@@ -81,6 +84,45 @@ def predict_run(
             for line in out_of_range_lines(predictions[SCORE].load()):
                 say(line)
     return output
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """What predicts, and what belongs to it.
+
+    Arguments:
+        surrogate: A surrogate, or the mean of those of folds.
+        layout: Layout of its training data, where it is known.
+        input_range: File of the range of its training inputs; it need not exist.
+        interval: Function that returns the intervals of so many network steps of a roll-out, 0 for single steps.
+    """
+
+    surrogate: Surrogate | FoldMean
+    layout: Layout | None
+    input_range: Path
+    interval: Callable[[int], Interval]
+
+
+def _predictor(run: Path, device: str) -> _Predictor:
+    """Return what predicts for a run, a checkpoint, or a comparison."""
+    winner, files = read_winner(run), ComparisonFolder(run)
+    if winner is None or len(winner.runs) == 1:
+        folder = run if winner is None else files.case(winner.runs[0])
+        surrogate, layout = load_surrogate(folder, device)
+        case = cases_of(folder)[0]
+        targets = surrogate.signature.targets
+        return _Predictor(
+            surrogate, layout, RunFolder(case).input_range, lambda steps: interval_of(case, targets, steps)
+        )
+    loaded = [load_surrogate(files.case(name), device) for name in winner.runs]
+    mean = FoldMean([surrogate for surrogate, _ in loaded])
+
+    def interval(steps: int) -> Interval:
+        if winner.no_intervals:
+            raise ConfigError(f"--intervals: {winner.no_intervals}")
+        return CrossConformal(mean, xr.load_dataset(files.errors, engine="h5netcdf"))
+
+    return _Predictor(mean, loaded[0][1], files.input_range, interval)
 
 
 def out_of_range_lines(scores: xr.DataArray) -> list[str]:
