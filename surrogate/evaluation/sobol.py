@@ -62,7 +62,13 @@ def sobol_inputs(parameters: Sequence[Parameter], samples: int = 1024, *, seed: 
     Raises:
         ConfigError: SALib is not installed.
     """
-    return np.asarray(_salib("sample").sample(_problem(parameters), samples, calc_second_order=False, seed=seed))
+    problem = {
+        "num_vars": len(parameters),
+        "names": [parameter.name for parameter in parameters],
+        "bounds": [[parameter.low, parameter.high] for parameter in parameters],
+        "dists": ["logunif" if parameter.log else "unif" for parameter in parameters],
+    }
+    return np.asarray(_salib("sample").sample(problem, samples, calc_second_order=False, seed=seed))
 
 
 def sobol_indices(
@@ -106,16 +112,6 @@ def sobol_indices(
     fields = {name: (dims, np.where(varies, array, np.nan).reshape(shape)) for name, array in found.items()}
     coords = {name: kept for name, kept in outputs.coords.items() if outputs.dims[0] not in kept.dims}
     return xr.Dataset(fields, coords | {"parameter": [parameter.name for parameter in parameters]}, {"level": LEVEL})
-
-
-def _problem(parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """Return the parameters as SALib describes them."""
-    return {
-        "num_vars": len(parameters),
-        "names": [parameter.name for parameter in parameters],
-        "bounds": [[parameter.low, parameter.high] for parameter in parameters],
-        "dists": ["logunif" if parameter.log else "unif" for parameter in parameters],
-    }
 
 
 def _salib(part: str) -> Any:

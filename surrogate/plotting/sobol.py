@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from surrogate.plotting.canvas import PALETTE, label_of, legend, new_figure, new_panels, plain, styles
@@ -23,7 +22,8 @@ def plot_sobol_bars(indices: xr.Dataset) -> Figure:
         indices: `first`, `total`, `first_half_width` and `total_half_width` with dimensions (parameter, output,
             summary). Of more than 12 parameters those with the largest total indices are drawn.
     """
-    stacked = indices.isel(output=_evenly(indices.sizes["output"], OUTPUTS)).stack(panel=("output", "summary"))
+    shown = np.unique(np.linspace(0, indices.sizes["output"] - 1, OUTPUTS).round().astype(int))
+    stacked = indices.isel(output=shown).stack(panel=("output", "summary"))
     figure, panels = new_panels(stacked.sizes["panel"], height=1.2 + 0.3 * min(PARAMETERS, indices.sizes["parameter"]))
     for ax, position in zip(panels, range(stacked.sizes["panel"]), strict=True):
         one = stacked.isel(panel=position)
@@ -59,7 +59,12 @@ def plot_sobol_maps(indices: xr.Dataset) -> Figure:
     if on_line:
         figure, panels = new_panels(2)
         for ax, (key, word) in zip(panels, rows, strict=True):
-            _curves(ax, one[key])
+            along = one[one[key].dims[-1]]
+            for curve, style in zip(one[key], styles(len(order)), strict=True):
+                ax.plot(along, curve, label=plain(str(curve["parameter"].item())), **style)
+            ax.set_xlabel(label_of(along))
+            ax.set_ylim(-0.02, 1.05)
+            legend(ax)
             ax.set_ylabel(plain(f"{word} index of {name}"))
         return figure
     figure, grid = new_figure(2, len(order), width=3.6 * len(order), height=6.0)
@@ -70,18 +75,3 @@ def plot_sobol_maps(indices: xr.Dataset) -> Figure:
             plot_error_map(field.assign_attrs(long_name=f"{word} index of {parameter}", units=""), largest=1.0, ax=ax)
     figure.suptitle(plain(name), fontsize="medium")
     return figure
-
-
-def _curves(ax: Axes, field: xr.DataArray) -> None:
-    """Draw an index of every parameter over the one axis of the field."""
-    along = field[field.dims[-1]]
-    for curve, style in zip(field, styles(len(field)), strict=True):
-        ax.plot(along, curve, label=plain(str(curve["parameter"].item())), **style)
-    ax.set_xlabel(label_of(along))
-    ax.set_ylim(-0.02, 1.05)
-    legend(ax)
-
-
-def _evenly(count: int, most: int) -> np.ndarray:
-    """Return positions of at most so many of `count` entries, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, most).round().astype(int))

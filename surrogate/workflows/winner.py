@@ -11,7 +11,6 @@ import xarray as xr
 from torch import Tensor
 
 from surrogate.config import Settings
-from surrogate.data import Stream
 from surrogate.errors import ConfigError, DataError
 from surrogate.evaluation import cross_conformal_interval, labels_of, save_dataset
 from surrogate.evaluation.conformal import Residuals, simulations_needed
@@ -59,7 +58,10 @@ def keep_winner(folder: Path, name: str, runs: Sequence[Path]) -> str:
     """
     files, why = ComparisonFolder(folder), ""
     if len(runs) > 1:
-        InputRange.of(_all_simulations(RunFolder(runs[0]))).save(files.input_range)
+        experiment = RunFolder(runs[0]).experiment()
+        whole = experiment.data.split.model_copy(update={"test": 0, "validation": 0, "folds": None, "train": None})
+        everything = experiment.model_copy(update={"data": experiment.data.model_copy(update={"split": whole})})
+        InputRange.of(evaluation_stream(everything, split_datasets(everything)["train"])).save(files.input_range)
         try:
             save_dataset(_errors_left_out(runs), files.errors)
         except DataError as refusal:
@@ -68,14 +70,6 @@ def keep_winner(folder: Path, name: str, runs: Sequence[Path]) -> str:
     what = f"the mean of its {len(runs)} folds predicts" if len(runs) > 1 else "it predicts"
     with_intervals = f", without intervals ({why})" if why else ", with 90 % intervals by --intervals"
     return f"{what}: surrogate predict {folder} NEW_DATA{with_intervals}"
-
-
-def _all_simulations(run: RunFolder) -> Stream:
-    """Return a stream of all simulations of a run, whatever its split."""
-    experiment = run.experiment()
-    split = experiment.data.split.model_copy(update={"test": 0, "validation": 0, "folds": None, "train": None})
-    everything = experiment.model_copy(update={"data": experiment.data.model_copy(update={"split": split})})
-    return evaluation_stream(everything, split_datasets(everything)["train"])
 
 
 def _errors_left_out(runs: Sequence[Path]) -> xr.Dataset:
