@@ -46,6 +46,7 @@ class Alike:
     def __init__(self, *, external: bool = False) -> None:
         self.external = external
         self.examples: dict[str, _Example] = {}
+        self.place: dict[str, Any] = {}  # file and stamp, where the examples are of another file
 
     def array(self, dataset: h5py.h5d.DatasetID, path: str) -> H5Array:
         """Return the lazy array of a dataset.
@@ -57,7 +58,7 @@ class Alike:
         example = self.examples.get(name)
         if example is not None and _is_like(dataset, example):
             offset = None if example.array.offset is None else dataset.get_offset()
-            return replace(example.array, path=path, offset=offset)
+            return replace(example.array, path=path, offset=offset, **self.place)
         item = h5py.Dataset(dataset)
         array = h5_array(item, external=self.external)
         if not array.sources and not item.is_virtual:
