@@ -48,10 +48,10 @@ def mapped_parts(
                 yield Part(where, MappedSimulation(layout, Located(file, {}), located, groups).dataset(where))
         return
     located = {pattern: matching_files(folder, pattern) for pattern in layout.file_patterns()}
-    told = {pattern: sorted(_identity(layout, own[0])) for pattern, own in located.items()}
+    told = {pattern: sorted(_identity(layout, matching[0])) for pattern, matching in located.items()}
     known: dict[tuple[str, Key], list[Located]] = {}  # files by pattern, and by the names that tell simulations apart
-    for pattern, own in located.items():
-        for f in own:
+    for pattern, matching in located.items():
+        for f in matching:
             known.setdefault((pattern, tuple(f.values[name] for name in told[pattern])), []).append(f)
     simulations = _simulations(layout, located)
     single = len(located) == 1 and len(simulations) == len(next(iter(located.values())))
