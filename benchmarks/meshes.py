@@ -51,7 +51,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "fit"},
     },
 }
-EPOCHS = {20: 400, 50: 250, 200: 120}
+EPOCHS = {20: 60, 50: 40, 200: 20}
 
 
 def files_of(folder: Path) -> tuple[Path, Path]:
