@@ -29,6 +29,7 @@ ORDER = (  # from a first surrogate to one's own parts; scripts that are not nam
     "autoencoder",
     "classical_and_neural",
     "error_bars",
+    "obstacle",
     "active_learning",
     "simulation_codes",
     "study_on_slurm",
