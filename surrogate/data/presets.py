@@ -15,10 +15,11 @@ import h5py
 import numpy as np
 
 from surrogate.data.formats.containers import Hdf5File, open_container
+from surrogate.data.formats.fluent import MESH
 from surrogate.data.formats.variables import attributes
 from surrogate.data.mapping import NO_AXIS, NONE
-from surrogate.data.mesh import CELLS
-from surrogate.data.proposal import Entry, Proposal, Question, few_steps, time_split
+from surrogate.data.mesh import CELLS, POSITIONS
+from surrogate.data.proposal import KEPT, Entry, Proposal, Question, few_steps, time_split
 from surrogate.errors import DataError
 
 __all__ = ["recognised"]
@@ -209,9 +210,15 @@ def _fluent(proposal: Proposal, handle: h5py.File, files: Sequence[Path]) -> Pro
         axes = ["cell", "channel"][: dataset.ndim]
         if dataset.shape[0] == cells and np.ptp(dataset[()]) > 0:
             _add(proposal, _plain(name.removeprefix("SV_")), {"path": f"{dataset.name.strip('/')}", "axes": axes}, axes)
-    case = next((file.name for file in files if file.name.endswith(".cas.h5")), None)
+    case = next((file for file in files if file.name.endswith(".cas.h5")), None)
     if case is not None and len(files) == 2:
-        proposal.options["fluent_case"] = case
+        with open_container(case) as container:
+            mesh = container.handle.get(MESH) if isinstance(container, Hdf5File) else None
+            dimension = int(mesh.attrs["dimension"][0]) if mesh is not None and "dimension" in mesh.attrs else 0
+        if dimension:  # the places of the cells are known
+            proposal.options["fluent_case"] = case.name
+            scalars = [name for name, axes in proposal.axes.items() if axes == ("cell",)]
+            proposal.inputs, proposal.targets = list(POSITIONS[:dimension]), scalars[:KEPT] or None
     reason = "values of cells in results/1/phase-1/cells, the mesh in the case file"
     return _finish(proposal, "Ansys Fluent", reason, 1, {"cell": cells}) if proposal.variables else None
 

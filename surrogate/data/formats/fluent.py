@@ -17,7 +17,7 @@ from surrogate.data.mapping import Mapping
 from surrogate.data.mesh import POSITIONS, VOLUME
 from surrogate.errors import DataError
 
-__all__ = ["add_cells", "cells_of_faces"]
+__all__ = ["MESH", "add_cells", "cells_of_faces"]
 
 MESH = "meshes/1"
 
