@@ -29,6 +29,7 @@ TENSORS = ("count", "mean", "m2")
 PREFIX = ".statistics-"
 LARGEST_FILE = 2**34  # bytes
 KEPT = 64  # files of statistics in a folder
+ROUNDING = 1e-6  # of a share of values
 CONSTANT = 1e-7  # deviation over the size of a channel, below which float32 values are constant but for rounding
 
 
@@ -114,12 +115,18 @@ class Normalizer(nn.Module):
         return self.scale.double().reshape(len(self.scale), -1).mean(1).tolist()
 
     @classmethod
-    def from_moments(cls, moments: Moments, names: Sequence[str]) -> Self:
+    def from_moments(cls, moments: Moments, names: Sequence[str], *, absent: float = 0.0) -> Self:
         """Make a normalizer of mean and standard deviation; a constant channel keeps scale 1, and a warning names it.
 
         What varies by no more than rounding of its channel's root mean square (over all pixels) is constant. A constant
         pixel of a channel that varies is scaled by the channel's root mean square deviation, so that an error of the
         network there stays in proportion to the data.
+
+        Arguments:
+            moments: Of every channel.
+            names: Names of the channels.
+            absent: Share of the values that belong to points that a simulation does not have; NaN there needs no
+                warning.
 
         Raises:
             DataError: There is no sample, or a channel has no value.
@@ -131,7 +138,7 @@ class Normalizer(nn.Module):
             share = 1 - float(count.mean()) / moments.seen
             if share == 1:
                 raise DataError(f"variable '{name}' has no finite value in the training data; leave it out")
-            if share:
+            if share > absent + ROUNDING:
                 warnings.warn(
                     f"{share:.2g} of the values of '{name}' are NaN or Inf and left out; <variable>_valid is 0 there"
                 )
@@ -249,7 +256,12 @@ class Described(Protocol):
 
 
 def cached_normalizers(
-    stream: Described, folder: Path | None, *, per_pixel: bool = False, peers: Peers | None = None
+    stream: Described,
+    folder: Path | None,
+    *,
+    per_pixel: bool = False,
+    peers: Peers | None = None,
+    absent: float = 0.0,
 ) -> tuple[Normalizer, Normalizer]:
     """Return the result of `fit_normalizers`, from the file of an earlier pass over the same data where there is one.
 
@@ -258,6 +270,7 @@ def cached_normalizers(
         folder: Folder of the files `.statistics-<content>.json`; nothing is kept where it is None or not writable.
         per_pixel: One mean and scale for each point of the grid, instead of each channel.
         peers: The processes that share the training data; None where this is the only one.
+        absent: Share of the values that belong to points that a simulation does not have, for warnings.
 
     Raises:
         DataError: There is no sample, or a channel has no value.
@@ -275,7 +288,7 @@ def cached_normalizers(
             except (ResourceError, OSError) as error:
                 warnings.warn(f"statistics are not kept for the next run: {error}")
     names = stream.input_names, stream.target_names
-    of_inputs, of_targets = (Normalizer.from_moments(m, n) for m, n in zip(moments, names, strict=True))
+    of_inputs, of_targets = (Normalizer.from_moments(m, n, absent=absent) for m, n in zip(moments, names, strict=True))
     return of_inputs, of_targets
 
 

@@ -28,6 +28,7 @@ from surrogate.data.layouts import Paths, chosen_layout, find_files, open_snapsh
 from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.presets import recognised
 from surrogate.data.proposal import Proposal, problem_of
+from surrogate.data.streaming.channels import MASKED
 from surrogate.data.suggest import name_folders, propose, propose_axes, suggest_named
 from surrogate.data.survey import Survey, link_notes, survey
 from surrogate.data.values import ValueReport, look
@@ -37,6 +38,7 @@ __all__ = ["Description", "ValueReport", "VariableReport", "describe", "render"]
 
 SHOWN = 60  # datasets of a file
 TEXT = 200  # letters of an attribute
+ABSENT = "NaN where a simulation has no such point"
 HOSTILE = 4.0  # read amplification from which another chunk layout is advised
 
 
@@ -59,7 +61,7 @@ class VariableReport:
         reading: How a stream reads it; None where it cannot.
         values: What the values look like; None where they cannot be read.
         problem: Why they cannot be read.
-        decoded: What is done to stored values: packing and missing values after the CF conventions.
+        decoded: What is done to stored values: packing and missing values after the CF conventions, absent points.
     """
 
     path: str
@@ -288,7 +290,8 @@ def _report(name: str, dataset: h5py.Dataset, axes: tuple[str, ...] | None) -> V
         values, reading = look(array), choose(array)
     except DataError as error:
         problem = str(error)
-    units = attributes(dataset).get("units")
+    about = attributes(dataset)
+    units, decoded = about.get("units"), (*decoded, *([ABSENT] if MASKED in about else []))
     return VariableReport(
         path=name.strip("/"),
         shape=shape,
@@ -337,8 +340,9 @@ def _notes(report: VariableReport, convert: str) -> Iterator[str]:
             f"{name}: one random snapshot decodes {report.amplification:.0f} times its size from chunks "
             f"{report.chunks}; training reads whole chunks, other tools do not: rechunk with `{convert}`"
         )
-    if values and (values.nan or values.inf):
-        yield f"{name}: {values.nan} NaN and {values.inf} infinite of {values.looked_at} values; training refuses them"
+    nan = values.nan if values and ABSENT not in report.decoded else 0
+    if values and (nan or values.inf):
+        yield f"{name}: {nan} NaN and {values.inf} infinite of {values.looked_at} values; training refuses them"
     if values and values.constant and values.looked_at > 1:
         yield f"{name}: every value looked at is {values.minimum:g}; it carries no information"
     if values and max(abs(values.minimum or 0), abs(values.maximum or 0)) > np.finfo(np.float32).max:

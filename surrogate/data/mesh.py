@@ -8,7 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-__all__ = ["CELLS", "POINT_AXES", "POSITIONS", "VOLUME", "geometry_of", "point_axis", "positions_of", "volumes_of"]
+__all__ = [
+    "CELLS",
+    "POINT_AXES",
+    "POSITIONS",
+    "VOLUME",
+    "absent_share",
+    "geometry_of",
+    "point_axis",
+    "positions_of",
+    "volumes_of",
+]
 
 POSITIONS = ("x", "y", "z")
 CELLS, VOLUME = "cells", "volume"
@@ -41,6 +51,12 @@ def positions_of(ds: xr.Dataset, axis: str) -> tuple[str, ...]:
         for name in POSITIONS
         if name in ds.variables and axis in ds[name].dims and {*ds[name].dims} <= {"sample", "time", axis}
     )
+
+
+def absent_share(ds: xr.Dataset, axis: str) -> float:
+    """Return the share of points along an axis that do not exist, since meshes differ; their coordinates are NaN."""
+    names = positions_of(ds, axis) if axis else ()
+    return float(np.isnan(ds[names[0]].values).mean()) if names else 0.0
 
 
 def volumes_of(ds: xr.Dataset, axis: str) -> xr.DataArray | None:

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from surrogate.data import DataSettings, Stream, Window, open_data, split
-from surrogate.data.mesh import point_axis, positions_of
+from surrogate.data.mesh import absent_share, point_axis, positions_of
 from surrogate.data.streaming.channels import make_side
 from surrogate.data.streaming.digits import refuse_lost_digits
 from surrogate.errors import ConfigError, ResourceError
@@ -126,7 +126,10 @@ def setup_of(
                 refuse_lost_digits(datasets["train"], side)
         else:  # each rank reads its share of the data
             folder = cache_folder(Path(experiment.data.path))
-            inputs, targets = cached_normalizers(unshuffled, folder, per_pixel=kind == "pixel", peers=ranks)
+            absent = absent_share(datasets["train"], signature.point_axis)
+            inputs, targets = cached_normalizers(
+                unshuffled, folder, per_pixel=kind == "pixel", peers=ranks, absent=absent
+            )
             for side, of_side in ((unshuffled.inputs, inputs), (unshuffled.targets, targets)):
                 statistics = (v.double().flatten(1).mean(1) if v.ndim > 1 else v for v in (of_side.mean, of_side.scale))
                 refuse_lost_digits(datasets["train"], side, *(v.tolist() for v in statistics))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surrogate.data import open_snapshots
+from surrogate.data.inspect import describe
 from surrogate.data.mesh import geometry_of, volumes_of
 from surrogate.errors import ConfigError
 from surrogate.simulate import load_recipe, simulate_members
@@ -124,3 +125,13 @@ def test_files_hold_what_was_simulated_and_a_damaged_one_is_made_again(tmp_path:
     (folder / "manifest.json").rename(folder / "progress.json")
     generate(recipe, "tiny", folder, batch=1, resume=True)
     assert {path.name: path.read_bytes() for path in folder.glob("*.h5")} == files
+
+
+def test_points_that_a_simulation_does_not_have_are_no_fault(tmp_path: Path) -> None:
+    folder = generate(
+        load_recipe("obstacle", ["sizes.tiny={simulations: 3, grid: [8, 32], shard: 3}"]), "tiny", tmp_path / "d"
+    )
+    described = describe(str(folder))
+    assert not [note for note in described.notes if "NaN" in note]
+    (report,) = [report for report in described.variables if report.path == "temperature"]
+    assert report.decoded == ("NaN where a simulation has no such point",)

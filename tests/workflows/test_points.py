@@ -30,7 +30,7 @@ def write(folder: Path, counts: tuple[int, ...]) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:.*are NaN or Inf and left out", "ignore:.*least significant")
+@pytest.mark.filterwarnings("error:.*are NaN or Inf and left out", "ignore:.*least significant")
 def test_meshes_that_differ_are_trained_on_scored_and_predicted(tmp_path: Path) -> None:
     data = {"path": str(write(tmp_path / "data", COUNTS)), "layout": LAYOUT, "inputs": ["k"], "targets": ["u"]}
     data["split"] = {"validation": 1, "test": 2, "seed": 0}
