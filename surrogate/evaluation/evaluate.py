@@ -14,9 +14,9 @@ from surrogate.batch import Batch
 from surrogate.errors import DataError, NumericalError
 from surrogate.evaluation.headline import normalized_errors
 from surrogate.evaluation.maps import ErrorMaps
-from surrogate.evaluation.metrics import GRID_METRICS, METRICS, points
-from surrogate.evaluation.spectral import BANDS, band_power, coefficients, frmse, log_edges
-from surrogate.evaluation.table import Columns, Labels, collect, grid, join_tables
+from surrogate.evaluation.metrics import GRID_METRICS, METRICS, FieldErrors, points
+from surrogate.evaluation.spectral import BANDS, coefficients, log_edges, spectral_columns
+from surrogate.evaluation.table import Columns, Labels, Rows, grid, join_tables
 from surrogate.evaluation.volumes import Volumes
 
 __all__ = ["SPECTRA", "Predict", "evaluate", "mean_relative_l2", "merge", "predict_batch", "relative_l2_of"]
@@ -81,19 +81,19 @@ def evaluate(
         NumericalError: A prediction is not finite.
         DataError: Shapes do not fit, a target is not finite, a sample appears twice, or there are none.
     """
-    parts: list[Columns] = []
+    rows = Rows()
     shape: tuple[int, ...] = ()
     size = 0
     for batch in batches:
         prediction = predict_batch(predict, batch, variables)
-        parts.append(_score(prediction, batch, volumes, on_points))
+        rows.add(_score(prediction, batch, volumes, on_points))
         size, shape = points(batch.targets), tuple(batch.targets.shape[2:])
         if maps is not None:
             maps.add(prediction.numpy(), batch.targets.detach().cpu().double().numpy())
         if also is not None:
             also(batch, prediction)
     dims, coords = _axes(shape, variables, on_points)
-    result = grid(collect(parts), dims, coords)
+    result = grid(rows.columns(), dims, coords)
     for name in dims:
         result[name].attrs["long_name"] = DESCRIPTIONS[name]
     result = Labels(variables, **labels).put_on(result)
@@ -176,21 +176,16 @@ def _refuse_non_finite(
 
 def _score(prediction: Tensor, batch: Batch, volumes: Volumes | None, on_points: bool) -> Columns:
     targets = batch.targets.to("cpu", torch.float64)
-    weights = None if volumes is None else volumes.at(batch.sample)
-    measures = _measures(on_points)
-    columns = {name: metric(prediction, targets, weights).numpy() for name, metric in measures.items()}
+    errors = FieldErrors(prediction, targets, None if volumes is None else volumes.at(batch.sample))
+    columns: Columns = {name: getattr(errors, name) for name in _measures(on_points)}
     if targets.ndim > 2 and not on_points:
-        edges = log_edges(targets.shape[2:])
-        whole = torch.where(targets.isnan(), torch.nan, prediction)  # a field with gaps has no spectrum
-        spectra = (prediction - targets, targets, whole)
-        columns |= {name: band_power(f, edges).numpy() for name, f in zip(SPECTRA, spectra, strict=True)}
-        columns["frmse"] = frmse(prediction, targets).numpy()
+        columns |= spectral_columns(prediction, targets)
     return columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()}
 
 
-def _measures(on_points: bool) -> dict[str, Callable[..., Tensor]]:
-    """Return the metrics by name; points of a mesh have no boundary cells."""
-    return {name: metric for name, metric in (METRICS | GRID_METRICS).items() if name != "brmse" or not on_points}
+def _measures(on_points: bool) -> list[str]:
+    """Return the names of the metrics; points of a mesh have no boundary cells."""
+    return [name for name in (METRICS | GRID_METRICS) if name != "brmse" or not on_points]
 
 
 def _axes(

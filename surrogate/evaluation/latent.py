@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from surrogate.batch import Batch
 from surrogate.evaluation.evaluate import Predict
-from surrogate.evaluation.table import Columns, Labels, collect, grid
+from surrogate.evaluation.table import Labels, Rows, grid
 
 __all__ = ["Codes", "bottleneck", "latent_space", "principal_components"]
 
@@ -53,7 +53,7 @@ class Codes:
 
     def __init__(self, layer: nn.Module) -> None:
         self._caught: Tensor | None = None
-        self._rows: list[Columns] = []
+        self._rows = Rows()
         self._handle = layer.register_forward_hook(self._catch)
 
     def _catch(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -64,7 +64,7 @@ class Codes:
         if self._caught is None:
             raise ValueError("the layer has not run; run the network on the batch first")
         codes = self._caught.double().cpu().numpy().reshape(len(batch), -1)
-        self._rows.append({"latent": codes, "sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
+        self._rows.add({"latent": codes, "sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
         self._caught = None
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Codes:
 
     def dataset(self, labels: Labels) -> xr.Dataset:
         """Return the principal components of all outputs, as `latent_space` does."""
-        columns = collect(self._rows)
+        columns = self._rows.columns()
         size = columns["latent"].shape[1]
         columns["latent"], shares = principal_components(columns["latent"])
         coords = {"variable": list(labels.variables), "component": np.arange(1, len(shares) + 1)}

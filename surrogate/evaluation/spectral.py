@@ -15,7 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BANDS", "band_power", "coefficients", "frmse", "kmax", "log_edges", "spectrum"]
+__all__ = [
+    "BANDS",
+    "band_power",
+    "coefficients",
+    "frmse",
+    "kmax",
+    "log_edges",
+    "spectral_columns",
+    "spectrum",
+]
 
 # The bands of PDEBench, [0, 4), [4, 12) and [12, ...).
 BANDS = {"low": (0.0, 4.0), "middle": (4.0, 12.0), "high": (12.0, float("inf"))}
@@ -52,13 +61,7 @@ def band_power(values: Tensor, edges: Sequence[float]) -> Tensor:
     Returns:
         Shape (B, M, bands), in squared units of the field; a field's numbers do not depend on its batch.
     """
-    fields = values.detach().to("cpu", torch.float64).numpy()
-    shape = fields.shape[2:]
-    power = np.abs(np.fft.rfftn(fields, axes=range(2, fields.ndim), norm="forward")) ** 2
-    power = power.reshape(*fields.shape[:2], -1)
-    members = _members(tuple(shape), tuple(edges))
-    bands = [(np.ascontiguousarray(power[..., index]) * weight).sum(-1) for index, weight in members]
-    return torch.from_numpy(np.stack(bands, -1))
+    return torch.from_numpy(_in_bands(_power(values), tuple(values.shape[2:]), edges))
 
 
 def frmse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -70,13 +73,45 @@ def frmse(prediction: Tensor, target: Tensor) -> Tensor:
     averages shells; this is the mean over all coefficients, so that coefficients times squares add up to the MSE.
     """
     error = prediction.detach().double() - target.detach().double()
-    count = torch.from_numpy(coefficients(error.shape[2:], BAND_EDGES))
-    return (band_power(error, BAND_EDGES) / count).sqrt()  # 0 / 0 is NaN
+    return torch.from_numpy(_root_mean(_power(error), tuple(error.shape[2:])))
+
+
+def spectral_columns(prediction: Tensor, target: Tensor) -> dict[str, np.ndarray]:
+    """Return `frmse`, and the power of error, target and prediction in the bands of `log_edges`; one transform of each.
+
+    A field with gaps has no spectrum: NaN.
+    """
+    shape = tuple(target.shape[2:])
+    edges = log_edges(shape)
+    p, q = prediction.detach().double(), target.detach().double()
+    power = {"spectral_error": _power(p - q), "spectral_target": _power(q)}
+    power["spectral_prediction"] = _power(torch.where(q.isnan(), torch.nan, p))
+    columns = {name: _in_bands(values, shape, edges) for name, values in power.items()}
+    return columns | {"frmse": _root_mean(power["spectral_error"], shape)}
 
 
 def spectrum(values: Tensor) -> Tensor:
     """Return the power in shells of width one, [0, 1), [1, 2), ..., until all are covered, shape (B, M, shells)."""
     return band_power(values, range(int(kmax(values.shape[2:])) + 2))
+
+
+def _power(values: Tensor) -> np.ndarray:
+    """Return |c_k|^2 of the half spectrum of every field, flattened."""
+    fields = values.detach().to("cpu", torch.float64).numpy()
+    transformed = np.fft.rfftn(fields, axes=range(2, fields.ndim), norm="forward").reshape(*fields.shape[:2], -1)
+    return np.square(transformed.real) + np.square(transformed.imag)
+
+
+def _in_bands(power: np.ndarray, shape: tuple[int, ...], edges: Sequence[float]) -> np.ndarray:
+    """Sum the power of every field over bands, with shape (B, M, bands)."""
+    bands = _members(shape, tuple(edges))
+    return np.stack([(np.ascontiguousarray(power[..., index]) * weight).sum(-1) for index, weight in bands], -1)
+
+
+def _root_mean(power: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the root mean square coefficient in each of `BANDS`, with shape (B, M, 3); NaN where there is none."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(_in_bands(power, shape, BAND_EDGES) / coefficients(shape, BAND_EDGES))  # 0 / 0 is NaN
 
 
 @cache

@@ -12,9 +12,10 @@ import xarray as xr
 
 from surrogate.errors import DataError
 
-__all__ = ["PAIR", "Columns", "Labels", "collect", "gather", "grid", "join_tables"]
+__all__ = ["PAIR", "Columns", "Labels", "Rows", "collect", "gather", "grid", "join_tables"]
 
 PAIR = ("sample", "time")
+FIRST_ROWS = 1024  # that there is memory for from the start
 MANY = 8  # steps that are listed one by one
 Columns = dict[str, np.ndarray]
 Axis = Sequence[Any] | np.ndarray | xr.DataArray
@@ -54,6 +55,43 @@ class Labels:
             simulation=("sample", _pick(self.simulations, result["sample"].values)),
             units=("variable", list(self.units) if self.units is not None else [""] * len(self.variables)),
         ).assign_attrs(steps)
+
+
+class Rows:
+    """Rows of numbers that are added batch by batch.
+
+    They are copied into arrays that double in length: small arrays kept from every batch, between the large temporary
+    ones of that batch, would keep the memory of these from being used again.
+    """
+
+    def __init__(self) -> None:
+        self._columns: Columns = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, columns: Columns) -> None:
+        """Add the rows of a batch; every batch has the same columns."""
+        count = self._count + len(next(iter(columns.values())))
+        for name, values in columns.items():
+            kept = self._columns.get(name, values[:0])
+            if count > len(kept):
+                longer = np.empty((max(count, 2 * len(kept), FIRST_ROWS), *values.shape[1:]), values.dtype)
+                longer[: self._count] = kept[: self._count]
+                self._columns[name] = kept = longer
+            kept[self._count : count] = values
+        self._count = count
+
+    def columns(self) -> Columns:
+        """Return all rows, in the order in which they came.
+
+        Raises:
+            DataError: There are none.
+        """
+        if not self._count:
+            raise DataError("evaluation: the stream has no samples; check the split and the window")
+        return {name: values[: self._count] for name, values in self._columns.items()}
 
 
 def collect(parts: Sequence[Columns]) -> Columns:

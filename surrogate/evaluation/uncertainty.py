@@ -20,7 +20,7 @@ from surrogate.errors import DataError, NumericalError
 from surrogate.evaluation.bootstrap import interval
 from surrogate.evaluation.evaluate import checked_prediction
 from surrogate.evaluation.metrics import points
-from surrogate.evaluation.table import Columns, Labels, collect, grid, join_tables
+from surrogate.evaluation.table import Columns, Labels, Rows, grid, join_tables
 
 __all__ = [
     "LEVELS",
@@ -124,7 +124,7 @@ class UncertaintyScores:
 
     def __init__(self, variables: Sequence[str], levels: Sequence[float] = LEVELS) -> None:
         self.variables, self.levels = variables, levels
-        self._parts: list[Columns] = []
+        self._scores = Rows()
         self._size = 0
 
     def add(self, batch: Batch, prediction: Tensor, std: Tensor) -> None:
@@ -151,7 +151,7 @@ class UncertaintyScores:
                 f"uncertainty: the standard deviation of '{self.variables[channel]}' is negative or not finite for "
                 f"sample {int(batch.sample[row])} at step {int(batch.time[row])}; train with more regularisation"
             )
-        self._parts.append(_score(_rows(prediction.numpy()), _rows(spread.numpy()), batch, self.levels))
+        self._scores.add(_score(_rows(prediction.numpy()), _rows(spread.numpy()), batch, self.levels))
         self._size = points(batch.targets)
 
     def dataset(self, labels: Labels) -> xr.Dataset:
@@ -163,7 +163,7 @@ class UncertaintyScores:
             "pit_bin": ("pit_bin", (edges[:-1] + edges[1:]) / 2, {"long_name": "probability integral transform"}),
         }
         dims = {name: AXES.get(name, ("variable",)) for name in DESCRIPTIONS}
-        result = grid(collect(self._parts), dims, coords)
+        result = grid(self._scores.columns(), dims, coords)
         for name, text in DESCRIPTIONS.items():
             result[name].attrs["long_name"] = text
         return _count(labels.put_on(result).assign_attrs(points=self._size))

@@ -26,7 +26,7 @@ from surrogate.evaluation.rollout.stepping import plan_stepping
 from surrogate.evaluation.rollout.summary import save_rollout
 from surrogate.evaluation.source import SampleSource
 from surrogate.evaluation.summary import save, save_dataset, save_uncertainty
-from surrogate.evaluation.table import Columns, Labels, collect, grid
+from surrogate.evaluation.table import Columns, Labels, Rows, grid
 from surrogate.evaluation.uncertainty import UncertaintyScores
 from surrogate.evaluation.volumes import Volumes
 from surrogate.experiment.folders import EvaluationFolder
@@ -86,7 +86,7 @@ class _Pass:
 
     def __init__(self, surrogate: Surrogate, labels: Labels, beside: Beside) -> None:
         self.surrogate, self.labels, self.beside = surrogate, labels, beside
-        self.rows: list[Columns] = []
+        self.rows = Rows()
         self.device = next(surrogate.parameters()).device
         self.maps, self.residuals = ErrorMaps(), Residuals()
         self.scores = UncertaintyScores(labels.variables) if surrogate.has_std else None
@@ -112,7 +112,7 @@ class _Pass:
         if self.beside.projection is not None and not batch.masked:
             columns |= self.beside.projection.sums(batch, prediction, self.volumes)
         if columns:
-            self.rows.append(columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
+            self.rows.add(columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()})
         if self.scores is not None:
             self.scores.add(batch, prediction, self._std)
         if self.codes is not None:
@@ -131,7 +131,7 @@ class _Pass:
                 self.codes.close()
         if not self.rows:
             return metrics
-        columns = collect(self.rows)
+        columns = self.rows.columns()
         beside = grid(columns, dict.fromkeys(columns.keys() - {"sample", "step"}, ()), {})
         metrics = metrics.assign(beside.drop_vars(["sample", "step"]).data_vars)
         if self.beside.projection is None:

@@ -14,9 +14,8 @@ from surrogate.data import Mapping, Stream, open_snapshots
 from surrogate.data.mesh import geometry_of, point_axis, positions_of, volumes_of
 from surrogate.data.missing import drop_incomplete
 from surrogate.errors import DataError
-from surrogate.evaluation import metrics
 from surrogate.evaluation.evaluate import evaluate
-from surrogate.evaluation.metrics import METRICS
+from surrogate.evaluation.metrics import METRICS, FieldErrors
 from surrogate.evaluation.volumes import Volumes
 from surrogate.normalize import fit_normalizers
 
@@ -79,12 +78,12 @@ def test_weighted_metrics_are_those_of_numpy() -> None:
     w = known.values
     weights, e, n = volumes.at(torch.arange(3)), (p - q).numpy(), len(w)
     integral = (w * e**2).sum(-1)
-    np.testing.assert_allclose(metrics.rmse(p, q, weights), np.sqrt(integral / w.sum()))
-    np.testing.assert_allclose(metrics.relative_l2(p, q, weights), np.sqrt(integral / (w * q.numpy() ** 2).sum(-1)))
-    np.testing.assert_allclose(metrics.squared_error(p, q, weights), n * integral / w.sum())
-    np.testing.assert_allclose(metrics.mae(p, q, weights), (w * abs(e)).sum(-1) / w.sum())
-    np.testing.assert_allclose(metrics.conserved_error(p, q, weights), (w * e).sum(-1) / w.sum())
-    np.testing.assert_allclose(metrics.target_mean(p, q, weights), (w * q.numpy()).sum(-1) / w.sum())
+    np.testing.assert_allclose(FieldErrors(p, q, weights).rmse, np.sqrt(integral / w.sum()))
+    np.testing.assert_allclose(FieldErrors(p, q, weights).relative_l2, np.sqrt(integral / (w * q.numpy() ** 2).sum(-1)))
+    np.testing.assert_allclose(FieldErrors(p, q, weights).squared_error, n * integral / w.sum())
+    np.testing.assert_allclose(FieldErrors(p, q, weights).mae, (w * abs(e)).sum(-1) / w.sum())
+    np.testing.assert_allclose(FieldErrors(p, q, weights).conserved_error, (w * e).sum(-1) / w.sum())
+    np.testing.assert_allclose(FieldErrors(p, q, weights).target_mean, (w * q.numpy()).sum(-1) / w.sum())
     for name, metric in METRICS.items():  # equal weights are none
         torch.testing.assert_close(metric(p, q, torch.ones_like(weights)), metric(p, q), msg=name)
 
