@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy import fft
 from torch import Tensor
 
 __all__ = [
@@ -98,7 +99,7 @@ def spectrum(values: Tensor) -> Tensor:
 def _power(values: Tensor) -> np.ndarray:
     """Return |c_k|^2 of the half spectrum of every field, flattened."""
     fields = values.detach().to("cpu", torch.float64).numpy()
-    transformed = np.fft.rfftn(fields, axes=range(2, fields.ndim), norm="forward").reshape(*fields.shape[:2], -1)
+    transformed = fft.rfftn(fields, axes=range(2, fields.ndim), norm="forward").reshape(*fields.shape[:2], -1)
     return np.square(transformed.real) + np.square(transformed.imag)
 
 
