@@ -32,6 +32,7 @@ from surrogate.evaluation.volumes import Volumes
 from surrogate.experiment.folders import EvaluationFolder
 from surrogate.models.input_range import SCORE, InputRange
 from surrogate.models.surrogate import Surrogate
+from surrogate.progress import ProgressBar
 
 __all__ = ["Beside", "labels_of", "with_parameters", "write_evaluation", "write_rollout"]
 
@@ -121,11 +122,19 @@ class _Pass:
     def run(self, source: SampleSource, axis: str) -> xr.Dataset:
         """Run the pass over points along `axis`, or a grid, and return the metrics; other statistics are attributes."""
         self.volumes = Volumes.of(source.dataset, axis)
-        known: dict[str, Any] = {"volumes": self.volumes, "on_points": bool(axis)}
+        known: dict[str, Any] = {"volumes": self.volumes, "on_points": bool(axis), "maps": self.maps}
+        done = 0
+
+        def also(batch: Batch, prediction: Tensor) -> None:
+            nonlocal done
+            self.also(batch, prediction)
+            done += len(batch.sample)
+            progress(done, source.stream.samples)
+
         try:
-            metrics = evaluate(
-                self.predict, source.stream, maps=self.maps, also=self.also, **known, **vars(self.labels)
-            )
+            with ProgressBar("evaluating", "samples") as progress:
+                progress(0, source.stream.samples)
+                metrics = evaluate(self.predict, source.stream, also=also, **known, **vars(self.labels))
         finally:
             if self.codes is not None:
                 self.codes.close()

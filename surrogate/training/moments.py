@@ -15,6 +15,7 @@ from surrogate.errors import ConfigError, ResourceError
 from surrogate.experiment.settings import Experiment, read_experiment
 from surrogate.files import cache_folder
 from surrogate.normalize import Moments, keep_moments, stream_moments
+from surrogate.progress import ProgressBar
 from surrogate.training.build import evaluation_stream, split_datasets
 from surrogate.training.run import with_absolute_path
 
@@ -45,7 +46,13 @@ def keep_statistics(experiment: Experiment, executor: Executor | None = None) ->
     step = -(-count // PARTS)
     tasks = [_Part(text, slice(first, first + step)) for first in range(0, count, step)]
     spread = executor.map if executor is not None else map
-    inputs, targets = zip(*spread(_moments_of, tasks), strict=True)
+    pairs: list[tuple[Moments, Moments]] = []
+    with ProgressBar("computing statistics", "parts of the data") as progress:
+        progress(0, len(tasks))
+        for pair in spread(_moments_of, tasks):
+            pairs.append(pair)
+            progress(len(pairs), len(tasks))
+    inputs, targets = zip(*pairs, strict=True)
     moments = [reduce(Moments.__add__, inputs), reduce(Moments.__add__, targets)]
     return keep_moments(stream, folder, moments, per_pixel=experiment.data.normalize == "pixel")
 

@@ -22,6 +22,7 @@ from surrogate.experiment.folders import ProjectFolder
 from surrogate.experiment.settings import Experiment, case_sources, read_experiment
 from surrogate.files import claim_output, locked, refuse_links, replacing
 from surrogate.numbers import number
+from surrogate.progress import ProgressBar
 from surrogate.report import write_study_report
 from surrogate.runtime.dask import dask_executor
 from surrogate.runtime.signals import StopRequest
@@ -278,9 +279,11 @@ def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: 
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
         executor = stack.enter_context(_executor(spread)) if left else None
-        outcomes = []
+        outcomes, progress = [], ProgressBar("study", "cases", quiet=True)  # for the time left
+        progress(0, todo)
         for outcome in run_jobs(left, executor, lambda: raise_if_stopped(stop)):
             outcomes.append(outcome)
+            progress(len(outcomes), todo)
             point = next(point for point in plan.points if point.case == outcome.name)
             values = {key: value for key, value in {**point.values, **point.trial}.items() if value is not None}
             settings = (f"{key.rpartition('.')[2]} {value}" for key, value in values.items())
@@ -291,7 +294,8 @@ def _run(plan: StudyPlan, jobs: Sequence[Work], output: Path, say: Say, spread: 
             result = read_result(ProjectFolder(output).case(outcome.name))
             error = result.test.get(plan.study.metric) if result else None
             seconds = f", {result.seconds:.1f} s" if result else ""
-            say(f"{about}: {plan.study.metric} {'none' if error is None else number(error)}{seconds}")
+            score = "none" if error is None else number(error)
+            say(f"{about}: {plan.study.metric} {score}{seconds}{progress.left}")
     return outcomes
 
 

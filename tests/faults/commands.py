@@ -2,8 +2,9 @@
 
     python commands.py FOLDER < jobs.json
 
-A job is `{"arguments": [...], "fault": NAME, "seconds": NUMBER}`; with seconds the fork is killed after that time. A
-line of JSON about each job tells its exit code, what it wrote to standard error, and how long it took.
+A job is `{"arguments": [...], "fault": NAME, "seconds": NUMBER, "signal": NUMBER}`; with seconds the fork gets a signal
+after that time, SIGKILL unless another is given. A line of JSON about each job tells its exit code, what it wrote to
+standard error, and how long it took.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def run(job: dict, number: int) -> dict:
             os._exit(code)
     if "seconds" in job:
         time.sleep(job["seconds"])
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, job.get("signal", signal.SIGKILL))
     _, status = os.waitpid(child, 0)
     took = time.monotonic() - began
     text = told.read_text(errors="replace") if told.exists() else ""

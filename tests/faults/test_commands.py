@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import zipfile
@@ -168,3 +169,15 @@ def test_what_a_killed_command_leaves_is_whole_or_absent(session: Session, name:
             assert whole_or_absent(session.folder / output) == []
             names = {old.replace(reference, output): sha for old, sha in content(session.folder / reference).items()}
             assert content(session.folder / output) == names
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "convert" else pytest.mark.slow) for n in KILLED])
+def test_ctrl_c_ends_a_command_in_one_line(session: Session, name: str) -> None:
+    took = session.run(COMMANDS[name], session.fresh())["took"]
+    rng, output = random.Random(name), session.fresh()
+    done = session.run(COMMANDS[name], output, seconds=rng.uniform(0.2, 0.6) * took, signal=int(signal.SIGINT))
+    errors = [line for line in done["stderr"].splitlines() if "stopped by SIGINT" in line]
+    assert "Traceback" not in done["stderr"], done
+    assert (done["code"], len(errors)) in ((75, 1), (0, 0)), done  # or it had ended
+    assert not errors or errors[0].startswith("error: ")
+    assert whole_or_absent(session.folder / ("whole" if name == "evaluate" else output)) == []
