@@ -83,7 +83,7 @@ def _execute(arguments: tuple[str, ...], folder: Path, log: str, variables: dict
     kind, *rest = arguments
     if kind == "-c":
         sys.argv = ["-c", *rest[1:]]
-        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+        exec(compile(rest[0], "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
     elif kind == "-m":
         sys.argv = list(rest)
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
