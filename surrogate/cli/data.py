@@ -79,15 +79,16 @@ def inspect(
 ) -> Answer:
     """Show what is in a file, what may be wrong with it, and how to train on it."""
     from surrogate.data.inspect import describe, render
-    from surrogate.workflows import write_starter
+    from surrogate.workflows import advice, write_starter
 
     description = describe(path, chosen_layout(layout, config))
-    for line in render(description):
+    tips = advice(description.suggested_config, str(write_config or "mine.yaml"))
+    for line in [*render(description), *(["", "next:"] if tips else []), *(f"  {tip}" for tip in tips)]:
         typer.echo(line)
     if write_config is not None:
         write_starter(write_config, Path(path).stem, description.suggested_config)
         typer.echo(f"wrote {write_config}: check its axes, inputs and targets, then `surrogate run {write_config}`")
-    return {**description.to_json(), "written": write_config}
+    return {**description.to_json(), "advice": tips, "written": write_config}
 
 
 @app.command(epilog="Example: surrogate convert simulations.h5 data/shards --to shards --config mine.yaml")

@@ -142,6 +142,12 @@ class Leaderboard:
                 f"The best network within this budget is {_named(networks[0].name)}, its error {ratio:.2g} times that "
                 "of the best: try more simulations or longer training before a larger network."
             )
+        fitted = [entry for entry in self.entries if entry.fitted and entry.name not in TRIVIAL]
+        if fitted and not best.fitted:
+            lines.append(
+                f"Of those that need no training by steps, {_named(fitted[0].name)} has the lowest error, "
+                f"{fitted[0].error:.3g}, in {_seconds(fitted[0].train_seconds)}."
+            )
         linear = next((entry for entry in self.entries if entry.name == "linear"), None)
         if linear is not None and linear.name in self.ties and linear is not best:
             lines.append(

@@ -1,5 +1,6 @@
 """The commands on a configuration: train, evaluate, report, run a pipeline or a study, submit jobs."""
 
+from surrogate.workflows.advice import advice
 from surrogate.workflows.compare import compare as run_comparison
 from surrogate.workflows.new import Wishes, new_config
 from surrogate.workflows.pipeline import (
@@ -21,6 +22,7 @@ from surrogate.workflows.study import Spread, read_part, report_folders, run_fil
 __all__ = [
     "Spread",
     "Wishes",
+    "advice",
     "cases_of",
     "chosen_case",
     "evaluate_run",

@@ -77,14 +77,18 @@ def sobol_run(
         raise ConfigError(f"{run} is no run folder: the ranges of the parameters come from its configuration and data")
     experiment = folder.experiment()
     inputs, places = _parameters(surrogate.signature, experiment, ranges or {})
-    parameters = [parameter for group in inputs.values() for parameter in group]
+    parameters = [parameter for group in inputs.values() for parameter in group if parameter.low < parameter.high]
+    if not 0 < len(parameters) <= MOST:
+        raise ConfigError(
+            f"{len(parameters)} inputs of this surrogate vary over their ranges; Sobol indices need 1 to {MOST}, with "
+            "ranges such as --range viscosity=0.01:0.1"
+        )
     samples = 2 ** math.ceil(math.log2(max(samples, 8)))
-    design = sobol_inputs(parameters, samples)
-    values, first = {}, 0
-    for name, group in inputs.items():
-        columns = design[:, first : first + len(group)]
-        values[name] = columns[:, 0] if [parameter.name for parameter in group] == [name] else columns
-        first += len(group)
+    drawn = dict(zip((parameter.name for parameter in parameters), sobol_inputs(parameters, samples).T, strict=True))
+    rows, values = len(next(iter(drawn.values()))), {}
+    for name, group in inputs.items():  # an input that is constant stays at its value
+        columns = np.stack([drawn.get(one.name, np.full(rows, one.low)) for one in group], axis=1)
+        values[name] = columns[:, 0] if group[0].name == name else columns
     stored = folder.input_range
     input_range = InputRange.load(stored) if stored.is_file() else None
     sampled = _Sampled(surrogate, values, input_range)
@@ -141,15 +145,6 @@ def _parameters(
     for name in ranges:
         if name not in names:
             raise ConfigError(f"--range: no parameter '{name}'; {did_you_mean(name, names)}")
-    if not 0 < len(names) <= MOST:
-        raise ConfigError(f"this surrogate has {len(names)} parameters; Sobol indices are estimated for 1 to {MOST}")
-    for group in inputs.values():
-        for parameter in group:
-            if not parameter.low < parameter.high:
-                raise ConfigError(
-                    f"the parameter {parameter.name} has the range {parameter.low:g} to {parameter.high:g}; give one "
-                    f"in which it varies, such as --range {parameter.name}=0:1"
-                )
     return inputs, _places(signature, dataset)
 
 

@@ -83,7 +83,7 @@ def test_fields_as_inputs_are_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_numbers_of_a_vector_are_parameters(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    v = rng.uniform(0, 1, (40, 3))
+    v = np.concatenate([rng.uniform(0, 1, (40, 3)), np.full((40, 1), 2.0)], axis=1)  # the last one is constant
     u = v[:, :2] @ np.array([[3.0, 0.0], [0.0, 1.0]])
     fields = xr.Dataset({"v": (("sample", "kind"), v), "u": (("sample", "sensor"), u)})
     run = run_of(tmp_path, fields, ["v"])
