@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import os
@@ -16,7 +15,7 @@ from surrogate.data.layouts import find_files
 from surrogate.data.mapping import Layout
 from surrogate.data.store import MANIFEST, read_manifest
 from surrogate.errors import DataError, ResourceError
-from surrogate.files import fsync_path, sha256
+from surrogate.files import fsync_path, locked, sha256
 
 __all__ = ["stage"]
 
@@ -59,8 +58,9 @@ def stage(path: str, folder: Path, layout: Layout | None = None) -> str:
     copies = {file: target / file.relative_to(root) for file in wanted}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / f".{target.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it does
+        with locked(folder, f".{target.name}.lock", wait=True):
+            for link in filter(Path.is_symlink, (target, _part(target))):  # others may write to this folder too
+                link.unlink()
             whole = all(c.is_file() and c.stat().st_size == f.stat().st_size for f, c in copies.items())
             if not whole and not _copy_all(wanted, root, target, sums):
                 return path
@@ -77,6 +77,11 @@ def _key(files: list[Path]) -> str:
     return hashlib.sha256(f"{fingerprint(files)}:{times}".encode()).hexdigest()[:16]
 
 
+def _part(target: Path) -> Path:
+    """Return the folder in which copies are made before they are whole."""
+    return target.with_name(f".{target.name}.part")
+
+
 def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]) -> bool:
     """Copy files to a temporary folder next to the target, check them, and rename; return False without enough space.
 
@@ -86,7 +91,7 @@ def _copy_all(files: list[Path], root: Path, target: Path, sums: dict[Path, str]
         target: Folder of the copies.
         sums: Checksums that a manifest already states.
     """
-    part = target.with_name(f".{target.name}.part")
+    part = _part(target)
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     shutil.rmtree(target, ignore_errors=True)
     needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(target.parent).free

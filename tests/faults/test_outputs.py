@@ -15,6 +15,7 @@ import yaml
 
 from surrogate.data.convert import convert
 from surrogate.data.mapping import Mapping
+from surrogate.data.staging import stage
 from surrogate.errors import ConfigError, InUse
 from surrogate.files import MARKER, claim_output, locked
 from surrogate.models.export import export_surrogate
@@ -128,6 +129,25 @@ def test_evaluation_does_not_follow_links(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"evaluation is a symbolic link to .* outside of the folder"):
         evaluate_run(Path("mine"), lambda _: None)
     assert state(folder) == before
+
+
+def test_copies_on_a_node_do_not_follow_links(folder: Path) -> None:
+    """The folder may be one that all users of a node share."""
+    copy = Path(stage("data.h5", Path("node")))
+    shutil.rmtree(copy.parent)
+    before = state(folder, "node")
+    lock, part = (Path("node") / f".{copy.parent.name}.{kind}" for kind in ("lock", "part"))
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(folder / "others/log.jsonl")
+    with pytest.raises(ConfigError, match="is a symbolic link, which a lock cannot be"):
+        stage("data.h5", Path("node"))
+    lock.unlink()
+    for link in (part, copy.parent):
+        link.symlink_to(folder / "others")
+    assert stage("data.h5", Path("node")) == str(copy)
+    assert copy.read_bytes() == Path("data.h5").read_bytes()
+    assert not copy.parent.is_symlink()
+    assert state(folder, "node") == before
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "study.yaml"])
