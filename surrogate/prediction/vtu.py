@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -19,6 +20,7 @@ from surrogate.models.signature import Signature
 __all__ = ["check_vtu", "vtu_folder", "write_vtu"]
 
 STEPS = ("time", "lead")  # axes of predictions, of which each entry is a file
+OURS = re.compile(r"sample_\d[\d_]*\.(vtu|pvd)|MANIFEST\.json")  # files of such a folder
 KINDS = {  # names of meshio for cells of some number of corners, in two and three dimensions
     2: {2: "line", 3: "triangle", 4: "quad"},
     3: {2: "line", 3: "triangle", 4: "tetra", 5: "pyramid", 6: "wedge", 8: "hexahedron"},
@@ -41,7 +43,8 @@ def check_vtu(signature: Signature, predictions: Path, *, overwrite: bool) -> No
     if importlib.util.find_spec("meshio") is None:
         raise ConfigError("--vtu: the package meshio is not installed; pip install 'slim-surrogate[mesh]'")
     folder = vtu_folder(predictions)
-    ours = not any(folder.iterdir()) or any(folder.glob("sample_*.vtu")) if folder.is_dir() else not folder.exists()
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    ours = all(OURS.fullmatch(name) for name in names) if folder.is_dir() else not folder.exists()
     if not ours or (not overwrite and folder.exists()):
         remedy = "give --overwrite to replace it or " if ours else ""
         raise ConfigError(f"--vtu: {folder} exists already; {remedy}choose another --output")

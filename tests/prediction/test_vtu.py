@@ -74,6 +74,9 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, monke
     check_vtu(points, tmp_path / "out.nc", overwrite=True)
     with pytest.raises(ConfigError, match="out_vtu exists already; give --overwrite"):
         check_vtu(points, tmp_path / "out.nc", overwrite=False)
+    (tmp_path / "out_vtu" / "notes.txt").touch()  # of the user, who would lose it
+    with pytest.raises(ConfigError, match="out_vtu exists already; choose another"):
+        check_vtu(points, tmp_path / "out.nc", overwrite=True)
     (tmp_path / "other_vtu").mkdir()
     (tmp_path / "other_vtu" / "thesis.tex").touch()
     with pytest.raises(ConfigError, match="other_vtu exists already; choose another"):
