@@ -62,7 +62,9 @@ def test_a_copy_is_made_once(shards: Path, tmp_path: Path) -> None:
 
 
 def test_changed_data_are_copied_anew(shards: Path, tmp_path: Path) -> None:
-    file = shards / "a-0.h5"
+    file = tmp_path / "alone" / "a-0.h5"  # no manifest says what is in it
+    file.parent.mkdir()
+    file.write_bytes((shards / "a-0.h5").read_bytes())
     first = stage(str(file), tmp_path / "node")
     values = bytearray(file.read_bytes())
     values[-1] ^= 1
