@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from surrogate.data.streaming.channels import MASKED
+
 __all__ = [
     "CELLS",
     "POINT_AXES",
@@ -56,7 +58,8 @@ def positions_of(ds: xr.Dataset, axis: str) -> tuple[str, ...]:
 def absent_share(ds: xr.Dataset, axis: str) -> float:
     """Return the share of points along an axis that do not exist, since meshes differ; their coordinates are NaN."""
     names = positions_of(ds, axis) if axis else ()
-    return float(np.isnan(ds[names[0]].values).mean()) if names else 0.0
+    masked = names and MASKED in ds[names[0]].attrs
+    return float(np.isnan(ds[names[0]].values).mean()) if masked else 0.0
 
 
 def volumes_of(ds: xr.Dataset, axis: str) -> xr.DataArray | None:

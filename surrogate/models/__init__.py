@@ -7,6 +7,7 @@ from surrogate.models.families.baselines import MeanSettings, NearestSettings, P
 from surrogate.models.families.convnet import ConvNetSettings, convnet
 from surrogate.models.families.deeponet import DeepONetSettings, deeponet
 from surrogate.models.families.fno import FnoSettings, fno
+from surrogate.models.families.gino import GinoSettings, gino
 from surrogate.models.families.hamiltonian import HamiltonianSettings, hamiltonian
 from surrogate.models.families.kernel_ridge import KernelRidgeSettings
 from surrogate.models.families.linear import LinearSettings
@@ -41,6 +42,7 @@ __all__ = [
     "DeepONetSettings",
     "FieldHead",
     "FnoSettings",
+    "GinoSettings",
     "HamiltonianSettings",
     "Head",
     "KernelRidgeSettings",
@@ -72,6 +74,7 @@ __all__ = [
     "families",
     "fit_linear_part",
     "fno",
+    "gino",
     "hamiltonian",
     "head_of",
     "mlp",

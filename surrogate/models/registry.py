@@ -227,13 +227,14 @@ def build(settings: ModelSettings, shapes: Shapes) -> Separable:
     if settings.on_grid and shapes.point_axis:
         raise ConfigError(
             f"model.family: {settings.family} needs a grid, but neighbours along the axis '{shapes.point_axis}' of the "
-            "targets are not neighbours in space; choose transolver or deeponet, which take the coordinates of points, "
-            "or mlp, pod, pod_rbf, pod_gp, kernel_ridge or linear for one mesh"
+            "targets are not neighbours in space; choose transolver, gino or deeponet, which take the coordinates of "
+            "points, or mlp, pod, pod_rbf, pod_gp, kernel_ridge or linear for one mesh"
         )
     if shapes.ragged and settings.at_points == "never":
         raise ConfigError(
             f"model.family: {settings.family} needs the same points in every simulation, but their number differs "
-            f"along the axis '{shapes.point_axis}'; choose transolver or deeponet, which take the coordinates of points"
+            f"along the axis '{shapes.point_axis}'; choose transolver, gino or deeponet, which take the coordinates of "
+            "points"
         )
     return _FAMILIES[settings.family].build(settings, shapes)
 

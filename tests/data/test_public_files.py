@@ -23,7 +23,7 @@ from surrogate.data.formats.patterns import expression
 from surrogate.data.inspect import describe
 from surrogate.errors import DataError
 from surrogate.training import train
-from surrogate.workflows import read_cases, write_starter
+from surrogate.workflows import read_cases, report_folders, write_starter
 from surrogate.workflows.pipeline import evaluate_run
 
 PUBLIC = next((p / "shared/data/public" for p in Path(__file__).parents if (p / "shared/data/public").is_dir()), Path())
@@ -152,6 +152,24 @@ def test_the_proposal_trains_with_the_axes_of_the_program(folder: str, public: P
         family,
         16 if sizes["sample"] < 1000 else 256,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["dolfinx", "fenics_study", "fluent", "medusa", "vtkhdf"])
+def test_data_on_meshes_are_trained_on_scored_and_drawn(folder: str, public: Path, tmp_path: Path) -> None:
+    place = copied(folder, public)
+    if folder in PROPOSED:
+        data, family, options = text_of(folder, place), PROPOSED[folder][2], {}
+    else:
+        heading, _, names, options, family = DECLARED[folder]
+        layout = yaml.safe_load(mapping_of(heading))
+        data = yaml.safe_dump(
+            {"data": {"path": str(place), "layout": layout, "inputs": names, "targets": names, "split": {}}}
+        )
+    trained(tmp_path, data, options, family, 256 if folder == "fluent" else 16)
+    page = report_folders([tmp_path / "run"], None, command="test")
+    pictures = {path.stem.split("_")[-1] for path in (page.parent / "figures").glob("*.png")}
+    assert {"worst", "median", "best"} <= pictures
 
 
 @pytest.mark.parametrize("folder", [f if f == "roms" else pytest.param(f, marks=pytest.mark.slow) for f in DECLARED])

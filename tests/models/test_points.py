@@ -11,6 +11,7 @@ from surrogate.batch import Batch
 from surrogate.errors import ConfigError
 from surrogate.models import (
     DeepONetSettings,
+    GinoSettings,
     ModelSettings,
     Separable,
     Shapes,
@@ -19,14 +20,18 @@ from surrogate.models import (
     settings_union,
 )
 from surrogate.models.heads.point import PointHead
-from surrogate.models.registry import settings_of
+from surrogate.models.registry import prepare, settings_of
 from surrogate.optim.refit import refit
 from surrogate.training.objective import Objective
 
 SHAPES = Shapes(
     inputs=4, outputs=2, grid=(30,), input_grid=(30,), point_axis="point", positions=(2, 3), parameters=(0, 1)
 )
-FAMILIES = [TransolverSettings(width=8, depth=2, heads=2, slices=5), DeepONetSettings(width=8, depth=2, products=6)]
+FAMILIES = [
+    TransolverSettings(width=8, depth=2, heads=2, slices=5),
+    DeepONetSettings(width=8, depth=2, products=6),
+    GinoSettings(width=8, depth=2, modes=2, side=6, padding=2),
+]
 
 
 def network_of(settings: ModelSettings, shapes: Shapes = SHAPES) -> Separable:
@@ -86,7 +91,7 @@ def test_the_head_of_ragged_samples_is_that_of_all_their_points() -> None:
 @pytest.mark.parametrize("family", ["convnet", "unet", "fno", "autoencoder"])
 def test_families_of_a_grid_are_refused_by_name(family: str) -> None:
     shapes = Shapes(inputs=1, outputs=1, grid=(16,), point_axis="node")
-    with pytest.raises(ConfigError, match=rf"{family} needs a grid.*'node'.*transolver or deeponet"):
+    with pytest.raises(ConfigError, match=rf"{family} needs a grid.*'node'.*transolver, gino or deeponet"):
         build(settings_of({"family": family}), shapes)
     assert settings_union() is not None
 
@@ -102,6 +107,41 @@ def test_deeponet_on_points_says_what_it_takes() -> None:
         build(DeepONetSettings(), without)
     with pytest.raises(ConfigError, match="transolver for input fields"):
         build(DeepONetSettings(), SHAPES.model_copy(update={"parameters": (0,)}))
+
+
+def test_gino_averages_over_the_neighbours_of_a_dense_search() -> None:
+    """Grid points closer than the radius, and their weights, against the distances of all pairs."""
+    network = network_of(FAMILIES[2])
+    operator, places = network.features, samples()[:, 2:].transpose(1, 2)
+    node, offset, weight = operator.neighbours(places, torch.ones(3, 30, dtype=torch.bool))
+    line = torch.linspace(-2, 2, 6, dtype=torch.float64)
+    grid, radius = torch.cartesian_prod(line, line), 2 * float(line[1] - line[0])
+    distance = torch.cdist(places, grid) / radius
+    dense = (1 - distance.square()).clamp_min(0).square()
+    torch.testing.assert_close(torch.zeros_like(dense).scatter_add(2, node, weight), dense, rtol=1e-9, atol=1e-12)
+    there = weight > 0
+    torch.testing.assert_close((places[:, :, None] - grid[node])[there] / radius, offset[there], rtol=1e-9, atol=1e-12)
+
+
+def test_gino_is_continuous_in_the_place_of_a_point() -> None:
+    network, inputs = network_of(FAMILIES[2]), samples()
+    along = inputs[:1].repeat(400, 1, 1)
+    along[:, 2, 7] = torch.linspace(-1.5, 1.5, 400)
+    path = network(along)[..., 7].detach()
+    assert float((path[1:] - path[:-1]).abs().max()) < 0.1 * float(path.max() - path.min())
+
+
+def test_gino_fits_its_latent_grid_to_the_points_of_the_training() -> None:
+    settings, inputs = FAMILIES[2], samples()
+    network = network_of(settings, SHAPES.model_copy(update={"ragged": True}))
+    inputs[0, 2:, 20:] = math.nan
+    batch = Batch(inputs, inputs[:, :2], torch.arange(3), torch.zeros(3, dtype=torch.int64), masked=True)
+    prepare(settings, network, lambda: [batch])
+    places = inputs[:, 2:].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(network.features.low, places.nan_to_num(nan=9).amin(1))
+    torch.testing.assert_close(network.features.high, places.nan_to_num(nan=-9).amax(1))
+    with pytest.raises(ConfigError, match="choose fno on a grid"):
+        build(settings, Shapes(inputs=1, outputs=1, grid=(5, 4)))
 
 
 def test_the_loss_and_the_solve_of_a_ragged_batch_are_those_of_its_points() -> None:

@@ -17,7 +17,7 @@ from surrogate.models.layers.symmetry import Symmetry, symmetrized
 from surrogate.models.registry import ModelSettings, Shapes, register
 from surrogate.models.separable import Separable
 
-__all__ = ["FnoSettings", "fno"]
+__all__ = ["FnoSettings", "FourierLayer", "Padded", "fno"]
 
 
 class FnoSettings(ModelSettings):
@@ -63,7 +63,7 @@ class FnoSettings(ModelSettings):
         return modes
 
 
-class _FourierLayer(nn.Module):
+class FourierLayer(nn.Module):
     """y = gelu(convolution by modes(z) + W z + b), then a pointwise perceptron plus a scaled skip connection.
 
     (B, width, *S) -> (B, width, *S)
@@ -85,7 +85,7 @@ class _FourierLayer(nn.Module):
         return functional.gelu(y) if self.activated else y
 
 
-class _Padded(nn.Module):
+class Padded(nn.Module):
     """Apply layers to fields padded with zeros at the end of every axis, and crop the result."""
 
     def __init__(self, layers: nn.Module, dimensions: int, points: int) -> None:
@@ -128,10 +128,10 @@ def fno(settings: FnoSettings, shapes: Shapes) -> Separable:
     modes = settings.modes_of(shapes.grid)
     channels = shapes.inputs + (dimensions if settings.coordinates else 0)
     layers: nn.Module = nn.Sequential(
-        *(_FourierLayer(width, modes, activated=index < settings.depth - 1) for index in range(settings.depth))
+        *(FourierLayer(width, modes, activated=index < settings.depth - 1) for index in range(settings.depth))
     )
     if settings.padding:
-        layers = _Padded(layers, dimensions, settings.padding)
+        layers = Padded(layers, dimensions, settings.padding)
     lift: list[nn.Module] = [Coordinates()] if settings.coordinates else []
     lift.append(conv(channels, width, kernel_size=1))
     features: nn.Module = nn.Sequential(*lift, layers, conv(width, settings.projection, kernel_size=1), nn.GELU())
