@@ -57,6 +57,11 @@ class GinoSettings(ModelSettings):
 class _Operator(nn.Module):
     """Features of every point: (B, C, N) -> (B, width, N); a point whose coordinate is NaN does not exist."""
 
+    low: Tensor
+    high: Tensor
+    steps: Tensor
+    strides: Tensor
+
     def __init__(self, settings: GinoSettings, shapes: Shapes) -> None:
         super().__init__()
         width, dimensions = settings.width, len(shapes.positions)
