@@ -17,6 +17,7 @@ from surrogate.models import (
     ConvNetSettings,
     DeepONetSettings,
     FnoSettings,
+    GinoSettings,
     HamiltonianSettings,
     MlpSettings,
     ModelSettings,
@@ -62,6 +63,7 @@ PARAMETERS = [
     DeepONetSettings(width=6, depth=2, products=5),
 ]
 OPERATORS = ("deeponet",)  # parameters to fields only
+MESHES = [GinoSettings(width=6, depth=2, modes=2, side=6, padding=2)]  # coordinates are the inputs
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,17 @@ def cases(inputs: int, outputs: int) -> Iterator[Case]:
         for grid in [(), *GRIDS] if settings.family not in OPERATORS else GRIDS:
             shapes = Shapes(inputs=inputs, outputs=outputs, grid=grid, input_grid=(7,) if grid else ())
             yield Case(settings, shapes)
+    for settings in MESHES:
+        positions = tuple(range(inputs))
+        yield Case(settings, Shapes(inputs=inputs, outputs=outputs, grid=(16,), point_axis="s0", positions=positions))
 
 
 ALL = pytest.mark.parametrize("case", list(cases(2, 3)), ids=str)
 
 
 def test_every_family_is_tested() -> None:
-    assert {settings.family for settings in FIELDS + PARAMETERS} == {name for name in families() if not is_fitted(name)}
+    tested = {settings.family for settings in FIELDS + PARAMETERS + MESHES}
+    assert tested == {name for name in families() if not is_fitted(name)}
 
 
 @ALL
@@ -176,6 +182,8 @@ def test_a_surrogate_of_it_is_loaded_as_it_was_saved(case: Case, tmp_path: Path)
         targets=tuple(f"b{index}" for index in range(shapes.outputs)),
         grid={f"s{axis}": side for axis, side in enumerate(shapes.grid)},
         input_grid={f"i{axis}": side for axis, side in enumerate(shapes.input_grid)},
+        point_axis=shapes.point_axis,
+        positions=tuple(f"a{index}" for index in shapes.positions),
     )
     normalizers = [Normalizer(torch.randn(n), torch.rand(n) + 1) for n in (shapes.inputs, shapes.outputs)]
     surrogate = Surrogate(case.settings, signature, *normalizers).eval()
