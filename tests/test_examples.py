@@ -3,8 +3,6 @@
 import ast
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import forked
@@ -73,8 +71,7 @@ def test_workers_on_slurm_are_jobs_with_the_given_facts(tmp_path: Path) -> None:
     code += "options = read_options(['--slurm', '--interface', 'lo', '--account', 'p01', '--partition', 'cpu'])\n"
     code += "with slurm_cluster(options, Path('logs')) as found: print(found.scheduler_address, found.job_script())"
     pytest.importorskip("dask_jobqueue")
-    command = [sys.executable, "-c", code, str(ROOT / "examples")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = forked.run("-c", code, str(ROOT / "examples"), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tcp://127.0.0.1:")
     for line in ("#SBATCH -A p01", "#SBATCH -p cpu", "#SBATCH -t 00:30:00", "export OMP_NUM_THREADS=1"):
@@ -85,8 +82,7 @@ def test_workers_on_slurm_are_jobs_with_the_given_facts(tmp_path: Path) -> None:
     assert "--no-dashboard" in worker
 
 
-def test_workers_on_slurm_need_an_interface() -> None:
-    command = [sys.executable, str(ROOT / "examples" / "dask_on_slurm.py"), "--slurm"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_workers_on_slurm_need_an_interface(tmp_path: Path) -> None:
+    done = forked.run(str(ROOT / "examples" / "dask_on_slurm.py"), "--slurm", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith("error: --slurm needs --interface: the scheduler listens there alone")

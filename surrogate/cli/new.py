@@ -62,7 +62,7 @@ def _ask(flag: str, question: str, answers: Mapping[str, str], usual: str | None
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         if usual is None:
-            choices = f"; choose one of {', '.join(answers)}" if answers else ""
+            choices = f" One of {', '.join(answers)}" if answers else ""
             raise ConfigError(f"{flag} is not given and there is no terminal to ask: {question}{choices}")
         return usual
     typer.echo(f"\n{question}", err=True)

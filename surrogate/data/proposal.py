@@ -106,8 +106,11 @@ class Proposal:
         one = {"by": "time", "validation": 0.1, "test": 0.1} if answers.get("sample") == NONE else self.split
         return replace(self, axes=axes, questions=left, options={**self.options, **answers}, split=one)
 
-    def kinds(self) -> tuple[list[str], list[str], list[str]]:
-        """Divide the variables: fields on the grid that most of them have, the other fields, and parameters."""
+    def kinds(self) -> tuple[list[str], list[str], list[str], list[str]]:
+        """Divide the variables: fields on the commonest grid, other fields, parameters, and vectors of parameters.
+
+        A vector has one axis, which nothing else has, next to fields of several axes.
+        """
         spaces = {name: tuple(a for a in dims if _is_space(a)) for name, dims in self.axes.items()}
         if not any(spaces.values()):  # numbers: those that count the same
             spaces = {name: tuple(a for a in dims if a not in LEADING) for name, dims in self.axes.items()}
@@ -116,11 +119,18 @@ class Proposal:
         grid = max(grids, key=lambda g: (grids.count(g), len(g)), default=())
         same = [name for name in fields if spaces[name] == grid]
         parameters = [name for name in self.axes if name not in fields and set(self.axes[name]) <= {"sample", "n"}]
-        return same, [name for name in fields if name not in same], parameters
+        apart = [name for name in fields if name not in same]
+        shared = [axis for name, dims in self.axes.items() for axis in {*dims}] + list(self.coordinates)
+        vectors = [
+            name
+            for name in apart
+            if len(spaces[name]) == 1 < len(grid) and "time" not in self.axes[name] and shared.count(*spaces[name]) == 1
+        ]
+        return same, [name for name in apart if name not in vectors], parameters, vectors
 
     def choice(self) -> tuple[list[str], list[str], dict[str, int], list[str]]:
         """Choose inputs, targets and window: parameters before fields, the first field before the others."""
-        same, apart, parameters = self.kinds()
+        same, apart, parameters, vectors = self.kinds()
         moving = [name for name in same if "time" in self.axes[name]]
         window: dict[str, int] = {}
         if self.inputs and self.targets:
@@ -128,8 +138,8 @@ class Proposal:
         elif moving:
             targets = moving[:KEPT]
             inputs = [*targets, *[name for name in same if name not in moving][:KEPT], *parameters]
-        elif parameters:
-            inputs, targets = parameters, same[:KEPT]
+        elif parameters or vectors:
+            inputs, targets = [*parameters, *vectors], same[:KEPT]
         else:
             inputs, targets = same[:1], same[1 : KEPT + 1] or same[:1]
         if any("time" in self.axes.get(name, ()) for name in targets):
@@ -137,7 +147,7 @@ class Proposal:
             if self.few_steps:
                 window["steps_out"] = 0
         used = {*inputs, *targets}
-        return inputs, targets, window, [name for name in [*same, *apart] if name not in used]
+        return inputs, targets, window, [name for name in [*same, *apart, *vectors] if name not in used]
 
 
 def _is_space(axis: str) -> bool:

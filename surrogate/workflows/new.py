@@ -118,15 +118,15 @@ def _chosen(flag: str, asks: str, answers: Mapping[str, str], given: str | None,
 
 def tasks_of(proposal: Proposal) -> dict[str, tuple[list[str], list[str]]]:
     """Return the tasks that the variables allow with their inputs and targets, the usual one first."""
-    same, _, parameters = proposal.kinds()
+    same, _, parameters, vectors = proposal.kinds()
     moving = [name for name in same if "time" in proposal.axes[name]]
     still = [name for name in same if name not in moving]
     fields = moving or still
     tasks: dict[str, tuple[list[str], list[str]]] = {}
     if moving and not proposal.few_steps:
         tasks["time-stepping"] = ([*moving, *still, *parameters], moving)
-    if parameters and still:
-        tasks["parameters-to-field"] = (parameters, still)
+    if still and (parameters or vectors):
+        tasks["parameters-to-field"] = ([*parameters, *vectors], still)
     if len(fields) > 1:
         tasks["field-to-field"] = (fields[:1], fields[1:])
     tasks["autoencoder"] = (fields[:1], fields[:1])
@@ -134,7 +134,7 @@ def tasks_of(proposal: Proposal) -> dict[str, tuple[list[str], list[str]]]:
     if {*targets} <= {*inputs}:
         usual = "time-stepping" if "time-stepping" in tasks else "autoencoder"
     else:
-        usual = "parameters-to-field" if {*inputs} <= {*parameters} else "field-to-field"
+        usual = "parameters-to-field" if {*inputs} <= {*parameters, *vectors} else "field-to-field"
     return {usual: (inputs, targets), **{task: sides for task, sides in tasks.items() if task != usual}}
 
 
