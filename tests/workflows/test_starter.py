@@ -16,6 +16,7 @@ RNG = np.random.default_rng(0)
 FIELD, SERIES, NUMBER = ("sample", "y", "x"), ("sample", "time", "y", "x"), ("sample",)
 CASES = {
     "parameters to fields": ({"k": NUMBER, "u": FIELD}, "pod"),
+    "a vector of parameters to fields": ({"u": FIELD, "k": ("sample", "part")}, "pod"),
     "fields to fields": ({"a": FIELD, "u": FIELD}, "convnet"),
     "fields alone": ({"u": FIELD}, "autoencoder"),
     "a series of fields": ({"u": SERIES}, "convnet"),
@@ -24,7 +25,7 @@ CASES = {
 
 
 def file_with(path: Path, variables: dict[str, tuple[str, ...]], side: int = 8) -> Path:
-    sizes = {"sample": 20, "time": 4, "y": side, "x": side}
+    sizes = {"sample": 20, "time": 4, "y": side, "x": side, "part": 3}
     arrays = {name: (axes, RNG.normal(size=[sizes[axis] for axis in axes])) for name, axes in variables.items()}
     xr.Dataset(arrays).to_netcdf(path, engine="h5netcdf")
     return path
