@@ -35,6 +35,7 @@ model: {family: convnet, width: 2, depth: 1}
 optimizer: {name: adam}
 training: {epochs: 2, batch_size: 5, device: cpu}
 """
+NUMBERS = CONFIG.replace("data.nc", "numbers.nc").replace("family: convnet, width: 2", "family: mlp, width: 2")
 STUDY = "study: {kind: learning_curve, axes: {data.split.train: [4, 8]}, seeds: [0]}\n"
 
 
@@ -42,7 +43,9 @@ def make_inputs() -> None:
     """Write data, a configuration and a study into the working directory."""
     a = np.random.default_rng(0).normal(size=(28, 8)).astype("f4")
     xr.Dataset(dict.fromkeys("au", (("sample", "x"), a))).to_netcdf("data.nc", engine="h5netcdf")
+    xr.Dataset({"a": ("sample", a[:, 0]), "u": ("sample", a[:, 1])}).to_netcdf("numbers.nc", engine="h5netcdf")
     Path("small.yaml").write_text(CONFIG)
+    Path("numbers.yaml").write_text(NUMBERS)
     Path("study.yaml").write_text(CONFIG + STUDY)
 
 

@@ -38,10 +38,12 @@ COMMANDS = {
     "render": ["slurm", "render", "small.yaml", "--output", "OUT"],
     "compare": ["compare", "small.yaml", "--output", "OUT", "--minutes", "0.1", "--set", "data.split.test=0.2"],
     "statistics": ["statistics", "small.yaml"],
+    "sobol": ["sobol", "numbers", "--samples", "8"],
     "workers": ["simulate", "peaks", "--size", "tiny", "--output", "OUT", "--workers", "1"],
 }
 BRIEF = ("simulate", "convert", "predict")
-BESIDE_DATA = ("render", "evaluate", "statistics")  # commands without a folder of results
+BESIDE_DATA = ("render", "evaluate", "statistics", "sobol")  # commands without a folder of results
+RUNS = {"evaluate": "whole", "sobol": "numbers"}  # the runs into which commands write
 CODES = {
     "full disk": {0, 5},
     "read-only": {5},
@@ -69,6 +71,8 @@ class Session:
         """Run a command with an output; return its exit code and messages."""
         if arguments[0] == "report" and not RunFolder(self.folder / "whole").evaluation.path.exists():
             assert self.run(COMMANDS["evaluate"], "")["code"] == 0
+        if arguments[0] == "sobol" and not RunFolder(self.folder / "numbers").config.exists():
+            assert self.run(["train", "numbers.yaml", "--output", "numbers"], "")["code"] == 0
         arguments = [argument.replace("OUT", output) for argument in arguments]
         self.process.stdin.write(json.dumps({"arguments": arguments, **job}) + "\n")
         self.process.stdin.flush()
@@ -135,7 +139,7 @@ def test_a_command_under_a_fault_ends_in_one_line_with_its_exit_code(session: Se
     assert len(errors) <= (done["code"] != 0), done
     assert errors or done["code"] in (0, 1), done
     assert all(len(line) < 2000 for line in errors)
-    assert whole_or_absent(session.folder / ("whole" if name == "evaluate" else output)) == []
+    assert whole_or_absent(session.folder / RUNS.get(name, output)) == []
     assert list(session.folder.rglob(f"{output}*/**/*.part")) == []
 
 
@@ -162,7 +166,7 @@ def test_what_a_killed_command_leaves_is_whole_or_absent(session: Session, name:
     for _ in range(count):
         output = session.fresh()
         session.run(COMMANDS[name], output, seconds=rng.uniform(0.1, 1.0) * took["took"])
-        assert whole_or_absent(session.folder / ("whole" if name == "evaluate" else output)) == []
+        assert whole_or_absent(session.folder / RUNS.get(name, output)) == []
         if name in RESUMED:
             again = session.run([*COMMANDS[name], "--resume"], output)
             assert again["code"] == 0, again
@@ -180,4 +184,4 @@ def test_ctrl_c_ends_a_command_in_one_line(session: Session, name: str) -> None:
     assert "Traceback" not in done["stderr"], done
     assert (done["code"], len(errors)) in ((75, 1), (0, 0)), done  # or it had ended
     assert not errors or errors[0].startswith("error: ")
-    assert whole_or_absent(session.folder / ("whole" if name == "evaluate" else output)) == []
+    assert whole_or_absent(session.folder / RUNS.get(name, output)) == []
