@@ -135,9 +135,14 @@ def _conformal(case: Case) -> str:
         if math.isfinite(coverage)
         else ""
     )
+    rolled = ""
+    if case.rollout is not None and "conformal_leads" in case.rollout.attrs:
+        share = float(case.rollout.attrs["conformal_coverage"])
+        inside = f", which contain {number(100 * share, 3)} % of the values likewise" if math.isfinite(share) else ""
+        rolled = f" So have roll-outs at {case.rollout.attrs['conformal_leads']} lead times{inside}."
     return (
         f"Predictions with `surrogate predict --intervals` have 90 % conformal intervals, calibrated on these "
-        f"simulations: {number(width, 3)} to either side on average{checked}."
+        f"simulations: {number(width, 3)} to either side on average{checked}.{rolled}"
     )
 
 

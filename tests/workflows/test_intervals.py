@@ -78,6 +78,8 @@ def test_intervals_of_roll_outs_cover_new_simulations(tmp_path: Path, ahead: int
     (tmp_path / "steps.yaml").write_text(yaml.safe_dump(tree))
     options = {"command": "c", "resume": False, "overwrite": False}
     run_file(tmp_path / "steps.yaml", [], tmp_path / "run", lambda _: None, **options)
+    case = read_case("main", next((tmp_path / "run" / "cases").iterdir()))
+    assert "So have roll-outs at 6 lead times, which contain 9" in " ".join(findings([case], None))
     new, steps = stepped(200, 1), 6 // ahead
     new.to_netcdf(tmp_path / "new.nc", engine="h5netcdf")
     options = {"intervals": True, "rollout_steps": steps, **OPTIONS}
