@@ -96,6 +96,8 @@ def projection_of(surrogate: Surrogate, training: Callable[[], Iterable[Batch]])
     head = network.head
     if isinstance(head, ModesHead):
         return Projection(surrogate, head.mean.double(), head.modes.double(), within=True)
+    if isinstance(network, ReducedNetwork) and network.starts:  # modes of increments bound no error of the targets
+        return None
     if isinstance(network, ReducedNetwork):
         return Projection(surrogate, network.mean, network.modes, within=True) if network.reduces_targets else None
     latent = getattr(surrogate.settings, "latent", None)

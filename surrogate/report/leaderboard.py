@@ -37,6 +37,8 @@ NAMES = {
     "persistence": "persistence",
     "linear": "a linear map",
     "kernel_ridge": "kernel ridge regression",
+    "linear-increments": "a linear map of increments",
+    "kernel_ridge-increments": "kernel ridge regression of increments",
     "pod_rbf": "radial basis functions on POD modes",
     "pod_gp": "a Gaussian process on POD modes",
     "elm": "random features with an exact fit of the last layer",

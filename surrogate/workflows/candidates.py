@@ -70,6 +70,10 @@ def candidates_for(
     else:
         families |= {"persistence": {"family": "persistence"}} if shapes.latest else {}
         families |= {name: {"family": name} for name in ("nearest", "linear", "kernel_ridge")}
+        if shapes.latest:
+            families |= {
+                f"{name}-increments": {"family": name, "increments": True} for name in ("linear", "kernel_ridge")
+            }
         families["pod_rbf"] = {"family": "pod_rbf", "modes": MODES if outputs > MODES else None}
         families["pod_gp"] = {"family": "pod_gp", "modes": MODES if outputs > MODES else outputs, **QUICK_GP}
     fitted = [Candidate(name, model) for name, model in families.items()]

@@ -166,6 +166,44 @@ def test_persistence_takes_the_latest_step_of_the_same_quantity() -> None:
         build(PersistenceSettings(), SHAPES)
 
 
+STEP = Signature(inputs=("u[t-1]", "k", "u[t+0]"), targets=("u[t+1]",), grid={"x": 4})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        LinearSettings(increments=True),
+        KernelRidgeSettings(increments=True, modes=3),
+        PodRbfSettings(increments=True),
+        PodGpSettings(increments=True, modes=2, restarts=0),
+    ],
+    ids=lambda settings: settings.family,
+)
+def test_increments_start_from_the_latest_state(settings: ModelSettings, tmp_path: Path) -> None:
+    """Where every increment is one field, the prediction adds it, however different the states; saved and exported."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, change = torch.randn(30, 3, 4, generator=generator), torch.tensor([1.0, 2.0, 0.0, -1.0])
+    surrogate = Surrogate(settings, STEP, Normalizer.identity(3), Normalizer.identity(1))
+    prepare(settings, surrogate.network, batches_of(inputs, inputs[:, 2:] + change))
+    surrogate.eval().save(tmp_path)
+    new = 5 * torch.randn(9, 3, 4, generator=generator)
+    predicted = Surrogate.load(tmp_path)(new)
+    torch.testing.assert_close(predicted, new[:, 2:] + change, rtol=0, atol=2e-2)
+    program = torch.export.load(export_surrogate(Surrogate.load(tmp_path), tmp_path / "model.pt2")).module()
+    torch.testing.assert_close(program(new), predicted)
+    with pytest.raises(ConfigError, match=r"model\.increments is for time steppers"):
+        build(settings, SHAPES)
+
+
+def test_a_penalty_on_increments_pulls_towards_persistence() -> None:
+    inputs = torch.randn(30, 3, 4, generator=torch.Generator().manual_seed(0))
+    for increments, expected in ((True, inputs[:, 2:]), (False, torch.zeros(30, 1, 4))):
+        settings = LinearSettings(increments=increments, regularization=1e9)
+        network = build(settings, STEP.shapes)
+        prepare(settings, network, batches_of(inputs, 0.9 * inputs[:, 2:]))
+        torch.testing.assert_close(network(inputs), expected, rtol=0, atol=1e-5)
+
+
 def test_samples_beyond_the_limit_are_thinned_evenly_and_memory_is_bounded() -> None:
     network = fitted(NearestSettings(samples=12), count=40)
     y, _ = waves(40, seed=0)

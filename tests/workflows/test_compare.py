@@ -79,7 +79,7 @@ def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.
         ),
         (
             Shapes(inputs=2, outputs=1, grid=(16,), latest=(0,)),
-            {"persistence", "fno-slimtrain", "mlp-linear-adam", "elm"},
+            {"persistence", "fno-slimtrain", "mlp-linear-adam", "elm", "linear-increments"},
             {"mlp-adam"},
         ),
         (Shapes(inputs=4, outputs=1, grid=()), {"kernel_ridge", "mlp-slimtrain"}, {"convnet-adam"}),

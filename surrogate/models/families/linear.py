@@ -23,11 +23,14 @@ class LinearSettings(FittedSettings):
     Arguments:
         regularization: Penalty of the weights per sample; None chooses it by generalised cross-validation.
         memory_mb: Most megabytes for the weights and the sums that they are computed from.
+        increments: Predict the change of every target from the latest input of the same quantity, for time steppers:
+            the penalty then pulls towards persistence instead of the mean.
     """
 
     family: Literal["linear"] = "linear"
     regularization: float | None = Field(None, ge=0)
     memory_mb: int = Field(1024, ge=1)
+    increments: bool = False
 
 
 class _Linear(FittedNetwork):
@@ -46,9 +49,10 @@ class _Linear(FittedNetwork):
             )
         super().__init__(shapes, {"weights": "io", "bias": "o"})
         self.settings = settings
+        self.starts = self.starts_from(settings.increments)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        u = torch.addmm(self.bias, inputs.flatten(1).double(), self.weights)
+        u = torch.addmm(self.bias, inputs.flatten(1).double(), self.weights) + self.start_of(inputs, self.starts)
         return u.unflatten(1, (self.shapes.outputs, *self.shapes.grid)).to(inputs.dtype)
 
     @torch.no_grad()
@@ -59,7 +63,8 @@ class _Linear(FittedNetwork):
             for batch in batches():
                 y = batch.inputs.flatten(1).double()
                 A = torch.cat([y, torch.ones(len(y), 1, dtype=y.dtype, device=y.device)], dim=1)
-                yield NormalEquations.of(A, batch.targets.flatten(1).double(), len(y))
+                changes = batch.targets.flatten(1).double() - self.start_of(batch.inputs, self.starts)
+                yield NormalEquations.of(A, changes, len(y))
 
         total = sum(parts(), NormalEquations.zeros(self.sizes["i"] + 1, self.sizes["o"], self.samples.device))
         weights = tikhonov(total, regularization=self.settings.regularization).weights

@@ -12,7 +12,7 @@ they count in no distance. A subclass is the regression f. What is fitted is a p
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -54,12 +54,15 @@ class ReducedSettings(FittedSettings):
         input_modes: The same for the inputs.
         samples: Most training samples to fit to. Of more, every second, third, ... is taken, in the order of the file.
         memory_mb: Most megabytes for training samples and the matrices between them.
+        increments: Predict the change of every target from the latest input of the same quantity, for time steppers:
+            where little is learned, the prediction is then persistence instead of the mean.
     """
 
     modes: int | None = Field(None, ge=1)
     input_modes: int | None = Field(None, ge=1)
     samples: int = Field(2000, ge=2)
     memory_mb: int = Field(1024, ge=1)
+    increments: bool = False
 
 
 class FittedNetwork(Separable):
@@ -87,6 +90,30 @@ class FittedNetwork(Separable):
     @abstractmethod
     def fit(self, batches: Batches) -> None:
         """Fit the arrays to the training data, in one or a few passes over them."""
+
+    def starts_from(self, increments: bool) -> list[int]:
+        """Return the input channels that predictions start from: the latest ones of the targets, or none.
+
+        Raises:
+            ConfigError: Increments are asked for, and there are none.
+        """
+        if increments and not (self.shapes.latest and self.shapes.input_grid == self.shapes.grid):
+            raise ConfigError(
+                "model.increments is for time steppers: every target must be an input at an earlier time; leave it out"
+            )
+        return list(self.shapes.latest) if increments else []
+
+    def start_of(self, inputs: Tensor, channels: Sequence[int]) -> Tensor | float:
+        """Return the channels that predictions start from as vectors (B, o); zero where there are none.
+
+        Arguments:
+            inputs: With shape (B, C, *input_grid), or as vectors (B, i).
+            channels: Their positions.
+        """
+        if not channels:
+            return 0.0
+        fields = inputs.flatten(1).unflatten(1, (self.shapes.inputs, -1))
+        return fields[:, list(channels)].flatten(1).double()
 
     @torch.no_grad()
     def assign(self, samples: int, **arrays: Any) -> None:
@@ -195,6 +222,7 @@ class ReducedNetwork(FittedNetwork):
         of_targets = {"mean": "o"} if settings.modes is None else {"mean": "o", "modes": "or", "left_out": "o"}
         super().__init__(shapes, {**of_inputs, **of_targets, **self.own})
         self.settings = settings
+        self.starts = self.starts_from(settings.increments)
         self.reduces_inputs, self.reduces_targets = settings.input_modes is not None, settings.modes is not None
         self.sizes |= {} if self.reduces_inputs else {"d": self.sizes["i"]}
         self.sizes |= {} if self.reduces_targets else {"r": self.sizes["o"]}
@@ -211,6 +239,7 @@ class ReducedNetwork(FittedNetwork):
     def forward(self, inputs: Tensor) -> Tensor:
         c = self.regression(self.reduced(inputs))
         u = c @ self.modes.mT + self.mean if self.reduces_targets else c + self.mean
+        u = u + self.start_of(inputs, self.starts)
         return u.unflatten(1, (self.shapes.outputs, *self.shapes.grid)).to(inputs.dtype)
 
     @torch.no_grad()
@@ -230,7 +259,7 @@ class ReducedNetwork(FittedNetwork):
         """
         settings = self.settings
         samples = gather_samples(batches(), settings.samples, settings.memory_mb, matrices)
-        n = len(samples)
+        n, targets = len(samples), samples.targets - self.start_of(samples.inputs, self.starts)
         if settings.input_modes is not None:
             mean, vectors, _ = _modes(samples.inputs, settings.input_modes)
             self.assign(n, input_mean=mean, input_modes=vectors)
@@ -239,12 +268,12 @@ class ReducedNetwork(FittedNetwork):
             self.assign(n, input_weight=(deviation >= CONSTANT * deviation.max()) & (deviation > 0))
         x = self.reduced(samples.inputs.to(self.samples.device)).cpu()
         if settings.modes is None:
-            mean = samples.targets.mean(0)
+            mean = targets.mean(0)
             self.assign(n, mean=mean)
-            return x, samples.targets - mean, samples.simulation
-        mean, vectors, left_out = _modes(samples.targets, settings.modes)
+            return x, targets - mean, samples.simulation
+        mean, vectors, left_out = _modes(targets, settings.modes)
         self.assign(n, mean=mean, modes=vectors, left_out=left_out)
-        return x, (samples.targets - mean) @ vectors, samples.simulation
+        return x, (targets - mean) @ vectors, samples.simulation
 
 
 def _modes(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
