@@ -92,7 +92,8 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
     command.chmod(0o755)
     environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
     texts = [text for kind, text in blocks(page) if kind == "yaml"]
-    (tmp_path / "mine.yaml").write_text(texts[0] if texts else "")
+    if texts:
+        (tmp_path / "mine.yaml").write_text(texts[0])
     for number, (kind, text) in enumerate(blocks(page)):  # Python goes on with the names of the blocks before
         if kind == "sh":
             _run(["sh", "-e", "-c", text], tmp_path, environment)
