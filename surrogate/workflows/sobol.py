@@ -184,7 +184,7 @@ class _Sampled:
         fields = np.empty((self.rows, len(names), *[-(-side // stride) for side in grid]), dtype=np.float32)
         with ProgressBar("predicting", "inputs") as progress:
             for rows, prediction in self._predictions():
-                of_points = prediction.flatten(2).double()
+                of_points = prediction.reshape(*prediction.shape[:2], -1).double()
                 columns = (of_points.mean(2), of_points.square().mean(2).sqrt()) if grid else (of_points[..., 0],)
                 summaries[rows] = torch.stack(columns, dim=2).numpy()
                 fields[rows] = prediction[kept].numpy()
