@@ -25,7 +25,10 @@ from surrogate.plotting import PALETTE, new_figure, save_figure
 
 SIMULATIONS = 60
 STEPS = (
-    ("surrogate inspect my.h5 --write-config mine.yaml", "what is in the file, and what to try first"),
+    (
+        "surrogate inspect my.h5\nsurrogate new my.h5 --output mine.yaml",
+        "what is in the file, what to try first,\nand a configuration",
+    ),
     ("surrogate compare mine.yaml --minutes 10", "baselines, classical surrogates, networks"),
 )
 QUESTIONS = (
