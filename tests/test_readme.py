@@ -74,4 +74,4 @@ def test_error_bars_come_with_a_gaussian_process(folder: Path, monkeypatch: pyte
     run(monkeypatch, "predict", "mine", "new.h5", "--intervals", "--output", "predictions.nc")
     with xr.open_dataset("predictions.nc", engine="h5netcdf") as predictions:
         assert (predictions["temperature_std"] > 0).all()
-        assert {"temperature_lower", "temperature_upper"} <= set(predictions)
+        assert {"temperature_low", "temperature_high"} <= set(predictions)
