@@ -18,6 +18,7 @@ __all__ = [
     "did_you_mean",
     "failure_of",
     "nearest",
+    "printable",
 ]
 
 
@@ -29,15 +30,23 @@ REMEDIES = {
 }
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Escape what does not print in one line, such as a line break in the name of a dataset, except what `keep` has."""
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
+
+
 class SurrogateError(Exception):
     """Base of all errors that the user can fix; the text is one line: what, where, why, what to do."""
 
     exit_code = 1
+    keep = "\n"  # what separates lines in the text
 
     def __str__(self) -> str:
         """Return the text with control characters, which a name in a file may have, escaped."""
-        text = super().__str__()
-        return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+        return printable(super().__str__(), self.keep)
 
 
 class ConfigError(SurrogateError, ValueError):
@@ -47,9 +56,10 @@ class ConfigError(SurrogateError, ValueError):
 
 
 class DataError(SurrogateError, ValueError):
-    """Input data that cannot be used."""
+    """Input data that cannot be used; a line break in a name of a file is escaped too."""
 
     exit_code = 3
+    keep = ""
 
 
 class NumericalError(SurrogateError, ArithmeticError):

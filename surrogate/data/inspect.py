@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import shlex
@@ -14,6 +15,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from surrogate.data.axis_names import propose_axes
+from surrogate.data.file_patterns import name_folders
 from surrogate.data.formats.containers import Container, Hdf5File, kind_of_file, open_container
 from surrogate.data.formats.detect import UNKNOWN, Detection
 from surrogate.data.formats.lazy import BLOCK_BYTES
@@ -29,10 +32,10 @@ from surrogate.data.mapping import Layout, Mapping
 from surrogate.data.presets import recognised
 from surrogate.data.proposal import Proposal, problem_of
 from surrogate.data.streaming.channels import MASKED
-from surrogate.data.suggest import name_folders, propose, propose_axes, suggest_named
-from surrogate.data.survey import Survey, link_notes, survey
+from surrogate.data.suggest import propose, suggest_named
+from surrogate.data.survey import Survey, survey
 from surrogate.data.values import ValueReport, look
-from surrogate.errors import DataError
+from surrogate.errors import DataError, printable
 
 __all__ = ["Description", "ValueReport", "VariableReport", "describe", "render"]
 
@@ -139,31 +142,33 @@ def describe(paths: Paths, layout: Layout | None = None) -> Description:
     shown = str(paths) if isinstance(paths, str | Path) else str(next(iter(paths)))
     files, studied = _files_of(paths, layout)
     mapping = layout if isinstance(layout, Mapping) else None
-    opened, refusal = _opened(studied or paths, files, layout)
     with open_container(files[0]) as container:
         contents = survey(container)
+        opened, refusal = None, None
         if isinstance(container, Hdf5File):
             handle = container.handle
             chosen = chosen_layout(handle, layout)
+            if chosen.name != UNKNOWN:
+                opened, refusal = _opened(studied or paths, files, layout)
             declared = _declared(handle, mapping)
-            datasets, alike = _representative(handle, contents, declared, chosen.name)
-            reports = [
-                _report(name, item, declared.get(name) or _prescribed(item, chosen.name)) for name, item in datasets
-            ]
-            links = list(link_notes(handle))
+            names, alike = _representative(handle, contents, declared, chosen.name)
+            reports = list(_reports(container, names, declared, chosen.name))
         else:
+            opened, refusal = _opened(studied or paths, files, layout)
             chosen = Detection("netcdf" if opened else UNKNOWN, f"read as {kind_of_file(files[0])} by its library")
-            reports, links, alike = [], [], []
+            reports, alike = [], []
         notes = [note for report in reports for note in _notes(report, _convert_command(shown, chosen.name))]
-        notes += links + alike + contents.notes
+        notes += contents.links + alike + contents.notes
         broken = {report.path for report in reports if report.problem}
         lost = any(item.first in broken for item in contents.of("field"))
         contents = replace(contents, items=[item for item in contents.items if item.first not in broken])
         proposal, problem = _proposal(shown, chosen.name, contents, container, files, opened)
     if problem and lost and not contents.of("field"):
         problem = "no dataset of numbers in it can be read"
+    if problem and mapping is None:
+        refusal = _opened(studied or paths, files, layout)[1] if chosen.name == UNKNOWN else refusal
+        notes += [refusal] if refusal else []
     if problem:
-        notes += [refusal] if refusal and mapping is None else []
         notes.append(f"no configuration is proposed: {problem}")
     if mapping is not None and refusal:
         notes.append(refusal)
@@ -221,7 +226,7 @@ def _proposal(
         return None, str(error)
     for proposal in candidates:
         if len({file.parent for file in files}) > 1 and "files" not in proposal.options and proposal.variables:
-            name_folders(proposal, Path(path), files)
+            name_folders(proposal, files)
         problem = problem_of(proposal) if proposal.axes else problem
         if problem is None:
             return proposal, None
@@ -244,8 +249,8 @@ def _convert_command(path: str, layout: str) -> str:
 
 def _representative(
     handle: h5py.File, contents: Survey, declared: dict[str, tuple[str, ...]], layout: str
-) -> tuple[list[tuple[str, h5py.Dataset]], list[str]]:
-    """Open the datasets to report: of numbered ones the first, and never more than a page of them."""
+) -> tuple[list[str], list[str]]:
+    """Choose the datasets to report: of numbered ones the first, and never more than a page of them."""
     names = seeds(handle) if layout == "pdebench" else []
     others = {f"{name}/" for name in names[1:]}
     items = [item for item in contents.items if not item.first.startswith(tuple(others))] if others else contents.items
@@ -260,12 +265,16 @@ def _representative(
             if item.numbers and not names
         ][:SHOWN]
     alike += [f"{len(paths) - SHOWN} more datasets are not shown"] if len(paths) > SHOWN else []
-    datasets = []
-    for path in paths[:SHOWN]:
-        item = handle.get(path.encode("utf-8", "surrogateescape"))
-        if isinstance(item, h5py.Dataset):
-            datasets.append((path, item))
-    return datasets, alike
+    return paths[:SHOWN], alike
+
+
+def _reports(
+    container: Hdf5File, names: Sequence[str], declared: dict[str, tuple[str, ...]], layout: str
+) -> Iterator[VariableReport]:
+    """Report datasets; what is a group, or behind a link that is not followed, is left out."""
+    for name in names:
+        with contextlib.suppress(DataError), container.dataset(name) as dataset:
+            yield _report(name, dataset, declared.get(name) or _prescribed(dataset, layout))
 
 
 def _declared(handle: h5py.File, layout: Mapping | None) -> dict[str, tuple[str, ...]]:
@@ -363,7 +372,7 @@ def render(description: Description) -> list[str]:
     lines += ["", "notes:", *(f"  {note}" for note in description.notes)] if description.notes else []
     if description.suggested_config:
         lines += ["", "suggested configuration:", *description.suggested_config.splitlines()]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _lines(report: VariableReport) -> Iterator[str]:

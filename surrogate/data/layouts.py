@@ -25,6 +25,7 @@ from surrogate.data.formats.pdebench import read_pdebench
 from surrogate.data.formats.ragged import OF_USER, STEPS
 from surrogate.data.formats.shaping import SINCE
 from surrogate.data.formats.simulations import with_sample
+from surrogate.data.formats.split_names import groups_of_files
 from surrogate.data.formats.table import add_table
 from surrogate.data.formats.text import decode_text
 from surrogate.data.formats.the_well import SPLITS, read_well, split_of
@@ -69,8 +70,8 @@ def open_snapshots(
     Returns:
         Variables with dimensions `sample`, `time`, `channel`, then space by name, in dask chunks that follow the
         chunks of the file; parameters of PDEBench and The Well are coordinates on `sample`. Coordinate `origin`
-        (sample) says where a simulation came from, `group` its declared group, its split in The Well, or what the names
-        of IDX files begin with.
+        (sample) says where a simulation came from, `group` its declared group, its split in The Well, or the part that
+        the name of its file has: `train.h5` and `test.h5`.
 
     Raises:
         DataError: A file cannot be used, does not fit its declaration, or differs from the others.
@@ -90,14 +91,14 @@ def open_snapshots(
     if layout == "idx" or (layout in (None, "auto") and all(map(is_idx, files))):
         pairs = pairs_of(files)
         return join_parts([Part(p.split, with_sample(read_pair(p), p.split, p.split)) for p in pairs])
-    parts = []
+    parts, groups = [], {file: group for file, (group, _) in groups_of_files(files).items()}
     for file in files:
         arrays = open_arrays(file) if layout in (None, "auto", "netcdf") else None
         if arrays is not None:
-            parts.append(Part(names[file], with_sample(_named_arrays(arrays), names[file])))
+            parts.append(Part(names[file], with_sample(_named_arrays(arrays), names[file], groups.get(file, ""))))
             continue
         with open_file(file) as handle:
-            parts.append(_read_part(handle, names[file], layout, allow_external))
+            parts.append(_read_part(handle, names[file], layout, allow_external, groups.get(file, "")))
     return join_parts(parts)
 
 
@@ -209,18 +210,19 @@ def _labels(files: Sequence[Path]) -> dict[Path, str]:
     return {file: file.relative_to(common).as_posix() for file in files}
 
 
-def _read_part(handle: h5py.File, where: str, layout: Layout | None, external: bool) -> Part:
+def _read_part(handle: h5py.File, where: str, layout: Layout | None, external: bool, group: str) -> Part:
     """Read a file as a data set with a sample axis."""
     name = chosen_layout(handle, layout).name
     if name == "pdebench":
-        return Part(where, with_sample(read_pdebench(handle, external=external), where))
+        return Part(where, with_sample(read_pdebench(handle, external=external), where, group))
     if name == "the_well":
         split = split_of(Path(handle.filename)) or ""
         return Part(where, with_sample(read_well(handle, external=external), where, split), own_fields=True)
     ds = assemble(named_variables(handle, external=external), Path(handle.filename))
     if name != "shards" and STEPS in ds.variables:
         ds[STEPS].attrs[OF_USER] = 1
-    return Part(where, with_sample(_decoded(decode_text(ds)).assign_attrs(attributes(handle)), where))
+    group = "" if name == "shards" else group
+    return Part(where, with_sample(_decoded(decode_text(ds)).assign_attrs(attributes(handle)), where, group))
 
 
 def _named_arrays(arrays: ArrayFile) -> xr.Dataset:

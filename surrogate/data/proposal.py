@@ -18,7 +18,7 @@ from surrogate.data.missing import open_data
 from surrogate.data.settings import DataSettings
 from surrogate.data.splits import split
 from surrogate.data.streaming.stream import Stream
-from surrogate.errors import ConfigError, DataError
+from surrogate.errors import ConfigError, DataError, printable
 
 __all__ = ["Proposal", "Question", "few_steps", "problem_of", "quoted", "time_split"]
 
@@ -90,7 +90,7 @@ class Proposal:
         lines += [f"  # not chosen, being on other grids or too many: {', '.join(others)}"] if others else []
         lines += [f"  window: {flow(window)}"] if window else []
         lines += [f"  {key}: {flow(value)}" for key, value in self.extra.items()]
-        return "\n".join([*lines, f"  split: {flow(self.split)}"]) + "\n"
+        return "\n".join(map(printable, [*lines, f"  split: {flow(self.split)}"])) + "\n"
 
     def _questions(self) -> Iterator[str]:
         for key, question in self.questions.items():
@@ -158,7 +158,7 @@ def quoted(text: str) -> str:
     """Write a text as YAML: as it is where that is safe, else in double quotes."""
     plain = re.fullmatch(r"[A-Za-z_/.][\w/.*-]*", text) and text.lower() not in ("true", "false", "null", "on", "off")
     clean = text.encode("utf-8", "replace").decode("utf-8")
-    return text if plain else json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\x7f")
+    return text if plain else printable(json.dumps(clean, ensure_ascii=False))  # \x85, \u2028: line breaks of YAML
 
 
 def flow(value: Any) -> str:

@@ -16,7 +16,7 @@ from surrogate.data.formats.variables import attributes, is_variable, named_axes
 from surrogate.data.hdf5.storage import dataset_at, object_at
 from surrogate.errors import DataError
 
-__all__ = ["Item", "Survey", "link_notes", "number_name", "survey", "word_before"]
+__all__ = ["Item", "Survey", "number_name", "survey", "word_before"]
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 TOPOLOGY = re.compile(
@@ -72,11 +72,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Survey:
-    """Datasets of a file, what speaks for MATLAB's order of axes, and a line for everything that cannot be read."""
+    """Datasets of a file, what speaks for MATLAB's order of axes, and lines on all that cannot be read and on links."""
 
     items: list[Item]
     reversed: bool
     notes: list[str]
+    links: list[str] = field(default_factory=list)
 
     def of(self, *roles: str) -> list[Item]:
         """Select the items of some roles."""
@@ -95,7 +96,8 @@ def survey(container: Container) -> Survey:
     if not isinstance(container, Hdf5File):
         return Survey([], False, [])
     handle, datasets, notes = container.handle, list[Item](), list[str]()
-    linked = _linked_datasets(container)
+    links = _links(handle)
+    linked = _linked_datasets(container, [name for name, kind in links if kind == h5py.h5l.TYPE_EXTERNAL])
     names, groups, unnamed = _members(handle)
     notes += [f"{name}: its name is not UTF-8; it is left out" for name in unnamed]
     for name in ["/", *groups[:LOOKED_AT]]:
@@ -126,7 +128,7 @@ def survey(container: Container) -> Survey:
     more = [f"{len(notes) - NOTES} more objects are left out"] if len(notes) > NOTES else []
     at_root = [name for name in (*names, *groups) if "/" not in name][:MATLAB]
     matlab = any("MATLAB_class" in handle[name].attrs for name in at_root)
-    return Survey(_gathered(datasets), matlab, [*notes[:NOTES], *more])
+    return Survey(_gathered(datasets), matlab, [*notes[:NOTES], *more], list(_link_notes(handle, links)))
 
 
 def _members(group: h5py.Group) -> tuple[list[str], list[str], list[str]]:
@@ -147,17 +149,22 @@ def _members(group: h5py.Group) -> tuple[list[str], list[str], list[str]]:
     return datasets, groups, unnamed
 
 
-def _linked_datasets(container: Hdf5File) -> dict[str, None]:
-    """List the datasets to which external links lead; links whose names differ in numbers lead to the same."""
-    links: list[str] = []
-    below: dict[str, list[str]] = {}  # a link, and the datasets in the group that it leads to
+def _links(handle: h5py.File) -> list[tuple[str, int]]:
+    """List the paths and kinds of all links that are not the object itself."""
+    links: list[tuple[str, int]] = []
 
     def note(name: bytes, info: h5py.h5l.LinkInfo) -> None:
-        if info.type == h5py.h5l.TYPE_EXTERNAL:
-            links.append(name.decode("utf-8", "surrogateescape"))
+        if info.type != h5py.h5l.TYPE_HARD:
+            links.append((name.decode("utf-8", "surrogateescape"), info.type))
 
-    handle = container.handle
     handle.id.links.visit(note, info=True)
+    return links
+
+
+def _linked_datasets(container: Hdf5File, links: Sequence[str]) -> dict[str, None]:
+    """List the datasets to which external links lead; links whose names differ in numbers lead to the same."""
+    below: dict[str, list[str]] = {}  # a link, and the datasets in the group that it leads to
+    handle = container.handle
     seen: set[tuple[str, int]] = set()
     names: dict[str, None] = {}
     for link in links:
@@ -334,19 +341,17 @@ def _pattern(members: Sequence[Item]) -> Item:
     return replace(first, path=path, numbers=counts)
 
 
-def link_notes(handle: h5py.File) -> Iterator[str]:
+def _link_notes(handle: h5py.File, links: Sequence[tuple[str, int]]) -> Iterator[str]:
     """Yield a line for every link that is not the object itself."""
-    lines: list[str] = []
-
-    def note(name: bytes, info: h5py.h5l.LinkInfo) -> None:
-        text = name.decode("utf-8", "replace")
-        if info.type == h5py.h5l.TYPE_EXTERNAL:
-            file, path = (part.decode("utf-8", "replace") for part in handle.id.links.get_val(name))
-            lines.append(f"/{text}: external link to {file}:{path}; read only where it stays in the folder")
-        elif info.type == h5py.h5l.TYPE_SOFT:
-            lines.append(f"/{text}: link to {handle.id.links.get_val(name).decode('utf-8', 'replace')}")
-
-    handle.id.links.visit(note, info=True)
-    yield from lines[:NOTES]
-    if len(lines) > NOTES:
-        yield f"{len(lines) - NOTES} more links are not shown"
+    for name, kind in links[:NOTES]:
+        key = name.encode("utf-8", "surrogateescape")
+        text = key.decode("utf-8", "replace")
+        if kind == h5py.h5l.TYPE_EXTERNAL:
+            file, path = (part.decode("utf-8", "replace") for part in handle.id.links.get_val(key))
+            yield f"/{text}: external link to {file}:{path}; read only where it stays in the folder"
+        elif kind == h5py.h5l.TYPE_SOFT:
+            yield f"/{text}: link to {handle.id.links.get_val(key).decode('utf-8', 'replace')}"
+        else:
+            yield f"/{text}: a link of a kind that only its program can follow; it is left out"
+    if len(links) > NOTES:
+        yield f"{len(links) - NOTES} more links are not shown"

@@ -11,8 +11,8 @@ import xarray as xr
 
 from surrogate.config import parse_yaml
 from surrogate.data import DataSettings, Stream, open_snapshots, split
+from surrogate.data.axis_names import propose_axes
 from surrogate.data.inspect import amplification, describe, render
-from surrogate.data.suggest import propose_axes
 
 
 def settings_of(text, **answers):

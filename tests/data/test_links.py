@@ -154,3 +154,32 @@ def test_replaced_sources_are_other_data(store: Path) -> None:
     assert fingerprint([store]) != before
     with pytest.raises(DataError, match="replaced or changed while in use"):
         ds["u"].load()
+
+
+@pytest.mark.parametrize("path", ["out/{sample}/u", "soft/{sample}/u", "twice/{sample}/u", "group/up/{sample}/u"])
+def test_no_way_over_a_link_out_of_the_folder_is_followed_unasked(tmp_path: Path, path: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with h5py.File(tmp_path / "elsewhere" / "b.h5", "w") as file:
+        for i in range(4):
+            file[f"runs/{i}/u"] = U[i]
+    (tmp_path / "own").mkdir()
+    with h5py.File(tmp_path / "own" / "a.h5", "w") as file:
+        file["out"] = h5py.ExternalLink("../elsewhere/b.h5", "/runs")
+        file["soft"], file["twice"] = h5py.SoftLink("/out"), h5py.SoftLink("./soft")
+        file["group/up"] = h5py.SoftLink("/soft")
+    for layout in (declared(path, ("y", "x")), declared(path.replace("{sample}", "0"), ("y", "x"))):
+        with pytest.raises(DataError, match=r"leads to \.\./elsewhere/b\.h5, outside of"):
+            open_snapshots(tmp_path / "own", layout)
+        ds = open_snapshots(tmp_path / "own", layout, allow_external=True)
+        np.testing.assert_array_equal(ds["u"], U[: ds.sizes["sample"]])
+
+
+def test_soft_links_that_go_in_circles_lead_nowhere(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"], file["b"] = h5py.SoftLink("/b"), h5py.SoftLink("/a")
+        file["inside/self"], file["inside/u"] = h5py.SoftLink("."), U
+        file["inside/above"] = h5py.SoftLink("../inside/u")  # HDF5 does not know `..`
+    np.testing.assert_array_equal(open_snapshots(tmp_path, declared("inside/self/./self/u"))["u"], U)
+    for path in ("a/{sample}", "inside/above", "b"):
+        with pytest.raises(DataError):
+            open_snapshots(tmp_path, declared(path))

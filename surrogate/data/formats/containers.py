@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +16,9 @@ import xarray as xr
 
 from surrogate.data.formats.variables import attributes, plain
 from surrogate.data.hdf5.alike import Alike
-from surrogate.data.hdf5.array import open_file
+from surrogate.data.hdf5.array import H5Array, open_file
 from surrogate.data.hdf5.faults import HDF5_ERRORS
+from surrogate.data.hdf5.preflight import alike_datasets
 from surrogate.data.hdf5.storage import check_storage, dataset_at, h5_array, native_type, object_at
 from surrogate.errors import DataError, did_you_mean
 
@@ -24,6 +26,7 @@ __all__ = ["ArrayFile", "Container", "Hdf5File", "Values", "kind_of_file", "open
 
 Values = Any  # H5Array, H5Stack, a numpy or dask array
 HEAD = 16
+HOPS = 16  # soft links in a row
 NETCDF3 = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 
 
@@ -74,6 +77,8 @@ class Hdf5File:
         self.handle, self.external, self.file = handle, external, Path(handle.filename)
         self.attrs = attributes(handle)
         self.alike = Alike(external=external)
+        self._alike = alike_datasets(self.file)
+        self._examples: dict[str, H5Array | None] = {}
         self._names: tuple[str, ...] = ()
         self._nodes: list[Any] = [h5py.h5g.open(handle.id, b"/")]
 
@@ -90,8 +95,10 @@ class Hdf5File:
 
     def has_values(self, path: str) -> bool:
         """Test whether a dataset, or a link that may lead to one, has this path."""
+        if path.strip("/") in self._alike:
+            return True
         node = self._node(path)
-        return not isinstance(self._at(path) if node is None else node, h5py.h5g.GroupID | h5py.Group)
+        return not isinstance(self._followed(path)[0] if node is None else node, h5py.h5g.GroupID | h5py.Group)
 
     def _node(self, path: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | None:
         """Open an object that hard links alone lead to, else None; the last one and its parents stay open."""
@@ -110,40 +117,35 @@ class Hdf5File:
             self._names, self._nodes = (*self._names, part), [*self._nodes, node]
         return self._nodes[-1]
 
-    def _leaves_file(self, path: str) -> bool:
-        """Test whether an external link is on the way to a path."""
-        node: h5py.HLObject = self.handle
-        for part in filter(None, path.split("/")):
-            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-            if link is None or isinstance(link, h5py.ExternalLink) or not _leads(node, part):
-                return isinstance(link, h5py.ExternalLink)
-            node = node[part]
-        return False
-
     def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.HLObject | None]:
         """Open the object at a path, in this file or behind external links; None where there is none.
 
         Raises:
             DataError: An external link leads nowhere, or out of the folder where that is not allowed.
         """
-        item = self._at(path)
-        if item is None and self._leaves_file(path):
-            return object_at(self.handle, path, external=self.external)
-        return contextlib.nullcontext(item)
+        item, leaves = self._followed(path)
+        return object_at(self.handle, path, external=self.external) if leaves else contextlib.nullcontext(item)
 
-    def _at(self, path: str) -> h5py.HLObject | None:
-        """The object at a path, through hard links and links inside of the file."""
+    def _followed(self, path: str) -> tuple[h5py.HLObject | None, bool]:
+        """Follow hard and soft links to an object; True, and no object, where an external link is on the way.
+
+        HDF5 itself would open the other file.
+        """
         node: h5py.HLObject = self.handle
-        for part in path.split("/"):
-            if not part:
-                continue
+        parts, above, soft = _parts(path), list[str](), 0
+        while parts:
+            part = parts.pop(0)
             link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-            if link is None or isinstance(link, h5py.ExternalLink):
-                return None
-            if isinstance(link, h5py.SoftLink) and not _leads(node, part):
-                return None
-            node = node[part]
-        return node
+            if isinstance(link, h5py.SoftLink) and soft < HOPS:
+                absolute = link.path.startswith("/")
+                parts = [*([] if absolute else above), *_parts(link.path), *parts]
+                node, above, soft = self.handle, [], soft + 1
+            elif isinstance(link, h5py.HardLink):
+                node = node[part]
+                above.append(part)
+            else:
+                return None, isinstance(link, h5py.ExternalLink)
+        return node, False
 
     @contextlib.contextmanager
     def dataset(self, path: str) -> Iterator[h5py.Dataset]:
@@ -157,6 +159,10 @@ class Hdf5File:
 
     def values(self, path: str) -> Values:
         """Describe a dataset: lazy numbers, or text."""
+        name, place = self._alike.get(path.strip("/"), ("", 0))
+        example = self._example(name) if name else None
+        if example is not None:
+            return replace(example, path="/" + path.strip("/"), offset=None if example.offset is None else place)
         node = self._node(path)
         if isinstance(node, h5py.h5d.DatasetID) and node.get_type().get_class() != h5py.h5t.STRING:
             return self.alike.array(node, "/" + path.strip("/"))
@@ -165,6 +171,17 @@ class Hdf5File:
                 check_storage(dataset, f"{self.file}:{path}", external=self.external)
                 return np.asarray(dataset.asstr(errors="replace")[()]).astype(str)
             return h5_array(dataset, external=self.external)
+
+    def _example(self, path: str) -> H5Array | None:
+        """Describe the dataset that others are alike; None where it cannot be used, so that each is checked itself."""
+        if path not in self._examples:
+            try:
+                with self.dataset(path) as dataset:
+                    array = h5_array(dataset, external=self.external)
+                self._examples[path] = None if array.decoding else array
+            except DataError:
+                self._examples[path] = None
+        return self._examples[path]
 
     def attributes(self, path: str) -> dict[str, Any]:
         """Read the attributes of a dataset."""
@@ -257,12 +274,9 @@ def _is_hard(group: h5py.h5g.GroupID, name: bytes) -> bool:
         return False
 
 
-def _leads(group: h5py.Group, name: str) -> bool:
-    """Test whether a link leads to an object; one that leads to itself does not."""
-    try:
-        return name in group
-    except (KeyError, RuntimeError, ValueError, OSError):
-        return False
+def _parts(path: str) -> list[str]:
+    """Split a path at its slashes; `.` is the group itself."""
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _entry(values: np.ndarray, name: str, where: str) -> np.ndarray:

@@ -149,10 +149,8 @@ def is_own_dataset(group: h5py.Group, name: str | bytes) -> bool:
     """Test whether a group holds a dataset of this name itself, not by a soft or external link."""
     if isinstance(name, bytes):  # h5py returns names that are not UTF-8 as bytes; such a dataset is left out
         return False
-    key = name.encode("utf-8", "surrogateescape")
-    if group.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
-        return False
-    return bool(h5py.h5o.get_info(group.id, key).type == h5py.h5o.TYPE_DATASET)
+    kind = h5py.h5g.get_objinfo(group.id, name.encode("utf-8", "surrogateescape"), follow_link=False).type
+    return bool(kind == h5py.h5g.DATASET)
 
 
 def is_odd(dataset: h5py.Dataset) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 from surrogate.data.hdf5.array import H5Array
 from surrogate.data.hdf5.decoding import ENCODING
 from surrogate.data.hdf5.faults import HDF5_ERRORS
-from surrogate.data.hdf5.storage import h5_array, missing_chunks
+from surrogate.data.hdf5.form import Form
+from surrogate.data.hdf5.storage import h5_array
 
 __all__ = ["Alike"]
 
@@ -25,11 +26,8 @@ class _Example:
     """A dataset that was described in full, and what others have to share with it."""
 
     array: H5Array
-    kind: h5py.h5t.TypeID
-    properties: h5py.h5p.PropDCID
+    form: Form
     encoding: str
-    nbytes: int
-    chunks: int
 
 
 class Alike:
@@ -59,29 +57,17 @@ class Alike:
         if example is not None and _is_like(dataset, example):
             offset = None if example.array.offset is None else dataset.get_offset()
             return replace(example.array, path=path, offset=offset, **self.place)
-        item = h5py.Dataset(dataset)
-        array = h5_array(item, external=self.external)
-        if not array.sources and not item.is_virtual:
-            kind, properties = dataset.get_type(), dataset.get_create_plist()
-            total = missing_chunks(item)[1]
-            self.examples[name] = _Example(array, kind, properties, _encoding(dataset), item.nbytes, total)
+        array = h5_array(h5py.Dataset(dataset), external=self.external)
+        form = Form.of(dataset)
+        if form is not None:
+            self.examples[name] = _Example(array, form, _encoding(dataset))
         return array
 
 
 def _is_like(dataset: h5py.h5d.DatasetID, example: _Example) -> bool:
     """Test whether a dataset can be described as an example; False where a check of it is needed."""
     try:
-        alike = (
-            dataset.shape == example.array.shape
-            and dataset.get_type().equal(example.kind)
-            and dataset.get_create_plist().equal(example.properties)
-            and _encoding(dataset) == example.encoding
-        )
-        if not alike:
-            return False
-        if example.array.chunks is not None:
-            return bool(dataset.get_num_chunks() == example.chunks)
-        return bool(dataset.get_storage_size() == example.nbytes)
+        return example.form.fits(dataset) and _encoding(dataset) == example.encoding
     except HDF5_ERRORS:
         return False
 

@@ -5,32 +5,55 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import re
 import resource
 import select
 import signal
+import struct
 import sys
 import threading
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 import h5py
 
+from surrogate.data.hdf5.form import Form, is_encoded
 from surrogate.errors import DataError
 
-__all__ = ["check_in_child"]
+__all__ = ["alike_datasets", "check_in_child"]
 
 DEATHS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 ENDLESS = signal.SIGPROF
-CPU_SECONDS = 60  # for one file; waiting for a network or a disk does not count
+AT_ONCE = 1000  # objects of a file
+CPU_SECONDS = 60  # for so many objects; waiting for a network or a disk does not count
 WAIT_SECONDS = 600  # for one file, after which it is read unchecked
 IDLE_SECONDS = 1  # after which the child ends, since it holds memory that this process has freed meanwhile
 SMALL = 2**16  # bytes of values that are read too
 PLAIN, REFERS = b".", b"+"  # answers of the child
+MANY = 64  # datasets that are alike, from which they are told
+KEPT = 8  # files of such datasets
+DIGITS = re.compile(rb"\d+")
+LENGTH = struct.Struct("<q")  # before an answer
 BUILT_IN = {1, 2, 3}  # gzip, shuffle, fletcher32: filters of the HDF5 library itself
 
 _Key = tuple[str, int, int, int]
 _passed: dict[_Key, bool] = {}  # files that were read, and whether they refer to others
+_alike: OrderedDict[_Key, dict[str, tuple[str, int]]] = OrderedDict()
 _lock = threading.Lock()
+
+
+def alike_datasets(file: Path) -> dict[str, tuple[str, int]]:
+    """Return the datasets, of a file that was checked and holds many, that differ from an example in their values only.
+
+    Given are the path of the example, which has the same type, shape and storage, and the first byte of the values in
+    the file, -1 where they are in chunks. All values were written, and no attribute says that they are packed.
+    """
+    return _alike.get(_key_of(file, os.stat(file)), {})
+
+
+def _key_of(file: Path, status: os.stat_result) -> _Key:
+    return str(file), status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def check_in_child(file: Path) -> bool:
@@ -48,7 +71,7 @@ def check_in_child(file: Path) -> bool:
         status = os.stat(file)
     except OSError:
         return True
-    key = str(file), status.st_size, status.st_mtime_ns, status.st_ino
+    key = _key_of(file, status)
     if key in _passed:
         return _passed[key]
     if not file.is_file() or sys.platform != "linux":
@@ -68,7 +91,12 @@ def check_in_child(file: Path) -> bool:
         raise DataError(
             f"{file}: the HDF5 library {what} when it reads this file; it is damaged: copy or write it again"
         )
-    _passed[key] = answer != PLAIN
+    _passed[key] = answer[:1] != PLAIN
+    if answer[1:]:
+        fields = iter(answer[1:].decode("utf-8", "surrogateescape").split("\0"))
+        _alike[key] = {path: (example, int(place)) for path, example, place in zip(fields, fields, fields, strict=True)}
+        if len(_alike) > KEPT:
+            _alike.popitem(last=False)
     return _passed[key]
 
 
@@ -112,7 +140,14 @@ class _Reader:
             return b""
         if not ready:
             os.kill(self.child, signal.SIGKILL)
-        return os.read(self.answers, 1) if ready else b""
+            return b""
+        answer = b""
+        while len(answer) < LENGTH.size or len(answer) < LENGTH.size + LENGTH.unpack_from(answer)[0]:
+            more = os.read(self.answers, 2**20)
+            if not more:
+                return b""
+            answer += more
+        return answer[LENGTH.size :]
 
     def end(self) -> int:
         """Wait for the end of the child; return the signal that ended it, else 0."""
@@ -154,41 +189,61 @@ class _Reader:
                 *names, pending = (pending + received).split(b"\0")
                 for name in names:
                     answer = REFERS
-                    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
                     with contextlib.suppress(Exception):
-                        answer = REFERS if _read(os.fsdecode(name)) else PLAIN
+                        answer = _read(os.fsdecode(name))
                     signal.setitimer(signal.ITIMER_PROF, 0)
-                    os.write(answers, answer)
+                    answer = LENGTH.pack(len(answer)) + answer
+                    while answer:
+                        answer = answer[os.write(answers, answer) :]
         finally:
             os._exit(0)
 
 
-def _read(name: str) -> bool:
+def _read(name: str) -> bytes:
     """Read of every object the attributes, of a dataset the names of axes, sources, chunks and some values too.
 
+    Of contiguous datasets that share their form, the values are read of the first.
+
     Returns:
-        True where the file refers to others, or a part of it cannot be read.
+        `REFERS` where the file refers to others, or a part of it cannot be read, else `PLAIN`; then what
+        `alike_datasets` returns, a zero byte between fields; nothing where these are few.
     """
-    refers = False
+    refers, alike = False, list[bytes]()
+    examples: dict[bytes, tuple[bytes, Form]] = {}  # by the name without digits
     with h5py.File(name, "r", locking="best-effort") as file:
         paths, kinds = [b"/"], set[int]()
         try:
+            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
             h5py.h5o.visit(file.id, paths.append)
             file.id.links.visit(lambda _, info: kinds.add(info.type), info=True)
         except Exception:
             refers = True
-        for path in paths:
+        for number, path in enumerate(paths):
+            if number % AT_ONCE == 0:
+                signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
             try:
                 item = h5py.h5o.open(file.id, path)
                 attributes = h5py.AttributeManager(h5py.HLObject(item)) if h5py.h5a.get_num_attrs(item) else {}
                 for attribute in attributes:
                     with contextlib.suppress(Exception):
                         attributes[attribute]
-                if isinstance(item, h5py.h5d.DatasetID):
+                if not isinstance(item, h5py.h5d.DatasetID):
+                    continue
+                kind = DIGITS.sub(b"", path.rpartition(b"/")[2])
+                example = examples.get(kind)
+                if example is None or not example[1].fits(item):
                     refers |= _read_dataset(item, named=bool(attributes))
+                    form = Form.of(item)
+                    examples |= {kind: (path, form)} if form is not None else {}
+                    continue
+                if attributes or example[1].chunks is not None:
+                    _read_dataset(item, named=bool(attributes))
+                if not is_encoded(item):
+                    alike += path, example[0], b"%d" % (item.get_offset() or -1)
             except Exception:
                 refers = True
-    return refers or h5py.h5l.TYPE_EXTERNAL in kinds
+    refers |= h5py.h5l.TYPE_EXTERNAL in kinds
+    return (REFERS if refers else PLAIN) + (b"\0".join(alike) if len(alike) > 3 * MANY else b"")
 
 
 def _read_dataset(item: h5py.h5d.DatasetID, *, named: bool) -> bool:

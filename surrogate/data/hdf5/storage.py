@@ -84,7 +84,7 @@ def object_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool 
 
 def _first_link(handle: h5py.File, path: str, external: bool) -> tuple[Path, str] | None:
     """Return file and path to which the first link on the way to `path` leads; None where the way has no link."""
-    file, parts = Path(handle.filename), [part for part in path.split("/") if part]
+    file, parts = Path(handle.filename), [part for part in path.split("/") if part not in ("", ".")]
     node: h5py.Group = handle
     for depth, part in enumerate(parts):
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
