@@ -40,7 +40,7 @@ def recognised(path: str, files: Sequence[Path]) -> Proposal | None:
     for file in files[:1] if apart else files[:FILES]:
         with open_container(file) as container:
             handle = container.handle if isinstance(container, Hdf5File) else None
-            tried = (program(Proposal(path), handle, files) for program in PROGRAMS) if handle is not None else ()
+            tried = (_tried(program, path, handle, files) for program in PROGRAMS) if handle is not None else ()
             proposal = next((draft for draft in tried if draft is not None), None)
         proposals += [(file, proposal)] if proposal is not None else []
         if proposals and ("files" in proposals[0][1].options or len(files) > FILES):
@@ -66,6 +66,21 @@ def recognised(path: str, files: Sequence[Path]) -> Proposal | None:
             if first.coordinates.setdefault(name, entry) is entry and "start" not in entry:
                 entry["file"] = file.name
     return first
+
+
+def _tried(
+    program: Callable[[Proposal, h5py.File, Sequence[Path]], Proposal | None],
+    path: str,
+    handle: h5py.File,
+    files: Sequence[Path],
+) -> Proposal | None:
+    """Propose the layout of one program; None where the file has names of it, but not what they stand for."""
+    try:
+        return program(Proposal(path), handle, files)
+    except DataError:
+        raise
+    except Exception:  # whatever an object of another kind under such a name leads to
+        return None
 
 
 def _finish(proposal: Proposal, program: str, reason: str, steps: int, sizes: dict[str, int]) -> Proposal:

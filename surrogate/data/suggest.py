@@ -87,7 +87,8 @@ def propose(path: str, survey: Survey, container: Container, files: Sequence[Pat
         proposal.options["groups"] = groups
         differ = len({i.shape[:1] for i in fields if i.path.startswith(tuple(f"{g}/" for g in groups))}) > 1
         proposal.split = group_split(set(groups)) or proposal.split
-        fields = [_below(item, start) for item in fields if item.path.startswith(start) or "/" not in item.path]
+        shared = [replace(item, path=f"/{item.path}") for item in fields if "/" not in item.path]
+        fields = [*(_below(item, start) for item in fields if item.path.startswith(start)), *shared]
     else:
         fields, words, differ = parts_together(fields, survey.reversed)
         proposal.split = group_split(words) or proposal.split

@@ -12,8 +12,9 @@ import numpy as np
 
 from surrogate.data.formats.containers import ArrayFile, Container, Hdf5File
 from surrogate.data.formats.patterns import in_natural_order
-from surrogate.data.formats.variables import attributes, is_variable, named_axes
+from surrogate.data.formats.variables import attributes, is_variable, named_axes, scale_path
 from surrogate.data.hdf5.storage import dataset_at, object_at
+from surrogate.data.mapping import PLACEHOLDER
 from surrogate.errors import DataError
 
 __all__ = ["Item", "Survey", "number_name", "survey", "word_before"]
@@ -100,6 +101,12 @@ def survey(container: Container) -> Survey:
     linked = _linked_datasets(container, [name for name, kind in links if kind == h5py.h5l.TYPE_EXTERNAL])
     names, groups, unnamed = _members(handle)
     notes += [f"{name}: its name is not UTF-8; it is left out" for name in unnamed]
+    notes += [
+        f"{name}: a layout takes the braces in its name for a pattern; it is left out"
+        for name in names
+        if PLACEHOLDER.search(name)
+    ]
+    names = [name for name in names if not PLACEHOLDER.search(name)]
     for name in ["/", *groups[:LOOKED_AT]]:
         notes += _attribute_notes(name, handle[name])
     numbered: dict[str, list[str]] = {}  # by the name without numbers
@@ -199,7 +206,7 @@ def _item(name: str, dataset: h5py.Dataset) -> Item:
     role = _role(name, dtype, shape, kind)
     if " " not in role:
         axes = named_axes(dataset)
-        scales = tuple(d[0].name.strip("/") if len(d) else "" for d in dataset.dims) if dataset.ndim else ()
+        scales = tuple(scale_path(dimension).strip("/") for dimension in dataset.dims) if dataset.ndim else ()
         if role == "field" and _is_axis(name, shape) and dataset.size <= SMALL and _monotonic(dataset[()]):
             role = "coordinate"
         if dataset.is_scale and dataset.ndim == 1:

@@ -83,9 +83,9 @@ class Hdf5File:
         self._nodes: list[Any] = [h5py.h5g.open(handle.id, b"/")]
 
     def children(self, group: str) -> Iterable[str]:
-        """List the members of a group; none where it is not there."""
+        """List the members of a group, but those whose name is not UTF-8; none where it is not there."""
         with self._opened(group) as item:
-            return list(item) if isinstance(item, h5py.Group) else []
+            return [name for name in item if isinstance(name, str)] if isinstance(item, h5py.Group) else []
 
     def holds(self, path: str) -> bool:
         """Test whether something, be it a link, has this path."""

@@ -44,7 +44,7 @@ KNOWN_CHANNELS = {"diff-react": ["u", "v"], "diff-sorp": ["u"], "rdb": ["h"]}  #
 
 def seeds(handle: h5py.File) -> list[str]:
     """List root groups whose name is all digits, sorted, where the first one holds `data`."""
-    names = sorted(name for name in handle if name.isdigit())
+    names = sorted(name for name in handle if isinstance(name, str) and name.isdigit())
     if not names or not holds(handle, f"{names[0]}/data"):
         return []
     told = holds(handle, f"{names[0]}/grid") or "config" in handle[names[0]].attrs

@@ -96,10 +96,20 @@ def named_axes(dataset: h5py.Dataset) -> tuple[str, ...] | None:
     if dataset.is_scale and dataset.ndim == 1:
         return (_bare(dataset.name),)
     labels = [dimension.label for dimension in dataset.dims]
-    axes = [_bare(dim[0].name) if len(dim) else label for dim, label in zip(dataset.dims, labels, strict=True)]
+    scales = [scale_path(dimension) for dimension in dataset.dims]
+    axes = [_bare(scale) or label for scale, label in zip(scales, labels, strict=True)]
     if all(labels) and (len(set(axes)) < len(axes) or any(as_number(axis) is not None for axis in axes)):
         axes = labels
     return tuple(axes) if all(axes) and len(set(axes)) == len(axes) else None
+
+
+def scale_path(dimension: h5py._hl.dims.DimensionProxy) -> str:
+    """Return the path of the dimension scale of an axis; empty where there is none.
+
+    A scale that was removed may lead to what was written in its place since.
+    """
+    scale = dimension[0] if len(dimension) else None
+    return str(scale.name) if isinstance(scale, h5py.Dataset) and scale.is_scale and scale.name else ""
 
 
 def _bare(name: str) -> str:

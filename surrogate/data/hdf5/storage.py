@@ -56,7 +56,7 @@ def dataset_at(handle: h5py.File, path: str, *, hops: int = HOPS, external: bool
     """
     with object_at(handle, path, hops=hops, external=external) as item:
         if not isinstance(item, h5py.Dataset):
-            held = ", ".join(item) if isinstance(item, h5py.Group) else ""
+            held = ", ".join(map(str, item)) if isinstance(item, h5py.Group) else ""
             where = f"{item.file.filename}:{(item.name or '').strip('/') or '/'}"
             raise DataError(f"{where}: is a group, expected a dataset; it holds {held or 'nothing'}: name a dataset")
         yield item
