@@ -216,8 +216,9 @@ def _proposal(
             program = recognised(path, files)
             candidates += [program] if program else []
         divisible = opened is not None and (opened.sizes["sample"] > 1 or opened.sizes.get("time", 1) > 2)
-        several = len(files) > 1 and opened is not None and layout == "netcdf"
-        apart = several and (opened.sizes["sample"] == len(files) or len({file.parent for file in files}) > 1)
+        folders = len({file.parent for file in files})
+        apart = opened is not None and len(files) > 1 and (opened.sizes["sample"] == len(files) or folders > 1)
+        apart = apart and layout == "netcdf"
         if named and opened is not None and divisible and not apart:
             candidates.append(suggest_named(path, None if layout in ("netcdf", "shards") else layout, opened))
         if not candidates and layout not in ("pdebench", "the_well", "idx"):
