@@ -74,7 +74,7 @@ def test_extreme_parameters_end(
     except SurrogateError as error:
         said, code = str(error), error.exit_code
     assert code in (0, 2, 4)
-    assert "\n" not in said
+    assert "\n" not in said or code == 2  # one line for each mistake in a file
     assert len(said) < 2000
     assert max(evaluations, default=0) <= EVALUATIONS + 200
 
