@@ -14,12 +14,16 @@ from typing import Any
 import typer.main
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
-from sphinx.application import Sphinx
 
 from surrogate.cli import app as command_line
 from surrogate.experiment.settings import Experiment, SimulateSettings, TrainingSettings
 from surrogate.models import settings_union
-from surrogate.studies import settings as studies
+from surrogate.simulate import Recipe
+from surrogate.studies import StudySettings
+from surrogate.workflows.slurm import Cluster
+
+if typing.TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 PACKAGES = (
     "data",
@@ -68,11 +72,28 @@ def _parameter(parameter: Any) -> str:
     return f"| `{name}` | {shown} | {_cell(getattr(parameter, 'help', '') or '')} |"
 
 
+TOP = """| key | meaning |
+|---|---|
+| `name` | Name of the run, of its folder below `runs/` and in reports: letters, digits, `_`, `.` and `-`. |
+| `simulate` | Data that a pipeline makes for itself, from a recipe; then `data.path` may be absent. |
+| `data` | Files, variables, windows, split. |
+| `model` | A family and its options. |
+| `optimizer` | How the network is trained; absent for families that are fitted in one pass. |
+| `training` | Length, batches, loss, schedule, checkpoints. |
+| `evaluation` | Roll-outs. |
+| `cases` | Several configurations in one: sections that replace those above, by the name of the case. |
+| `study` | Many trainings at the points of a grid, for one of four questions. |
+
+Two more kinds of files are at the end: recipes of simulations, and the facts of a cluster.
+"""
+
+
 def configuration_page() -> str:
     """Describe every key of a configuration file."""
     parts = [
         "# Keys of a configuration\n",
         "A configuration is one YAML file; unknown keys are refused with the nearest name.\n",
+        TOP,
     ]
     sections: list[tuple[str, type[BaseModel]]] = [
         ("simulate", SimulateSettings),
@@ -88,9 +109,9 @@ def configuration_page() -> str:
     for model in _members(settings_union()):
         parts += _section(f"`model: {{family: {model.model_fields['family'].default}}}`", model, set(), level=3)
     parts.append("## `study`\n")
-    for name, model in vars(studies).items():
-        if inspect.isclass(model) and issubclass(model, BaseModel) and name.endswith("Study"):
-            parts += _section(f"`study` ({name})", model, set(), level=3)
+    parts += _section("`study`", StudySettings, set(), level=3)[1:]
+    parts += ["## Recipes\n", *_section("`recipe.yaml`", Recipe, set(), level=3)]
+    parts += ["## Clusters\n", *_section("`cluster.yaml`", Cluster, set(), level=3)]
     return "\n".join(parts)
 
 
@@ -111,17 +132,21 @@ def _section(title: str, model: type[BaseModel], seen: set[type], *, level: int 
         return []
     seen.add(model)
     text = inspect.cleandoc(model.__doc__ or "")
-    meanings = _argument_texts(text)
+    meanings: dict[str, str] = {}
+    for base in reversed(model.__mro__):  # an inherited key is explained where it is declared
+        meanings |= _argument_texts(inspect.cleandoc(base.__doc__ or "")) if issubclass(base, BaseModel) else {}
     summary = re.split(r"\n\s*(?:Arguments|Attributes|Raises):", text)[0].strip()
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     nested: list[type[BaseModel]] = []
     for name, field in model.model_fields.items():
+        nested += _members(field.annotation)
+        if name in ("name", "family") and typing.get_origin(field.annotation) is typing.Literal:
+            continue  # in the title
         default = "" if field.default in (PydanticUndefined, None) else field.default
         shown = "" if default == "" or isinstance(default, BaseModel) else f"`{default}`"
         rows.append(
             f"| `{field.alias or name}` | {_type(field.annotation)} | {shown} | {_cell(meanings.get(name, ''))} |"
         )
-        nested += _members(field.annotation)
     parts = [f"{'#' * level} {title}\n", f"{summary}\n", "\n".join(rows) + "\n"]
     for inner in nested:
         parts += _section(f"{inner.__name__}", inner, seen, level=min(level + 1, 4))

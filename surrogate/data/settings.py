@@ -53,7 +53,11 @@ class Window(Settings):
 
 
 class NamedGroup(Settings):
-    """The simulations whose coordinate `group` has this value."""
+    """The simulations of a group.
+
+    Arguments:
+        group: Value of their coordinate `group`.
+    """
 
     group: str
 

@@ -43,7 +43,12 @@ class OptimizerBase(Settings):
 
 
 class AdamSettings(OptimizerBase):
-    """Adam on features and head alike."""
+    """Adam on features and head alike.
+
+    Arguments:
+        learning_rate: Learning rate.
+        weight_decay: Multiple of the weights that is added to the gradient.
+    """
 
     name: Literal["adam"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
@@ -51,7 +56,12 @@ class AdamSettings(OptimizerBase):
 
 
 class AdamWSettings(OptimizerBase):
-    """Adam with decoupled weight decay on features and head alike."""
+    """Adam with decoupled weight decay on features and head alike.
+
+    Arguments:
+        learning_rate: Learning rate.
+        weight_decay: Share of the weights, times the learning rate, that a step takes off.
+    """
 
     name: Literal["adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
@@ -59,7 +69,13 @@ class AdamWSettings(OptimizerBase):
 
 
 class SgdSettings(OptimizerBase):
-    """Stochastic gradient descent with momentum on features and head alike."""
+    """Stochastic gradient descent with momentum on features and head alike.
+
+    Arguments:
+        learning_rate: Learning rate.
+        momentum: Share of the last step that is added to the next.
+        weight_decay: Multiple of the weights that is added to the gradient.
+    """
 
     name: Literal["sgd"] = "sgd"
     learning_rate: float = Field(1e-2, gt=0)
@@ -71,6 +87,11 @@ class MuonSettings(OptimizerBase):
     """Muon on the matrices of the features, AdamW on all else: convolution kernels, vectors and the head.
 
     Updates of matrices are scaled as AdamW's, so that one learning rate serves both.
+
+    Arguments:
+        learning_rate: Learning rate.
+        weight_decay: Share of the weights, times the learning rate, that a step takes off.
+        momentum: Share of the running mean of the gradients of matrices that is kept.
     """
 
     name: Literal["muon"] = "muon"

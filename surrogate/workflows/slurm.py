@@ -43,7 +43,14 @@ Time = Annotated[str, Field(pattern=r"^([0-9]+-)?[0-9]{1,4}(:[0-9]{2}){0,2}$")]
 
 
 class Times(Settings):
-    """Time limits of the stages, in Slurm's notation."""
+    """Time limits of the stages, in Slurm's notation.
+
+    Arguments:
+        simulate: Of the simulations.
+        train: Of a training with its evaluation.
+        study: Of a part of a study.
+        report: Of the report.
+    """
 
     simulate: Time = "01:00:00"
     train: Time = "04:00:00"
