@@ -89,6 +89,7 @@ class Comparison:
         """Return the training and evaluation of a candidate on a fold."""
         keep = {key: value for key, value in self.source.tree.items() if key in ("name", "simulate", "data")}
         tree = keep | {"model": candidate.model, "training": self._training(candidate, epochs)}
+        tree |= {"evaluation": {"rollout_steps": 0}}  # surrogates are ranked by single steps
         tree |= {"optimizer": candidate.optimizer} if candidate.optimizer else {}
         source = Source(self.source.name, tree)
         changes: dict[str, Any] = {"data.split.folds": self.folds, "data.split.fold": fold}
@@ -232,26 +233,39 @@ def _fit(
 ) -> dict[str, list[Job]]:
     """Run the fits, in at most half of the time where networks need the rest; return the jobs of those that ran.
 
-    The first fold of a family tells what a fold takes; where the others have no time, it is left out.
+    The first fold of every family comes first; the others follow in the order of the errors on it, so that where time
+    is short the families that promise most are finished. What a fold takes is that of the first.
     """
     networks = any(not candidate.fitted for candidate in comparison.candidates)
     share = 60 * minutes * (FITS if networks else 1.0)
-    kept: dict[str, list[Job]] = {}
     fitted = [candidate.name for candidate in comparison.candidates if candidate.fitted]
-    for name, jobs in comparison.jobs(dict.fromkeys(fitted)).items():
-        if time.monotonic() - began >= share and any(job.open for job in jobs):
+    begun: dict[str, tuple[float, float]] = {}  # error of the first fold, and its time
+    jobs = comparison.jobs(dict.fromkeys(fitted))
+    for name, of_folds in jobs.items():
+        if begun and time.monotonic() - began >= share and any(job.open for job in of_folds):
             say(f"{name} is left out: fits have {share / 60:.3g} minutes; give --minutes more than {minutes:g}")
             continue
         start = time.monotonic()
-        run(jobs[:workers], "fit")
-        each = time.monotonic() - start
-        rounds = math.ceil(sum(bool(job.open) for job in jobs[workers:]) / workers)
+        run(of_folds[:workers], "fit")
+        begun[name] = (_error_of(Path(of_folds[0].folder)), time.monotonic() - start)
+    kept: dict[str, list[Job]] = {}
+    for name, (_, each) in sorted(begun.items(), key=lambda item: item[1][0]):
+        rounds = math.ceil(sum(bool(job.open) for job in jobs[name][workers:]) / workers)
         if kept and rounds * each > share - (time.monotonic() - began):  # the first also waits for workers to start
             say(f"{name} is left out: one fold takes {each:.2g} s, there is no time for {comparison.folds} of them")
             continue
-        run(jobs[workers:], "fit")
-        kept[name] = jobs
+        run(jobs[name][workers:], "fit")
+        kept[name] = jobs[name]
     return kept
+
+
+def _error_of(case: Path) -> float:
+    """Return the mean headline error of a case; infinite where it has no result."""
+    if read_result(case) is None:
+        return math.inf
+    metrics = RunFolder(case).evaluation.read("metrics")
+    error = float(per_sample(metrics, headline(metrics).metric).values.mean())
+    return error if math.isfinite(error) else math.inf
 
 
 def _epochs(comparison: Comparison, minutes: float, began: float, run: Any, say: Say, workers: int) -> dict[str, int]:
