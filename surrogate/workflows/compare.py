@@ -234,7 +234,7 @@ def _fit(
     """Run the fits, in at most half of the time where networks need the rest; return the jobs of those that ran.
 
     The first fold of every family comes first; the others follow in the order of the errors on it, so that where time
-    is short the families that promise most are finished. What a fold takes is that of the first.
+    is short the families that promise most are finished. The cheapest is always finished.
     """
     networks = any(not candidate.fitted for candidate in comparison.candidates)
     share = 60 * minutes * (FITS if networks else 1.0)
@@ -249,9 +249,10 @@ def _fit(
         run(of_folds[:workers], "fit")
         begun[name] = (_error_of(Path(of_folds[0].folder)), time.monotonic() - start)
     kept: dict[str, list[Job]] = {}
+    cheapest = min(begun, key=lambda name: begun[name][1])
     for name, (_, each) in sorted(begun.items(), key=lambda item: item[1][0]):
         rounds = math.ceil(sum(bool(job.open) for job in jobs[name][workers:]) / workers)
-        if kept and rounds * each > share - (time.monotonic() - began):  # the first also waits for workers to start
+        if name != cheapest and rounds * each > share - (time.monotonic() - began):
             say(f"{name} is left out: one fold takes {each:.2g} s, there is no time for {comparison.folds} of them")
             continue
         run(jobs[name][workers:], "fit")

@@ -158,6 +158,8 @@ def interval_of(run: Path, targets: tuple[str, ...], rollout_steps: int = 0) -> 
     stored = evaluation.rollout_conformal if rollout_steps else evaluation.conformal
     if not stored.is_file():
         why = f"it holds none; run `surrogate evaluate {run}` again"
+        if rollout_steps and not evaluation.rollout.is_file():
+            why = f"no roll-out was evaluated; run `surrogate evaluate {run} --rollout {rollout_steps}` first"
         if getattr(evaluation, name).is_file():
             why = evaluation.read(name).attrs.get("no_conformal", why)
         raise ConfigError(f"--intervals: {why}")
