@@ -35,7 +35,7 @@ from surrogate.data.streaming.channels import MASKED
 from surrogate.data.suggest import propose, suggest_named
 from surrogate.data.survey import Survey, survey
 from surrogate.data.values import ValueReport, look
-from surrogate.errors import DataError, printable
+from surrogate.errors import DataError, brief, printable
 
 __all__ = ["Description", "ValueReport", "VariableReport", "describe", "render"]
 
@@ -372,6 +372,7 @@ def render(description: Description) -> list[str]:
     for report in description.variables:
         lines += _lines(report)
     lines += ["", "notes:", *(f"  {note}" for note in description.notes)] if description.notes else []
+    lines = [brief(line) for line in lines]
     if description.suggested_config:
         lines += ["", "suggested configuration:", *description.suggested_config.splitlines()]
     return [printable(line) for line in lines]

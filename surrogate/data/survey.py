@@ -38,6 +38,7 @@ FEW = 3  # objects that make a pattern
 MANY = 8  # groups that make a pattern by what they hold alone
 NOTES = 20
 MATLAB = 50  # objects of which one has an attribute of MATLAB
+LONGEST = 500  # letters of a name; YAML takes keys of 1024 bytes
 LOOKED_AT = 256  # datasets of one pattern
 
 
@@ -106,7 +107,13 @@ def survey(container: Container) -> Survey:
         for name in names
         if PLACEHOLDER.search(name)
     ]
-    names = [name for name in names if not PLACEHOLDER.search(name)]
+    notes += [
+        f"{name[:60]}...: its name has {len(name)} letters, more than a configuration takes; it is left out"
+        for name in [*names, *linked]
+        if len(name) > LONGEST
+    ]
+    names = [name for name in names if not PLACEHOLDER.search(name) and len(name) <= LONGEST]
+    linked = {name: None for name in linked if len(name) <= LONGEST}
     for name in ["/", *groups[:LOOKED_AT]]:
         notes += _attribute_notes(name, handle[name])
     numbered: dict[str, list[str]] = {}  # by the name without numbers

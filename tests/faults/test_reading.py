@@ -395,6 +395,20 @@ def test_21_allowed(elsewhere):
         assert "outside of" in message(path)
 
 
+def test_names_and_units_of_any_length_make_short_lines(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x" * 5000], file["y" * 5000] = np.ones((3, 4)), np.ones(3, complex)
+        file["z" * 5000] = file["z"] = h5py.ExternalLink("b" * 4000, "/u")
+        file["u"] = np.ones((4, 5))
+        file["u"].attrs["m" * 3000] = "m" * 6000
+        file["u"].attrs["units"] = "m" * 2500
+    description = describe(tmp_path / "a.h5")
+    assert sum("its name has 5000 letters" in note for note in description.notes) == 3
+    before = render(description)[: render(description).index("suggested configuration:")]
+    assert max(map(len, before)) <= 2000
+    assert "path: u" in description.suggested_config
+
+
 def test_a_pipe_is_refused_and_passed_over_in_a_folder(tmp_path):
     write(tmp_path / "a.h5", u=np.ones((2, 3)))
     os.mkfifo(tmp_path / "b.h5")

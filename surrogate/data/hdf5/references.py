@@ -59,7 +59,7 @@ def locate(file: Path, name: str, what: str, *, external: bool = False) -> Path:
     relative = Path(given.name) if given.is_absolute() else given
     candidates = [given] if given.is_absolute() else []
     candidates += [place / relative for place in (folder, Path.cwd(), file.resolve().parent)]
-    target = next((candidate for candidate in candidates if candidate.is_file()), None)
+    target = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)  # False for any odd name
     wanted = target or candidates[0]
     within = any(wanted.resolve().is_relative_to(place) for place in (folder.resolve(), file.resolve().parent))
     if file.is_symlink():  # a store of files behind links: the links count, wherever the store is
