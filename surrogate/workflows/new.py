@@ -88,7 +88,8 @@ def new_config(output: Path, data: Paths, wishes: Wishes, ask: Ask, layout: Layo
     if unasked:
         raise ConfigError(f"--{unasked[0]}: the data say which axis that is; leave it out")
     for key, question in questions.items():  # what the file does not tell
-        left = {axis: meaning for axis, meaning in question.answers.items() if axis not in {*answers.values()} - {NONE}}
+        taken = {*answers.values()} - {NONE}
+        left = {axis: text.partition("; then")[0] for axis, text in question.answers.items() if axis not in taken}
         answers[key] = _chosen(f"--{key}", question.asks, left, wishes.answers.get(key), ask, None)
     proposal = _with_task(description.proposal.answered(answers), wishes, ask)
     problem = problem_of(proposal)
@@ -163,9 +164,11 @@ def _model(section: str, given: str | None, ask: Ask) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         ds, stream = open_section(section)
         families = fitting_families(signature_of(stream, ds).shapes)
-    meanings = {
-        name: "fitted in one pass" if is_fitted(name) else "a network" for name in (proposed["family"], *families)
-    }
+    meanings = {}
+    for name in (proposed["family"], *families):
+        title = (type(settings_of({"family": name})).__doc__ or name).splitlines()[0]
+        how = ", fitted in one pass" if is_fitted(name) else ""
+        meanings[name] = title.removeprefix("Settings of ").removeprefix("the ").removesuffix(".") + how
     family = _chosen("--family", "Which family of models?", meanings, given, ask, proposed["family"])
     if family == proposed["family"]:
         return proposed
