@@ -26,6 +26,7 @@ __all__ = ["recognised"]
 
 UNITS = ("m", "kg", "s", "A", "K", "mol", "cd")  # of openPMD's unitDimension, in its order
 FILES = 20  # of a folder that are looked into
+MOST_FUNCTIONS = 100  # of a checkpoint of FEniCS
 PARTITION = re.compile(r"partition|_flag$", re.IGNORECASE)
 
 
@@ -178,13 +179,11 @@ def _fenics_checkpoint(proposal: Proposal, handle: h5py.File) -> Proposal | None
     """HDF5File of FEniCS: `{name}/{name}_{step}/vector`, in the order of the degrees of freedom."""
     steps, points = 0, 1
     named = [name for name in handle if isinstance(name, str)]  # names that are not UTF-8 are bytes
+    named = named if len(named) < MOST_FUNCTIONS else []
     own = [name for name in named if isinstance(handle.get(name, getlink=True), h5py.HardLink)]
-    for name, group in ((name, handle[name]) for name in own if len(handle) < 100):
-        numbered = (
-            [key for key in group if re.fullmatch(rf"{re.escape(name)}_\d+", key)]
-            if isinstance(group, h5py.Group)
-            else []
-        )
+    for name, group in ((name, handle[name]) for name in own):
+        keys = [key for key in group if isinstance(key, str)] if isinstance(group, h5py.Group) else []
+        numbered = [key for key in keys if re.fullmatch(rf"{re.escape(name)}_\d+", key)]
         if numbered and {"vector", "cell_dofs"} <= set(group[numbered[0]]):
             steps, points = len(numbered), group[numbered[0]]["vector"].shape[0]
             _add(

@@ -21,6 +21,7 @@ from surrogate.errors import DataError
 __all__ = ["BLOCK_BYTES", "assemble", "block_shape", "lazy", "lazy_variable"]
 
 BLOCK_BYTES = 8_000_000
+BLOCK_OBJECTS = 512  # datasets of a file that are read together
 EAGER_BYTES = 16_000_000  # coordinates and static variables up to this size are read at once
 
 
@@ -66,6 +67,8 @@ def lazy(array: H5Array | H5Stack, axes: tuple[str, ...], blocks: tuple[int, ...
     last = array.arrays[-1] if isinstance(array, H5Stack) else array
     name = f"read-{first.path.strip('/')}-{tokenize(str(first.file), first.path, first.stamp, array.shape, str(last))}"
     chunks = blocks or block_shape(array.shape, axes, array.chunks, array.dtype.itemsize)
+    if isinstance(array, H5Stack):  # one simulation of thousands is read without the others
+        chunks = (min(chunks[0], max(1, BLOCK_OBJECTS // array.objects)), *chunks[1:])
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks, name=name, lock=False, fancy=False, meta=meta)
 

@@ -25,6 +25,12 @@ class H5Stack:
         return first.first if isinstance(first, H5Stack) else first
 
     @property
+    def objects(self) -> int:
+        """Number of datasets in an entry of the first axis."""
+        first = self.arrays[0]
+        return first.objects * len(first.arrays) if isinstance(first, H5Stack) else 1
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.arrays), *self.arrays[0].shape)
 
