@@ -69,14 +69,12 @@ def parts_together(fields: Sequence[Item], reversed_axes: bool) -> tuple[list[It
         words, differ = {*members}, differ or len(set(shapes)) > 1
         together |= dict.fromkeys(members.values(), replace(first, path=pattern))
     counts = {by_path[name].shape[:: -1 if reversed_axes else 1][:1] for name in together}
-    lone = [n for n in by_path if n not in together and any(_is_part(n, word) for word in words)]
+    between = re.compile(
+        rf"(?<![A-Za-z0-9])({'|'.join(words)})(?![A-Za-z0-9])"
+    )  # the word for a part between separators
+    lone = [n for n in by_path if words and n not in together and between.search(n)]
     needed = [n for n in lone if by_path[n].shape[:: -1 if reversed_axes else 1][:1] in counts]
     if needed:
         raise DataError(f"{needed[0]} has no counterpart for {', '.join(sorted(words))}; declare the datasets to use")
     kept = {n: item for n, item in by_path.items() if n not in lone}
     return list({item.path: item for n in kept for item in [together.get(n, kept[n])]}.values()), words, differ
-
-
-def _is_part(name: str, word: str) -> bool:
-    """Test whether a name has the word for a part between separators."""
-    return re.search(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])", name) is not None

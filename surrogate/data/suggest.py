@@ -19,13 +19,15 @@ from surrogate.data.formats.variables import attributes
 from surrogate.data.mapping import NO_AXIS, NONE, is_channel, placeholders
 from surrogate.data.proposal import Proposal, Question, few_steps, time_split
 from surrogate.data.split_parts import group_split, parts_together, split_groups
-from surrogate.data.survey import Item, Survey
+from surrogate.data.survey import NUMBER, Item, Survey
+from surrogate.errors import DataError
 
 __all__ = ["propose", "suggest_named"]
 
 INPUT = r"^(inputs?|in|features?|source|x)$"
 TARGET = r"^(targets?|outputs?|out|labels?|y)$"
 CLOCKS = ("ocean_time", "t", "Time", "TIME", "time_step", "Times", "tt")
+SERIES = 3  # numbered datasets that are simulations
 FEW = 10  # simulations of which a tenth would be none
 
 
@@ -74,11 +76,13 @@ def propose(path: str, survey: Survey, container: Container, files: Sequence[Pat
         files: All files.
 
     Raises:
-        DataError: Datasets for training and test differ in more than their number of simulations.
+        DataError: Datasets for training and test differ in more than their number of simulations, or numbered datasets
+            in their number of steps.
     """
     fields = survey.of("field")
     if not fields:
         return None
+    _check_lengths(fields)
     proposal = Proposal(path)
     groups = split_groups(fields)
     differ = False
@@ -119,6 +123,27 @@ def propose(path: str, survey: Survey, container: Container, files: Sequence[Pat
     for name in clash:
         _rename(proposal, name, f"{name}_value")
     return proposal
+
+
+def _check_lengths(fields: Sequence[Item]) -> None:
+    """Refuse numbered datasets that differ in the length of their first axis alone: simulations of unequal length.
+
+    Raises:
+        DataError: There are such; the message names the shortest and the longest.
+    """
+    numbered: dict[tuple[str, tuple[int, ...]], list[Item]] = {}
+    for item in fields:
+        pattern = NUMBER.sub("*", item.path)
+        if pattern != item.path and item.shape:
+            numbered.setdefault((pattern, item.shape[1:]), []).append(item)
+    for (pattern, _), items in numbered.items():
+        items.sort(key=lambda item: item.shape[0])
+        short, long = items[0], items[-1]
+        if len(items) >= SERIES and short.shape[0] < long.shape[0]:
+            raise DataError(
+                f"{pattern}: {len(items)} datasets differ in length, from {short.shape} ({short.path}) to {long.shape} "
+                f"({long.path}); write as many steps of each, or files of The Well, which may differ in length"
+            )
 
 
 def _declare(proposal: Proposal, draft: AxisNames, fields: Sequence[Item], names: Mapping[str, str]) -> None:

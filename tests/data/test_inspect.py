@@ -344,3 +344,24 @@ def test_a_file_in_which_nothing_can_be_read_says_so(tmp_path):
         file.create_dataset("u", (4, 5), "f4")
     notes = describe(tmp_path / "a.h5").notes
     assert "no configuration is proposed: no dataset of numbers in it can be read" in notes
+
+
+@pytest.mark.parametrize("name", ["run_{}/u", "{}"])
+def test_simulations_of_unequal_length_are_named_as_such(tmp_path, name):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(4):
+            file[name.format(i)] = np.ones((20 + i, 6, 5), "f4")
+    notes = describe(tmp_path / "a.h5").notes
+    expected = f"{name.format('*')}: 4 datasets differ in length, from (20, 6, 5) ({name.format(0)}) to (23, 6, 5)"
+    assert any(expected in note for note in notes)
+
+
+def test_axes_of_matlab_next_to_coordinates_are_in_the_order_of_the_program(tmp_path):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file["a"], file["u"] = np.ones((7, 8, 30)), np.ones((12, 7, 8, 30))  # size(u) is 30 x 8 x 7 x 12
+        file["t"] = np.linspace(0, 1, 12)[:, None]
+        for name in file:
+            file[name].attrs["MATLAB_class"] = np.bytes_("double")
+    text = describe(tmp_path / "a.mat").suggested_config
+    assert "a: {path: a, axes: [x, y, n]}" in text
+    assert "u: {path: u, axes: [time, x, y, n]}" in text
