@@ -249,7 +249,7 @@ def _fit(
         run(of_folds[:workers], "fit")
         begun[name] = (_error_of(Path(of_folds[0].folder)), time.monotonic() - start)
     kept: dict[str, list[Job]] = {}
-    cheapest = min(begun, key=lambda name: begun[name][1])
+    cheapest = min(begun, key=lambda name: begun[name][1], default="")
     for name, (_, each) in sorted(begun.items(), key=lambda item: item[1][0]):
         rounds = math.ceil(sum(bool(job.open) for job in jobs[name][workers:]) / workers)
         if name != cheapest and rounds * each > share - (time.monotonic() - began):
