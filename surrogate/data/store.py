@@ -23,6 +23,7 @@ from surrogate.files import regular, replacing, sha256
 
 __all__ = [
     "MANIFEST",
+    "MANIFEST_BYTES",
     "Failure",
     "Manifest",
     "Shard",

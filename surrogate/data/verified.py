@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from surrogate.data.store import MANIFEST, check_shard, read_manifest
+from surrogate.data.store import MANIFEST, MANIFEST_BYTES, check_shard, read_manifest
 from surrogate.errors import DataError, ResourceError
 from surrogate.files import cache_folder, read_json, replacing
 
@@ -34,7 +34,8 @@ def verified(files: Sequence[Path]) -> Sequence[Path]:
         names.setdefault(file.parent, set()).add(file.name)
     for folder, held in names.items():
         manifest = folder / MANIFEST
-        if manifest.is_file() and b'"shards"' in manifest.read_bytes():
+        ours = manifest.is_file() and manifest.stat().st_size <= MANIFEST_BYTES
+        if ours and b'"shards"' in manifest.read_bytes():
             verified_shards(folder, held)
     return files
 
