@@ -108,8 +108,7 @@ def configuration_page() -> str:
     parts.append("## `model`\n")
     for model in _members(settings_union()):
         parts += _section(f"`model: {{family: {model.model_fields['family'].default}}}`", model, set(), level=3)
-    parts.append("## `study`\n")
-    parts += _section("`study`", StudySettings, set(), level=3)[1:]
+    parts += _section("`study`", StudySettings, set())
     parts += ["## Recipes\n", *_section("`recipe.yaml`", Recipe, set(), level=3)]
     parts += ["## Clusters\n", *_section("`cluster.yaml`", Cluster, set(), level=3)]
     return "\n".join(parts)
