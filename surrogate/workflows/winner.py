@@ -11,16 +11,18 @@ import xarray as xr
 from torch import Tensor
 
 from surrogate.config import Settings
+from surrogate.data.mesh import geometry_of, point_axis, positions_of
 from surrogate.errors import ConfigError, DataError
 from surrogate.evaluation import cross_conformal_interval, labels_of, save_dataset
 from surrogate.evaluation.conformal import Residuals, simulations_needed
+from surrogate.evaluation.write import MESHES_DIFFER
 from surrogate.experiment.folders import ComparisonFolder
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.models.folds import FoldMean
-from surrogate.models.input_range import InputRange
 from surrogate.models.surrogate import Surrogate
 from surrogate.studies import read_note, write_note
 from surrogate.training.build import evaluation_stream, split_datasets
+from surrogate.training.run import keep_input_range
 
 __all__ = ["CrossConformal", "Winner", "keep_winner", "read_winner"]
 
@@ -61,7 +63,7 @@ def keep_winner(folder: Path, name: str, runs: Sequence[Path]) -> str:
         experiment = RunFolder(runs[0]).experiment()
         whole = experiment.data.split.model_copy(update={"test": 0, "validation": 0, "folds": None, "train": None})
         everything = experiment.model_copy(update={"data": experiment.data.model_copy(update={"split": whole})})
-        InputRange.of(evaluation_stream(everything, split_datasets(everything)["train"])).save(files.input_range)
+        keep_input_range(everything, split_datasets(everything)["train"], RunFolder(folder))
         try:
             save_dataset(_errors_left_out(runs), files.errors)
         except DataError as refusal:
@@ -79,6 +81,9 @@ def _errors_left_out(runs: Sequence[Path]) -> xr.Dataset:
         experiment = RunFolder(run).experiment()
         part = split_datasets(experiment)["test"]
         stream, residuals, surrogate = evaluation_stream(experiment, part), Residuals(), Surrogate.load(run)
+        axis = point_axis(part, stream.spatial_dims)
+        if axis and not {*positions_of(part, axis)} <= {*geometry_of(part, axis)}:
+            raise DataError(f"conformal intervals: {MESHES_DIFFER}")
         for batch in stream:
             residuals.add(batch, surrogate(batch.inputs))
         of_fold, simulations = residuals.errors(labels_of(stream, part, by=experiment.data.by))
