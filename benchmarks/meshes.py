@@ -107,7 +107,9 @@ def floor_of(folder: Path) -> float:
 
 
 def summarise(folder: Path, results: dict[str, list[float]], output: Path | None) -> None:
-    """Print means over seeds and held-out meshes with 90 % intervals; draw them."""
+    """Print means over the complete seeds and the held-out meshes with 90 % intervals; draw them."""
+    keys = {seed: [f"{name}/{n}/{seed}" for name in METHODS for n in GEOMETRIES] for seed in SEEDS}
+    complete = [seed for seed in SEEDS if all(key in results for key in keys[seed])]
     floor, table = floor_of(folder), {}
     figure, axes = new_figure(width=5.0, height=3.4)
     print(f"interpolation to the grid and back: {floor:.4f}\n\n| method | " + " | ".join(map(str, GEOMETRIES)) + " |")
@@ -115,7 +117,7 @@ def summarise(folder: Path, results: dict[str, list[float]], output: Path | None
     for name in METHODS:
         cells = []
         for n in GEOMETRIES:
-            errors = np.array([results[key] for seed in SEEDS if (key := f"{name}/{n}/{seed}") in results])
+            errors = np.array([results[f"{name}/{n}/{seed}"] for seed in complete])
             if len(errors):
                 low, high = interval(errors)
                 table[f"{name}/{n}"] = {"mean": float(errors.mean()), "low": low, "high": high, "seeds": len(errors)}
@@ -129,8 +131,9 @@ def summarise(folder: Path, results: dict[str, list[float]], output: Path | None
     axes[0][0].axhline(0.05, color="black", linestyle="--", linewidth=0.8, label="aim with 200")
     axes[0][0].set(xscale="log", yscale="log", xlabel="training geometries", ylabel="relative L2 error")
     axes[0][0].set_xticks(GEOMETRIES, map(str, GEOMETRIES))
-    axes[0][0].legend(fontsize="small", frameon=False)
-    figure.savefig(folder / "meshes.png", dpi=150)
+    axes[0][0].minorticks_off()
+    axes[0][0].legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(folder / "meshes.png", dpi=110, bbox_inches="tight")
     if output:
         output.write_text(json.dumps({"floor": floor, "errors": table}, indent=2) + "\n")
 
