@@ -33,6 +33,7 @@ SAMPLE_WORDS = re.compile(
     r"^(run|sim|simulation|sample|case|seed|traj|trajectory|reali[sz]ation|member|ensemble|episode|experiment)s?$", re.I
 )
 TIME_WORDS = re.compile(r"^(step|timestep|time_?step|time|t|it|iter|iteration|frame|snapshot|snap|cycle)s?$", re.I)
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what stands for bytes of a name that are not UTF-8
 SMALL = 1_000_000  # values of a coordinate that are looked at
 FEW = 3  # objects that make a pattern
 MANY = 8  # groups that make a pattern by what they hold alone
@@ -99,7 +100,8 @@ def survey(container: Container) -> Survey:
         return Survey([], False, [])
     handle, datasets, notes = container.handle, list[Item](), list[str]()
     links = _links(handle)
-    linked = _linked_datasets(container, [name for name, kind in links if kind == h5py.h5l.TYPE_EXTERNAL])
+    leaving = [name for name, kind in links if kind == h5py.h5l.TYPE_EXTERNAL and not NOT_UTF8.search(name)]
+    linked = _linked_datasets(container, leaving)
     names, groups, unnamed = _members(handle)
     notes += [f"{name}: its name is not UTF-8; it is left out" for name in unnamed]
     notes += [
