@@ -372,10 +372,10 @@ def render(description: Description) -> list[str]:
     for report in description.variables:
         lines += _lines(report)
     lines += ["", "notes:", *(f"  {note}" for note in description.notes)] if description.notes else []
-    lines = [brief(line) for line in lines]
+    lines = [brief(printable(line)) for line in lines]
     if description.suggested_config:
         lines += ["", "suggested configuration:", *description.suggested_config.splitlines()]
-    return [printable(line) for line in lines]
+    return lines
 
 
 def _lines(report: VariableReport) -> Iterator[str]:
