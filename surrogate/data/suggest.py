@@ -134,16 +134,16 @@ def _check_lengths(fields: Sequence[Item]) -> None:
     numbered: dict[tuple[str, tuple[int, ...]], list[Item]] = {}
     for item in fields:
         pattern = NUMBER.sub("*", item.path)
-        if pattern != item.path and item.shape:
+        if pattern != item.path and item.shape and item.axes is None:
             numbered.setdefault((pattern, item.shape[1:]), []).append(item)
-    for (pattern, _), items in numbered.items():
-        items.sort(key=lambda item: item.shape[0])
-        short, long = items[0], items[-1]
-        if len(items) >= SERIES and short.shape[0] < long.shape[0]:
-            raise DataError(
-                f"{pattern}: {len(items)} datasets differ in length, from {short.shape} ({short.path}) to {long.shape} "
-                f"({long.path}); write as many steps of each, or files of The Well, which may differ in length"
-            )
+    unequal = [items for items in numbered.values() if len(items) >= SERIES and len({i.shape for i in items}) > 1]
+    if unequal and 2 * sum(map(len, unequal)) >= len(fields):  # else the file holds more than such a series
+        items = sorted(unequal[0], key=lambda item: item.shape[0])
+        short, long, pattern = items[0], items[-1], NUMBER.sub("*", items[0].path)
+        raise DataError(
+            f"{pattern}: {len(items)} datasets differ in length, from {short.shape} ({short.path}) to {long.shape} "
+            f"({long.path}); write as many steps of each, or files of The Well, which may differ in length"
+        )
 
 
 def _declare(proposal: Proposal, draft: AxisNames, fields: Sequence[Item], names: Mapping[str, str]) -> None:
