@@ -111,7 +111,7 @@ def summarise(folder: Path, results: dict[str, list[float]], output: Path | None
     keys = {seed: [f"{name}/{n}/{seed}" for name in METHODS for n in GEOMETRIES] for seed in SEEDS}
     complete = [seed for seed in SEEDS if all(key in results for key in keys[seed])]
     floor, table = floor_of(folder), {}
-    figure, axes = new_figure(width=5.0, height=3.4)
+    figure, axes = new_figure(width=7.5, height=3.4)
     print(f"interpolation to the grid and back: {floor:.4f}\n\n| method | " + " | ".join(map(str, GEOMETRIES)) + " |")
     print("|---" * (1 + len(GEOMETRIES)) + "|")
     for name in METHODS:
