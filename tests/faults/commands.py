@@ -10,6 +10,7 @@ standard error, and how long it took.
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import resource
@@ -78,6 +79,7 @@ def no_threads() -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
     if os.getuid() == 0:
         os.setresuid(65534, 0, 0)
+        os.access = functools.partial(os.access, effective_ids=True)  # who may read is no matter of this fault
         libc = ctypes.CDLL(None, use_errno=True)
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the sets, this process
         sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; of 32 capabilities each, twice
