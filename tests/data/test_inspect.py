@@ -307,6 +307,16 @@ def test_groups_that_differ_in_words_are_simulations(tmp_path):
     assert "dust_u: {path: dust/u" in describe(tmp_path / "species.h5").suggested_config
 
 
+def test_numbered_datasets_are_simulations_of_one_variable(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(100):
+            file[str(i)] = np.ones((5, 8, 8), "f4")
+    text = describe(tmp_path / "a.h5").suggested_config
+    assert 'data: {path: "{number}", axes: [n, y, x]}' in text
+    assert "number: each object of that number is a simulation" in text
+    assert text.count("{path:") == 1
+
+
 def test_a_short_last_axis_counts_components(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["u"], file["flat"] = np.ones((30, 8, 8, 3), "f4"), np.ones((30, 8, 8), "f4")

@@ -303,3 +303,17 @@ def test_variables_called_like_our_coordinates_are_kept(tmp_path, name):
     kept = ds[name if name == "time_steps" else f"{name}_"]
     assert kept.values.tolist() == [3] * 5
     assert Stream(ds, ["u"], ["u"], batch_size=2).samples == 5 * 5
+
+
+@pytest.mark.parametrize(("shift", "joined"), [(1e-15, True), (1e-9, False)])
+def test_grids_that_differ_by_rounding_are_one_grid(tmp_path, shift, joined):
+    x = np.linspace(0, 1, 8)
+    for name, moved in (("a", x), ("b", x + shift)):
+        xr.Dataset({"u": (("sample", "x"), np.ones((3, 8)))}, {"x": moved}).to_netcdf(
+            tmp_path / f"{name}.nc", engine="h5netcdf"
+        )
+    if joined:
+        np.testing.assert_array_equal(open_snapshots(tmp_path)["x"], x)
+    else:
+        with pytest.raises(DataError, match=r"'x' has other values \(they differ by up to 1e-09\)"):
+            open_snapshots(tmp_path)
