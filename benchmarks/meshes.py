@@ -131,6 +131,7 @@ def summarise(folder: Path, results: dict[str, list[float]], output: Path | None
     axes[0][0].axhline(0.05, color="black", linestyle="--", linewidth=0.8, label="aim with 200")
     axes[0][0].set(xscale="log", yscale="log", xlabel="training geometries", ylabel="relative L2 error")
     axes[0][0].set_xticks(GEOMETRIES, map(str, GEOMETRIES))
+    axes[0][0].set_yticks([0.01, 0.02, 0.05, 0.1], ["0.01", "0.02", "0.05", "0.1"])
     axes[0][0].minorticks_off()
     axes[0][0].legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(folder / "meshes.png", dpi=110, bbox_inches="tight")
