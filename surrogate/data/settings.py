@@ -110,6 +110,8 @@ class SplitSettings(Settings):
             raise ValueError("gap is for by: time; leave it out, or split by time")
         if self.by == "time" and any(isinstance(size, NamedGroup) for size in (self.validation, self.test)):
             raise ValueError("by: time divides time steps, not groups; give validation and test as fractions or steps")
+        if self.by == "time" and (self.folds or self.extrapolate):
+            raise ValueError("by: time divides time steps; folds and extrapolate choose simulations: leave them out")
         if self.by == "time" and self.train_seed is not None:
             raise ValueError("train_seed draws simulations; leave it out with by: time")
         return self

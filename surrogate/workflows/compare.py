@@ -208,7 +208,7 @@ def _set_up(source: Source, base: Experiment, folder: Path, command: str) -> Com
     given = base.data.split
     if given.folds is not None:
         folds = simulations if given.folds == "leave_one_out" else given.folds
-    elif given.extrapolate or simulations >= FEW or not isinstance(given.test, int | float):
+    elif given.by == "time" or given.extrapolate or simulations >= FEW or not isinstance(given.test, int | float):
         folds = 1
     else:
         folds = min(FOLDS, simulations)

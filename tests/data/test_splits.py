@@ -170,3 +170,8 @@ def test_splits_that_contradict_themselves_are_refused(options, message):
 def test_more_folds_than_simulations_are_refused():
     with pytest.raises(DataError, match="41 folds of 40 simulations"):
         split(make_data(), SplitSettings(folds=41))
+
+
+def test_steps_of_time_and_folds_of_simulations_exclude_each_other():
+    with pytest.raises(ValueError, match="by: time divides time steps; folds and extrapolate choose simulations"):
+        SplitSettings(by="time", folds=3)

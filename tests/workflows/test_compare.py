@@ -46,6 +46,25 @@ def assert_covered(run: Path, folder: Path) -> None:
     assert inside.mean() > 0.75
 
 
+def test_simulations_that_are_split_by_time_are_scored_on_their_last_steps_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no folds: every one would have the same parts."""
+    monkeypatch.setattr(
+        "surrogate.workflows.compare.candidates_for", lambda *_, **__: [Candidate("mean", {"family": "mean"})]
+    )
+    u = np.sin(np.arange(30)[:, None] * 0.1 + np.arange(8))
+    xr.Dataset({"u": (("sample", "time", "x"), u[None])}).to_netcdf(tmp_path / "one.nc", engine="h5netcdf")
+    data = {"path": str(tmp_path / "one.nc"), "layout": "netcdf", "inputs": ["u"], "targets": ["u"]}
+    data |= {"split": {"by": "time", "validation": 4, "test": 4}}
+    tree = {"name": "one", "data": data, "model": {"family": "mlp", "width": 4}, "optimizer": {"name": "adam"}}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(tree))
+    lines: list[str] = []
+    compare(tmp_path / "one.yaml", [], tmp_path / "run", lines.append, minutes=2.0, command="")
+    assert "cross-validation" not in "\n".join(lines)
+    assert len(list((tmp_path / "run" / "cases").iterdir())) == 1
+
+
 def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [Candidate("mean", {"family": "mean"}), Candidate("linear", {"family": "linear"})]
     own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
