@@ -17,6 +17,7 @@ __all__ = [
     "VOLUME",
     "absent_share",
     "geometry_of",
+    "is_one_mesh",
     "point_axis",
     "positions_of",
     "volumes_of",
@@ -53,6 +54,11 @@ def positions_of(ds: xr.Dataset, axis: str) -> tuple[str, ...]:
         for name in POSITIONS
         if name in ds.variables and axis in ds[name].dims and {*ds[name].dims} <= {"sample", "time", axis}
     )
+
+
+def is_one_mesh(ds: xr.Dataset, axis: str) -> bool:
+    """Return True where points along an axis are the same in all simulations and do not move; also without an axis."""
+    return not axis or not any({"sample", "time"} & {*ds[name].dims} for name in positions_of(ds, axis))
 
 
 def absent_share(ds: xr.Dataset, axis: str) -> float:

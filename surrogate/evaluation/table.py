@@ -95,13 +95,7 @@ class Rows:
 
 
 def collect(parts: Sequence[Columns]) -> Columns:
-    """Concatenate the rows of several batches.
-
-    Raises:
-        DataError: There are none.
-    """
-    if not parts:
-        raise DataError("evaluation: the stream has no samples; check the split and the window")
+    """Concatenate the rows of several parts, of which there is at least one."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

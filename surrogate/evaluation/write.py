@@ -13,7 +13,7 @@ from torch import Tensor
 
 from surrogate.batch import Batch
 from surrogate.data import Stream
-from surrogate.data.mesh import geometry_of, point_axis, positions_of
+from surrogate.data.mesh import geometry_of, is_one_mesh, point_axis
 from surrogate.errors import DataError
 from surrogate.evaluation.conformal import Residuals, RolloutResiduals
 from surrogate.evaluation.evaluate import evaluate
@@ -179,7 +179,7 @@ def write_evaluation(
     coordinates = {name: dataset[name] for name in source.stream.spatial_dims}
     files = EvaluationFolder(folder)
     mesh = geometry_of(dataset, axis) if axis else {}
-    one_mesh = not axis or {*positions_of(dataset, axis)} <= {*mesh}
+    one_mesh = is_one_mesh(dataset, axis)
     if not one_mesh:
         scoring.residuals.why = MESHES_DIFFER
     try:
@@ -252,7 +252,7 @@ def write_rollout(
     coordinates = {name: source.dataset[name] for name in source.stream.spatial_dims}
     example = typical(scores)
     mesh = geometry_of(source.dataset, axis, sample=example) if axis else {}
-    if axis and not {*positions_of(source.dataset, axis)} <= {*geometry_of(source.dataset, axis)}:
+    if not is_one_mesh(source.dataset, axis):
         residuals.why = MESHES_DIFFER
     try:
         conformal = residuals.dataset(scores, labels, coordinates)

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from surrogate.config import Settings
-from surrogate.data.mesh import geometry_of, point_axis, positions_of
+from surrogate.data.mesh import is_one_mesh, point_axis
 from surrogate.errors import ConfigError, DataError
 from surrogate.evaluation import cross_conformal_interval, labels_of, save_dataset
 from surrogate.evaluation.conformal import Residuals, simulations_needed
@@ -81,8 +81,7 @@ def _errors_left_out(runs: Sequence[Path]) -> xr.Dataset:
         experiment = RunFolder(run).experiment()
         part = split_datasets(experiment)["test"]
         stream, residuals, surrogate = evaluation_stream(experiment, part), Residuals(), Surrogate.load(run)
-        axis = point_axis(part, stream.spatial_dims)
-        if axis and not {*positions_of(part, axis)} <= {*geometry_of(part, axis)}:
+        if not is_one_mesh(part, point_axis(part, stream.spatial_dims)):
             raise DataError(f"conformal intervals: {MESHES_DIFFER}")
         for batch in stream:
             residuals.add(batch, surrogate(batch.inputs))

@@ -15,7 +15,7 @@ from torch import Tensor
 from surrogate.batch import Batch
 from surrogate.errors import DataError
 from surrogate.evaluation.metrics import METRICS, points
-from surrogate.evaluation.table import Columns, Labels, collect, grid
+from surrogate.evaluation.table import Columns, Labels, Rows, grid
 
 __all__ = [
     "Rollout",
@@ -114,7 +114,7 @@ def evaluate_rollout(
     Raises:
         DataError: Shapes do not fit, the truth is not finite, a start appears twice, or there are none.
     """
-    parts: list[Columns] = []
+    rows = Rows()
     size = 0
     for start in starts:
         truth = start.truth
@@ -132,9 +132,9 @@ def evaluate_rollout(
                 f"{int(start.time[row])}; clean the data, or drop this sample"
             )
         columns, _ = score_steps(prediction, truth, torch.zeros(len(prediction), dtype=torch.bool))
-        parts.append(columns | {"sample": start.sample.cpu().numpy(), "step": start.time.cpu().numpy()})
+        rows.add(columns | {"sample": start.sample.cpu().numpy(), "step": start.time.cpu().numpy()})
         size = points(truth[:, 0])
-    columns = collect(parts)
+    columns = rows.columns()
     leads = step * np.arange(1, columns["rmse"].shape[1] + 1)
     return rollout_table(columns, leads, Labels(variables, **labels)).assign_attrs(points=size)
 
