@@ -34,8 +34,8 @@ def floor_lines(metrics: xr.Dataset) -> list[str]:
     advice = "more modes" if parts["share"] > 0.5 else "a better regression or more simulations, not more modes,"
     return [
         f"{modes} modes allow no error below {floor} (projection floor); of the error {total}, {floor} is "
-        f"reconstruction and {regression} regression ({number(100 * parts['share'], 2)} % and "
-        f"{number(100 - 100 * parts['share'], 2)} % of the squared error): {advice} would lower it most"
+        f"reconstruction and {regression} regression ({number(100 * parts['share'], 3)} % and "
+        f"{number(100 - 100 * parts['share'], 3)} % of the squared error): {advice} would lower it most"
     ]
 
 

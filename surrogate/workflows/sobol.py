@@ -241,12 +241,12 @@ def _lines(indices: xr.Dataset, parameters: Sequence[Parameter], evaluation: Eva
             f"(+-{number(float(one['total_half_width'][i]), 1)})"
             for i in order
         ]
-        alone = number(100 * float(np.clip(one["first"].sum(), 0, 1)), 2)
+        alone = number(100 * float(np.clip(one["first"].sum(), 0, 1)), 3)
         yield f"{what}: total indices {', '.join(texts)}; parameters on their own explain {alone} % of the variance"
     if indices.sizes["output"] > SHOWN:
         yield f"and {indices.sizes['output'] - SHOWN} more outputs: see sobol.csv"
     if indices.attrs["out_of_range"] > 0.05:
-        share = number(100 * indices.attrs["out_of_range"], 2)
+        share = number(100 * indices.attrs["out_of_range"], 3)
         yield f"{share} % of the sampled inputs are out of the range of the training inputs: narrow --range"
     if evaluation.metrics.is_file():
         metrics = evaluation.read("metrics")
