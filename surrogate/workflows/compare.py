@@ -27,10 +27,12 @@ from surrogate.experiment.settings import Experiment, read_experiment
 from surrogate.files import claim_output, locked
 from surrogate.models import Surrogate
 from surrogate.models.signature import signature_of
+from surrogate.numbers import number
 from surrogate.report.leaderboard import Entry, Leaderboard, write_leaderboard
 from surrogate.runtime.dask import dask_executor
 from surrogate.runtime.signals import StopRequest
 from surrogate.studies import case_name, per_sample, read_failure, read_note, read_result, write_note
+from surrogate.workflows.budget import LEAST, Pilot, epochs_within
 from surrogate.workflows.candidates import Candidate, candidates_for
 from surrogate.workflows.execute import Job, Outcome, raise_if_stopped, run_jobs
 from surrogate.workflows.pipeline import read_by, simulate, with_own_data
@@ -42,8 +44,6 @@ __all__ = ["FEW", "FOLDS", "compare"]
 FEW = 50  # simulations below which one test part says little, so that folds are taken
 FOLDS = 5
 PILOT = 2  # epochs that measure what an epoch takes
-LEAST = 5  # epochs, fewer are no training
-MOST = 1000
 FITS = 0.5  # share of the budget that fits may take where there are networks
 TIMED = 32  # samples of one prediction that is timed
 HERE = Spread()
@@ -128,8 +128,8 @@ def compare(
     """Train simple surrogates and networks on one data set, and rank them by their error on simulations left out.
 
     Families that are fitted come first and take at most half of the budget. The time that is left is shared equally by
-    the networks: two epochs of each measure how many epochs it gets. With fewer than 50 simulations, and unless the
-    configuration says otherwise, errors are those of a 5-fold cross-validation over simulations.
+    the networks (`epochs_within`): two epochs of each measure how many epochs it gets. With fewer than 50 simulations,
+    and unless the configuration says otherwise, errors are those of a 5-fold cross-validation over simulations.
 
     Arguments:
         config: A configuration file, or its parsed content; its model and optimizer are one of the candidates.
@@ -234,7 +234,7 @@ def _fit(
     """Run the fits, in at most half of the time where networks need the rest; return the jobs of those that ran.
 
     The first fold of every family comes first; the others follow in the order of the errors on it, so that where time
-    is short the families that promise most are finished. The cheapest is always finished.
+    is short the families that promise most are finished. The first, the training mean, is always finished.
     """
     networks = any(not candidate.fitted for candidate in comparison.candidates)
     share = 60 * minutes * (FITS if networks else 1.0)
@@ -247,12 +247,11 @@ def _fit(
             continue
         start = time.monotonic()
         run(of_folds[:workers], "fit")
-        begun[name] = (_error_of(Path(of_folds[0].folder)), time.monotonic() - start)
+        begun[name] = (_error_of(Path(of_folds[0].folder))[1], time.monotonic() - start)
     kept: dict[str, list[Job]] = {}
-    cheapest = min(begun, key=lambda name: begun[name][1], default="")
     for name, (_, each) in sorted(begun.items(), key=lambda item: item[1][0]):
         rounds = math.ceil(sum(bool(job.open) for job in jobs[name][workers:]) / workers)
-        if name != cheapest and rounds * each > share - (time.monotonic() - began):
+        if name != fitted[0] and rounds * each > share - (time.monotonic() - began):
             say(f"{name} is left out: one fold takes {each:.2g} s, there is no time for {comparison.folds} of them")
             continue
         run(jobs[name][workers:], "fit")
@@ -260,53 +259,52 @@ def _fit(
     return kept
 
 
-def _error_of(case: Path) -> float:
-    """Return the mean headline error of a case; infinite where it has no result."""
+def _error_of(case: Path) -> tuple[str, float]:
+    """Return the name and the mean of the headline error of a case; infinite where it has no result."""
     if read_result(case) is None:
-        return math.inf
+        return "", math.inf
     metrics = RunFolder(case).evaluation.read("metrics")
-    error = float(per_sample(metrics, headline(metrics).metric).values.mean())
-    return error if math.isfinite(error) else math.inf
+    chosen = headline(metrics)
+    error = float(per_sample(metrics, chosen.metric).values.mean())
+    return chosen.short, error if math.isfinite(error) else math.inf
 
 
 def _epochs(comparison: Comparison, minutes: float, began: float, run: Any, say: Say, workers: int) -> dict[str, int]:
-    """Measure what an epoch of each network takes, and share the time that is left."""
+    """Train each network for two epochs to measure its pace, then share the time that is left."""
     path = ComparisonFolder(comparison.output).settled
     plan = read_note(path, ComparePlan)
     if plan is not None and plan.folds == comparison.folds:
         return plan.epochs
+    pilots: dict[str, Pilot] = {}
     networks = [candidate for candidate in comparison.candidates if not candidate.fitted]
-    epochs: dict[str, int] = {}
-    for number, candidate in enumerate(networks):
-        left = 60 * minutes - (time.monotonic() - began)
-        if left <= 0:
-            names = ", ".join(other.name for other in networks[number:])
+    for tried, candidate in enumerate(networks):
+        if time.monotonic() - began >= 60 * minutes:
+            names = ", ".join(other.name for other in networks[tried:])
             say(f"no time is left for {names}; give --minutes more than {minutes:g}")
             break
         pilot, start = comparison.job(candidate, 0, PILOT), time.monotonic()
         run([pilot], "pilot")
         result = read_result(Path(pilot.folder))
-        if result is None:
-            continue
-        each = result.seconds / max(result.epochs, 1)
-        overhead = max(0.0, time.monotonic() - start - result.seconds)  # evaluation and reading
-        share = (left - (time.monotonic() - start)) / (len(networks) - number)  # what this candidate may take
-        count = math.floor((share * workers / comparison.folds - overhead) / each)
-        if count >= LEAST:
-            epochs[candidate.name] = min(count, MOST)
-            began -= comparison.folds * (overhead + each * epochs[candidate.name]) / workers  # promised
-        else:
-            say(f"{candidate.name} is left out: an epoch takes {each:.2g} s, there is no time for {LEAST} of them")
+        if result is not None:
+            overhead = max(0.0, time.monotonic() - start - result.seconds)
+            error = _error_of(Path(pilot.folder))[1]
+            pilots[candidate.name] = Pilot(error, max(result.seconds, 1e-6) / max(result.epochs, 1), overhead)
+    left = max(0.0, 60 * minutes - (time.monotonic() - began))
+    epochs = epochs_within(pilots, left * workers, comparison.folds)
+    for name in [name for name in pilots if name not in epochs]:
+        each = number(pilots[name].epoch)
+        say(f"{name} is left out: an epoch takes {each} s, there is no time for {LEAST} of them in every fold")
     write_note(path, ComparePlan(minutes=minutes, folds=comparison.folds, epochs=epochs))
     return epochs
 
 
 def _described(name: str, status: str, why: str, folder: Path) -> str:
-    result = read_result(ProjectFolder(folder).case(name))
+    case = ProjectFolder(folder).case(name)
+    result = read_result(case)
     if result is None:
         return f"{name}: {status}{': ' if why else ''}{why}"
-    error = result.test.get("relative_l2")
-    return f"{name}: relative L2 {'none' if error is None else f'{error:.4g}'}, {result.seconds:.1f} s"
+    words, error = _error_of(case)
+    return f"{name}: {words} {number(error) if math.isfinite(error) else 'none'}, {result.seconds:.1f} s"
 
 
 def _ranked(comparison: Comparison, jobs: dict[str, list[Job]]) -> Leaderboard:

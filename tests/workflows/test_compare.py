@@ -69,7 +69,7 @@ def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.
     few = [Candidate("mean", {"family": "mean"}), Candidate("linear", {"family": "linear"})]
     own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
     monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_, **__: [*few, own])
-    monkeypatch.setattr("surrogate.workflows.compare.MOST", 6)
+    monkeypatch.setattr("surrogate.workflows.budget.MOST", 6)
     lines: list[str] = []
     options = {"minutes": 2.0, "command": "surrogate compare waves.yaml"}
     report = compare(configuration(tmp_path), [], tmp_path / "run", lines.append, **options)
@@ -148,7 +148,7 @@ def test_fits_leave_half_of_the_budget_to_networks(
     fits = [Candidate(name, {"family": "mean" if name == "mean" else "linear"}) for name in names]
     own = Candidate("yours", {"family": "mlp", "width": 4}, {"name": "adam"})
     monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_, **__: [*fits, own])
-    monkeypatch.setattr("surrogate.workflows.compare.MOST", 6)
+    monkeypatch.setattr("surrogate.workflows.budget.MOST", 6)
 
     def timed(jobs, *rest):
         for job in jobs:
@@ -172,7 +172,7 @@ def test_field_to_field_data_on_workers_with_convolutions_and_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All candidates that fit fields; a second call on the same folder trains nothing."""
-    monkeypatch.setattr("surrogate.workflows.compare.MOST", 12)
+    monkeypatch.setattr("surrogate.workflows.budget.MOST", 12)
     rng, x = np.random.default_rng(0), np.arange(16)
     k = np.stack([np.sin(2 * np.pi * (x / 16 + phase)) for phase in rng.uniform(0, 1, 20)])
     fields = {"k": (("sample", "x"), k), "u": (("sample", "x"), np.roll(k, 3, 1) ** 2)}
