@@ -39,9 +39,7 @@ def epochs_within(pilots: Mapping[str, Pilot], seconds: float, folds: int) -> di
         seconds: The time for all folds of all networks.
         folds: Number of folds, at least 1.
     """
-    kept = {
-        name: pilot for name, pilot in pilots.items() if folds * (pilot.overhead + LEAST * pilot.epoch) <= seconds
-    }
+    kept = {name: pilot for name, pilot in pilots.items() if folds * (pilot.overhead + LEAST * pilot.epoch) <= seconds}
     while True:
         left, epochs = seconds / folds, dict[str, int]()
         quickest_first = sorted(kept, key=lambda name: kept[name].overhead + MOST * kept[name].epoch)
