@@ -26,7 +26,7 @@ from surrogate.slimtik import (
     step,
     warmup_speed,
 )
-from surrogate.slimtik.ranks import broadcast, is_distributed, summed
+from surrogate.slimtik.ranks import broadcast, is_distributed, summed_and_compared
 
 __all__ = ["SlimTrain"]
 
@@ -72,7 +72,7 @@ class SlimTrain(Optimizer):
     To solve for several micro-batches at once, `accumulate` all but the last, then `solve` with the last.
 
     Where torch.distributed is initialised, every rank calls `solve` with its own part of the batch, which may be empty:
-    one reduction adds up the sums, and all ranks get the weights of the first.
+    one reduction adds up the sums and compares the heads, and every rank solves the same problem.
 
     Arguments:
         base: Optimizer of the features' parameters alone.
@@ -195,7 +195,7 @@ class SlimTrain(Optimizer):
         pending, self._pending = self._pending, None
         own = self._normal_equations(z, targets)
         own = own if pending is None else (pending + own).arranged(self.head.blocks)
-        batch = summed(own, self.process_group)
+        batch = self._summed(own) if is_distributed() else own
         where = f"slimTrain step {self.steps + 1}"
         if batch.samples == 0:
             raise NumericalError(f"{where}: the batch is empty, features {tuple(z.shape)}; drop empty batches")
@@ -213,8 +213,6 @@ class SlimTrain(Optimizer):
                 f"{where}: the {culprit} are not finite, weights left as they are; "
                 "lower the learning rate or look for NaN and Inf in the data"
             ) from error
-        if is_distributed():
-            solution = self._agreed(solution)
         self.head.assign_(solution.weights)
         self.memory, self.running_sum, self._solution = memory, solution.running_sum, solution
         self.steps += 1
@@ -238,12 +236,20 @@ class SlimTrain(Optimizer):
         sums = head.normal_equations(z, targets) if z.numel() else NormalEquations.zeros(*head.shape, z.device)
         return sums.arranged(self.head.blocks)
 
-    def _agreed(self, solution: Solution | ProximalSolution) -> Solution | ProximalSolution:
-        """Return the solution of the first rank: factorisations on different devices may differ in the last bit."""
-        numbers = torch.cat([solution.weights.flatten(), torch.stack([solution.damping, solution.running_sum])])
-        broadcast(numbers, self.process_group)
-        weights = numbers[:-2].view_as(solution.weights)
-        return replace(solution, weights=weights, damping=numbers[-2], running_sum=numbers[-1])
+    def _summed(self, own: NormalEquations) -> NormalEquations:
+        """Return the sums of all ranks; where heads have come to differ, give all ranks that of the first.
+
+        Equal machines compute equal bits from equal sums. Others may differ in the last one.
+        """
+        W = self.head.matrix()
+        running_sum = torch.as_tensor(self.running_sum, dtype=torch.float64, device=W.device)
+        state = torch.cat([W.double().flatten(), running_sum[None]])
+        batch, same = summed_and_compared(own, state, self.process_group)
+        if not same:
+            broadcast(state, self.process_group)
+            self.head.assign_(state[:-1].view_as(W))
+            self.running_sum = state[-1]
+        return batch
 
     @property
     def diagnostics(self) -> dict[str, float]:

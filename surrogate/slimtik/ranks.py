@@ -7,7 +7,7 @@ from torch import Tensor, distributed
 
 from surrogate.slimtik.normal_equations import NormalEquations
 
-__all__ = ["added", "broadcast", "is_distributed", "summed"]
+__all__ = ["added", "broadcast", "is_distributed", "summed", "summed_and_compared"]
 
 
 def is_distributed() -> bool:
@@ -29,15 +29,35 @@ def summed(sums: NormalEquations, group: distributed.ProcessGroup | None = None)
         sums: Normal equations of this rank, possibly of no samples; packed alike on all ranks.
         group: The ranks; the default group unless given.
     """
+    return summed_and_compared(sums, sums.energy.new_empty(0), group)[0]
+
+
+def summed_and_compared(
+    sums: NormalEquations, state: Tensor, group: distributed.ProcessGroup | None = None
+) -> tuple[NormalEquations, bool]:
+    r"""Add up the normal equations of all ranks and compare a state that all should have, in the same reduction.
+
+    Each rank contributes a checksum c of the bits of its state, and its square: all are equal if and only if
+    :math:`N \sum c^2 = (\sum c)^2`, which is exact for integers. States that differ have the same checksum with a
+    probability of 1 in 65521.
+
+    Arguments:
+        sums: Normal equations of this rank, possibly of no samples; packed alike on all ranks.
+        state: float64 numbers of this rank.
+        group: The ranks; the default group unless given.
+    """
     if not is_distributed():
-        return sums
+        return sums, True
+    checksum = (state.view(torch.int64).sum() % 65521).double()
     counts = sums.energy.new_tensor([sums.rows, sums.samples])  # exact in float64 up to 2^53
-    parts = [sums.packed, sums.cross, sums.energy, counts]
+    parts = [sums.packed, sums.cross, sums.energy, counts, checksum, checksum.square()]
     flat = added(torch.cat([part.flatten() for part in parts]), group)
-    pieces = flat.split([part.numel() for part in parts])
-    packed, cross, energy, counts = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
-    rows, samples = counts.tolist()
-    return NormalEquations(packed, cross, energy, int(rows), int(samples), sums.blocks)
+    packed, cross, energy, *_ = (
+        piece.view(part.shape) for piece, part in zip(flat.split([part.numel() for part in parts]), parts, strict=True)
+    )
+    rows, samples, total, squares = map(int, flat[-4:].tolist())
+    same = squares * distributed.get_world_size(group) == total * total
+    return NormalEquations(packed, cross, energy, rows, samples, sums.blocks), same
 
 
 def broadcast(values: Tensor, group: distributed.ProcessGroup | None = None) -> Tensor:

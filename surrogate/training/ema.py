@@ -80,6 +80,6 @@ def recompute_averages(setup: Setup) -> None:
         setup.objective.features(network, surrogate.normalized_inputs(batch.inputs.to(setup.device)))
         count += 1
     averages = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
-    setup.ranks.average(averages, count, [])
+    setup.ranks.average(averages, count)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

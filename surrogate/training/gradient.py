@@ -15,6 +15,7 @@ from torch import Tensor
 from surrogate.batch import Batch
 from surrogate.errors import NumericalError
 from surrogate.models.separable import Separable
+from surrogate.training.buckets import Buckets
 from surrogate.training.methods import Method
 from surrogate.training.objective import samples_of
 from surrogate.training.ranks import Ranks
@@ -60,10 +61,11 @@ class Gradient:
     """
 
     def __init__(self, network: Separable, method: Method, ranks: Ranks, clip_norm: float | None = None) -> None:
-        self.network, self.method, self.ranks, self.clip_norm = network, method, ranks, clip_norm
+        self.network, self.method, self.clip_norm = network, method, clip_norm
         # listed once: a walk through all modules at every step is slow
         self._parameters = list(network.parameters())
         self._owners = [module for module in network.modules() if any(True for _ in module.buffers(False))]
+        self._buckets = Buckets(self._parameters, ranks) if ranks.world > 1 else None
 
     def backward(self, batches: Sequence[Batch], stop_signal: int = 0) -> StepResult:
         """Compute loss and gradient over all ranks; where they are not finite, restore the buffers.
@@ -74,11 +76,14 @@ class Gradient:
         """
         buffers = self._buffers
         before = [buffer.clone() for buffer in buffers]  # BatchNorm averages even a batch that is skipped
+        samples = samples_of(batches)
+        if self._buckets is not None:
+            self._buckets.begin(samples, sum(1 for batch in batches if len(batch)))
         try:
             value, cause = self.method.backward(self.network, batches), ""
         except NumericalError as error:
             value, cause = torch.tensor(math.nan), str(error)
-        value, samples, stop_signal = self._reduce(value, samples_of(batches), stop_signal)
+        value, samples, stop_signal = self._reduced(value, samples, stop_signal)
         loss, norm = torch.stack([value, self._norm().to(value.device)]).tolist()  # the host waits once for both
         if not cause and not math.isfinite(loss + norm):
             cause = "loss or gradient not finite"
@@ -97,17 +102,13 @@ class Gradient:
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
-    def _reduce(self, loss: Tensor, samples: int, stop_signal: int) -> tuple[Tensor, int, int]:
+    def _reduced(self, loss: Tensor, samples: int, stop_signal: int) -> tuple[Tensor, int, int]:
         """Return loss, samples and signal over all ranks; average gradients and BatchNorm's statistics in place."""
-        if self.ranks.world == 1:
+        if self._buckets is None:
             return loss, samples, 0
-        for parameter in self._parameters:
-            if parameter.requires_grad and parameter.grad is None:  # a rank without a sample
-                parameter.grad = torch.zeros_like(parameter)
         averages = [buffer for buffer in self._buffers if buffer.is_floating_point()]
-        loss_sum, total, signals = self.ranks.average(
-            [*self._gradients, *averages], samples, [float(loss) * samples if samples else 0.0, samples, stop_signal]
-        )
+        loss_sum = float(loss) * samples if samples else 0.0
+        total, loss_sum, signals = self._buckets.end(averages, [loss_sum, stop_signal])
         mean = torch.tensor(loss_sum / total, dtype=torch.float64)
         return mean, int(total), (stop_signal or signal.SIGTERM) if signals else 0
 

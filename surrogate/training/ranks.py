@@ -102,8 +102,8 @@ class Ranks:
         distributed.all_reduce(result, distributed.ReduceOp.MAX)
         return int(result)
 
-    def average(self, tensors: Sequence[Tensor], weight: float, extra: Sequence[float]) -> list[float]:
-        """Average tensors over the ranks in place and return sums of further numbers, in one reduction.
+    def average(self, tensors: Sequence[Tensor], weight: float, extra: Sequence[float] = ()) -> list[float]:
+        """Average tensors over the ranks in place; return sums of the weight and of further numbers; in one reduction.
 
         Arguments:
             tensors: Floating-point tensors of the same shapes on every rank.
@@ -111,7 +111,7 @@ class Ranks:
             extra: Numbers whose sums over the ranks are returned.
         """
         if self.world == 1:
-            return list(extra)
+            return [weight, *extra]
         numbers = torch.tensor([weight, *extra], dtype=torch.float64)
         coarse = numbers.float()
         fine = (numbers - coarse).float()  # the two hold 48 bits of a number, a float32 alone 24
@@ -121,8 +121,8 @@ class Ranks:
         averaged = flat[: -2 * len(numbers)]
         averaged.mul_(weight)
         coarse, fine = self.sum(flat)[-2 * len(numbers) :].view(2, -1)
-        total, *sums = (coarse.double() + fine.double()).tolist()
-        means = averaged.div_(total).split([target.numel() for target in targets])
+        sums = (coarse.double() + fine.double()).tolist()
+        means = averaged.div_(sums[0]).split([target.numel() for target in targets])
         if targets:
             torch._foreach_copy_(targets, [mean.view_as(to) for mean, to in zip(means, targets, strict=True)])
         return sums

@@ -87,7 +87,7 @@ def test_launcher_variables() -> None:
 
 def test_one_process_agrees_with_itself() -> None:
     alone, values = Ranks(), torch.arange(3.0)
-    assert alone.average([values], 3, [1.0, 2.0]) == [1.0, 2.0]
+    assert alone.average([values], 3, [1.0, 2.0]) == [3, 1.0, 2.0]
     assert torch.equal(alone.sum(values), torch.arange(3.0))
     moments = Moments.of(torch.randn(4, 2, 3))
     assert alone.merged(moments) is moments

@@ -47,6 +47,9 @@ class Method(ABC):
     def backward(self, network: Separable, batches: Sequence[Batch]) -> Tensor:
         """Return the mean loss over the samples, with shape (), and leave its gradient on the parameters.
 
+        There is one backward pass for each batch that has samples, since gradients are averaged over the ranks while
+        the last one runs.
+
         Raises:
             NumericalError: The step cannot be taken; parameters are unchanged.
         """
