@@ -72,3 +72,35 @@ def test_too_few_simulations_predict_without_intervals(tmp_path: Path, monkeypat
         coverage(tmp_path)
     assert "\n" not in str(refusal.value)
     predict_run(tmp_path / "run", str(tmp_path / "new.csv"), tmp_path / "out.nc", device="cpu")
+
+
+def trajectories(count: int, seed: int) -> xr.Dataset:
+    """Rotations of two modes by one angle a step, with noise in every state: windows of one simulation are alike."""
+    rng, x, steps = np.random.default_rng(seed), np.linspace(0, 1, 6), np.arange(8)
+    amplitude, phase = rng.uniform(0.5, 1.5, (count, 1, 1)), rng.uniform(0, 6, (count, 1, 1))
+    angle = phase + 0.7 * steps[:, None]
+    u = amplitude * (np.cos(angle) * np.sin(3 * x) + np.sin(angle) * x)
+    offset = 0.05 * rng.standard_t(4, (count, 1, 1))  # the same in all states of a simulation
+    u += offset * np.where(steps[:, None] % 2, 1.0, -1.0) + 0.01 * rng.standard_normal(u.shape)
+    return xr.Dataset({"u": (("sample", "time", "x"), u)}, {"x": x, "time": 0.1 * steps})
+
+
+@pytest.mark.slow
+def test_intervals_of_windows_cover_whole_simulations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of the windows of one simulation are alike, so the simulations count, not the windows."""
+    one = [Candidate("linear", {"family": "linear"})]
+    monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_, **__: one)
+    trajectories(40, 0).to_netcdf(tmp_path / "waves.nc", engine="h5netcdf")
+    data = {"path": str(tmp_path / "waves.nc"), "layout": "netcdf", "inputs": ["u"], "targets": ["u"]}
+    data |= {"window": {"steps_in": 1, "steps_out": 1}, "split": {"folds": 5}}
+    (tmp_path / "waves.yaml").write_text(
+        yaml.safe_dump({"name": "waves", "data": data, "model": {"family": "linear"}})
+    )
+    compare(tmp_path / "waves.yaml", [], tmp_path / "run", lambda _: None, minutes=5.0, command="c")
+    new = trajectories(300, 1)
+    states = new.isel(time=[3])  # the latest state of every simulation
+    states.to_netcdf(tmp_path / "new.nc", engine="h5netcdf")
+    output = predict_run(tmp_path / "run", str(tmp_path / "new.nc"), tmp_path / "out.nc", device="cpu", intervals=True)
+    predicted, true = xr.load_dataset(output, engine="h5netcdf"), new["u"].isel(time=4).values
+    low, high = (predicted[name].values.reshape(true.shape) for name in ("u_low", "u_high"))
+    assert 0.85 < ((low <= true) & (true <= high)).mean() < 0.95
