@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from surrogate.models.surrogate import BEST, DESCRIPTION, FINAL, WEIGHTS, Surrog
 __all__ = ["CheckpointFolder", "load_state", "pack", "unpack", "verify"]
 
 STATE, OPTIMIZER, LATEST = "state.json", "optim.safetensors", "LATEST"
+WRITING = 0.05  # most of the time that checkpoints may take
 
 
 def pack(state: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
@@ -57,6 +61,37 @@ def unpack(node: Any, tensors: dict[str, Tensor]) -> Any:
     raise KeyError(kind)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint of a step holds, copied to the memory of the host.
+
+    Arguments:
+        step: The step.
+        surrogate: The surrogate, whose present weights may be later ones.
+        weights: Its weights at that step.
+        state: The rest of the state of training, without its tensors.
+        tensors: The tensors of the state.
+    """
+
+    step: int
+    surrogate: Surrogate
+    weights: dict[str, Tensor]
+    state: Any
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, step: int, surrogate: Surrogate, state: dict[str, Any]) -> Snapshot:
+        """Copy a surrogate and the rest of the state of training."""
+        packed: dict[str, Tensor] = {}
+        tree = pack(state, packed)
+        # a copy of each, also since safetensors refuses tensors that share storage
+        weights, tensors = (
+            {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in part.items()}
+            for part in (surrogate.state_dict(), packed)
+        )
+        return cls(step, surrogate, weights, tree, tensors)
+
+
 class CheckpointFolder:
     """The checkpoints of one run: `step-00000120/`, `final/`, and the files `LATEST` and `BEST` that name a step.
 
@@ -68,19 +103,50 @@ class CheckpointFolder:
     def __init__(self, path: Path, *, keep: int = 2) -> None:
         self.path = path
         self.keep = keep
+        self._held: Snapshot | None = None
+        self._due = -math.inf
 
     @property
     def steps(self) -> list[Path]:
         """The checkpoints of training, newest first."""
         return sorted(self.path.glob("step-*"), reverse=True)
 
+    @property
+    def due(self) -> bool:
+        """Return True if a checkpoint now would leave at most 5 % of the time to the writing of checkpoints."""
+        return time.monotonic() >= self._due
+
+    def hold(self, step: int, surrogate: Surrogate, state: dict[str, Any]) -> None:
+        """Keep the checkpoint of a step in memory as the best so far, until the next one is written."""
+        self._held = Snapshot.of(step, surrogate, state)
+
     def save(self, step: int, surrogate: Surrogate, state: dict[str, Any], *, best: bool) -> Path:
-        """Write a checkpoint of a step as a unit.
+        """Write a checkpoint of a step as a unit, and before it the best one if that is still in memory alone.
 
         Raises:
             ResourceError: The disk is full or refuses; earlier checkpoints are intact.
         """
-        target = self._write(f"step-{step:08d}", surrogate, state)
+        began = time.monotonic()
+        if best:  # the one that is held is no longer the best
+            self._held = None
+        self.write_held()
+        target = self._write_step(Snapshot.of(step, surrogate, state), best=best)
+        now = time.monotonic()
+        self._due = now + (now - began) / WRITING
+        return target
+
+    def write_held(self) -> None:
+        """Write the best checkpoint if it is in memory alone.
+
+        Raises:
+            ResourceError: The disk is full or refuses; earlier checkpoints are intact.
+        """
+        if self._held is not None:
+            self._write_step(self._held, best=True)
+            self._held = None
+
+    def _write_step(self, snapshot: Snapshot, *, best: bool) -> Path:
+        target = self._write(f"step-{snapshot.step:08d}", snapshot)
         if best:
             write_pointer(self.path / BEST, target)
         write_pointer(self.path / LATEST, target)
@@ -93,19 +159,15 @@ class CheckpointFolder:
         Raises:
             ResourceError: The disk is full or refuses; earlier checkpoints are intact.
         """
-        return self._write(FINAL, surrogate, {})
+        return self._write(FINAL, Snapshot.of(0, surrogate, {}))
 
-    def _write(self, name: str, surrogate: Surrogate, state: dict[str, Any]) -> Path:
+    def _write(self, name: str, snapshot: Snapshot) -> Path:
         target = self.path / name
-        tensors: dict[str, Tensor] = {}
-        tree = pack(state, tensors)
         try:
             with replacing_folder(target) as part:
-                surrogate.save(part)
-                # a copy of each, since safetensors refuses tensors that share storage
-                owned = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-                save_file(owned, part / OPTIMIZER)
-                (part / STATE).write_text(json.dumps(tree), encoding="utf-8")
+                snapshot.surrogate.save(part, snapshot.weights)
+                save_file(snapshot.tensors, part / OPTIMIZER)
+                (part / STATE).write_text(json.dumps(snapshot.state), encoding="utf-8")
         except (ResourceError, SafetensorError) as error:
             raise ResourceError(f"cannot write checkpoint {target}: {error}; earlier checkpoints are intact") from error
         return target

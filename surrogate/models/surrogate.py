@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,15 +141,21 @@ class Surrogate(nn.Module):
         inputs, targets = self.normalized_inputs(batch.inputs), self.targets(batch.targets)
         return Batch(inputs, targets, batch.sample, batch.time, batch.masked)
 
-    def save(self, folder: Path) -> None:
-        """Write `surrogate.json`, `model.safetensors` and their checksums into an existing folder."""
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write `surrogate.json`, `model.safetensors` and their checksums into an existing folder.
+
+        Arguments:
+            folder: The folder.
+            weights: Weights to write in place of the present ones, named as in `state_dict`.
+        """
         description = {
             "model": self.settings.model_dump(mode="json"),
             "members": self.members,
             "signature": self.signature.model_dump(mode="json"),
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
-        tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
+        state = self.state_dict() if weights is None else weights
+        tensors = {name: value.detach().contiguous().cpu() for name, value in state.items()}
         try:
             save_file(tensors, folder / WEIGHTS)
         except SafetensorError as error:

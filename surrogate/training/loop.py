@@ -72,6 +72,7 @@ class Trainer(Setup):
         stop: Set by a signal that reached this process.
         mean: Running mean of the weights, with `settings.average`.
         stop_signal: The signal that reached any rank, as of the last reduction.
+        kept: The step of the newest checkpoint.
     """
 
     method: Method
@@ -84,6 +85,7 @@ class Trainer(Setup):
     stop: StopRequest = field(default_factory=StopRequest)
     mean: MeanWeights | None = None
     stop_signal: int | None = None
+    kept: int | None = None
 
     def fit(self, reporter: Reporter) -> TrainState:
         """Train to the last epoch, or to the pause.
@@ -94,9 +96,14 @@ class Trainer(Setup):
         """
         self._begin_mean()
         with self.stop.listening(), reporter:
-            while not self._finished:
-                self._epoch(reporter)
-                self._raise_on_signal()
+            try:
+                while not self._finished:
+                    self._epoch(reporter)
+                    self._raise_on_signal()
+            except NumericalError:  # on every rank
+                self.ranks.alone(self.checkpoints.write_held)
+                raise
+            self._save_last()
         if not math.isfinite(self.state.best):
             raise NumericalError("the validation loss was never finite; lower optimizer.learning_rate")
         return self.state
@@ -130,6 +137,7 @@ class Trainer(Setup):
         self.scheduler.load_state_dict(saved["scheduler"])
         self.train.load_state_dict(saved["stream"])
         self.state = TrainState(**(saved.get("train_state") or saved["progressed"]))  # the latter in version 0.1
+        self.kept = self.state.step
         if self.ranks.first:
             self.log.truncate(saved["log_bytes"])
             self.checkpoints.point_best(self.state.best_step)
@@ -141,15 +149,31 @@ class Trainer(Setup):
         if loss < state.best:
             state.best, state.best_step = loss, state.step
             self._begin_mean()
-            self.save(best=True)
+            self.save()
 
     def _begin_mean(self) -> None:
         """Start the running mean of the weights at the present ones, where one is asked for and there is none."""
         if self.settings.average is not None and self.mean is None:
             self.mean = MeanWeights(self.surrogate.network, self.settings.average)
 
-    def save(self, *, best: bool) -> None:
-        """Write a checkpoint, on the first rank alone."""
+    def save(self, *, in_memory: bool = False) -> None:
+        """Write a checkpoint on the first rank alone, or keep it in memory, as the best, until the next is written."""
+        step, state = self.state.step, self._progress()
+        with self._mean_weights():
+            if in_memory:
+                self.ranks.alone(lambda: self.checkpoints.hold(step, self.surrogate, state))
+            else:
+                best = math.isfinite(self.state.best) and self.state.best_step == step
+                self.ranks.alone(lambda: self.checkpoints.save(step, self.surrogate, state, best=best))
+                self.kept = step
+
+    def _save_last(self) -> None:
+        """Write a checkpoint of the present step unless there is one."""
+        if self.kept != self.state.step:
+            self.save()
+
+    def _progress(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the surrogate."""
         state: dict[str, Any] = {
             "optimizer": self.method.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -157,10 +181,7 @@ class Trainer(Setup):
             "train_state": vars(self.state),
             "log_bytes": self.log.size,
         }
-        if self.mean is not None:
-            state |= self.mean.state(self.surrogate.network)
-        with self._mean_weights():
-            self.ranks.alone(lambda: self.checkpoints.save(self.state.step, self.surrogate, state, best=best))
+        return state if self.mean is None else state | self.mean.state(self.surrogate.network)
 
     @property
     def _finished(self) -> bool:
@@ -174,7 +195,7 @@ class Trainer(Setup):
         return Gradient(self.surrogate.network, self.method, self.ranks, self.settings.clip_norm)
 
     def _epoch(self, reporter: Reporter) -> None:
-        """Train on one pass over the data, or what is left of it, then validate and write a checkpoint."""
+        """Train on one pass over the data, or what is left of it, then validate and keep what is best."""
         state, clock = self.state, Clock(self.state.seconds)
         self.surrogate.train()
         for batches in grouped(clock.waiting(self.train), self.per_step):
@@ -184,10 +205,9 @@ class Trainer(Setup):
             if state.step >= self.total:
                 break  # validate first, then stop if a signal came
             if (self.stop_signal if self.ranks.world > 1 else self.stop.signal) is not None:
-                self.save(best=False)
                 self._raise_on_signal()
             if self.settings.checkpoint_every and state.step % self.settings.checkpoint_every == 0:
-                self.save(best=False)
+                self.save()
         with self._mean_weights():
             if self.mean is not None:
                 recompute_averages(self)
@@ -230,7 +250,7 @@ class Trainer(Setup):
             )
 
     def _close_epoch(self, loss: float, clock: Clock, reporter: Reporter) -> None:
-        """Update the counters after validation, log the epoch and write its checkpoint."""
+        """Update the counters after validation, log the epoch, and write its checkpoint where one is due."""
         state = self.state
         train_loss = state.loss_sum / max(state.samples, 1)
         rate = state.samples / clock.elapsed
@@ -251,7 +271,11 @@ class Trainer(Setup):
             data_wait=clock.waited / clock.elapsed,
             skipped=state.skipped,
         )
-        self.save(best=best)
+        due = self.checkpoints.due or self.settings.checkpoint_every is not None
+        if self.ranks.largest(int(self.ranks.first and due)):
+            self.save()
+        elif best:
+            self.save(in_memory=True)
         of = f"/{self.settings.epochs}" if self.settings.epochs else ""
         reporter.line(
             f"epoch {state.epoch}{of}  train {train_loss:.3e}  validation {loss:.3e}  {rate:.0f} samples/s"
@@ -259,9 +283,10 @@ class Trainer(Setup):
         )
 
     def _raise_on_signal(self) -> None:
-        """Share a stop signal with all ranks; raise `Interrupted` if there was one. A checkpoint has been written."""
+        """Share a stop signal with all ranks; if there was one, write a checkpoint and raise `Interrupted`."""
         self.stop_signal = self.ranks.largest(self.stop.signal or 0) or None
         if self.stop_signal is not None:
+            self._save_last()
             name, step = signal.Signals(self.stop_signal).name, self.state.step
             raise Interrupted(f"stopped by {name} at step {step}; a checkpoint is written: continue with --resume")
 
