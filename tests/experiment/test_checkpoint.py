@@ -85,3 +85,31 @@ def test_pointer_may_not_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "BEST").write_text("../elsewhere")
     with pytest.raises(DataError, match="which is no file next to it"):
         CheckpointFolder(tmp_path).best()
+
+
+def test_the_best_that_is_held_in_memory_is_written_as_it_was(tmp_path: Path) -> None:
+    checkpoints, surrogate = CheckpointFolder(tmp_path, keep=1), make_surrogate()
+    checkpoints.save(1, surrogate, {"at": torch.ones(1)}, best=True)
+    assert not checkpoints.due
+    before = {name: value.clone() for name, value in surrogate.state_dict().items()}
+    state = {"at": torch.full((1,), 2.0)}
+    checkpoints.hold(2, surrogate, state)
+    assert checkpoints.best().name == "step-00000001"
+    state["at"].zero_()
+    with torch.no_grad():
+        for parameter in surrogate.parameters():
+            parameter.zero_()
+    checkpoints.save(3, surrogate, state, best=False)
+    assert checkpoints.best().name == "step-00000002"
+    assert checkpoints.latest() == tmp_path / "step-00000003"
+    restored = make_surrogate(seed=1)
+    assert torch.equal(load_state(checkpoints.best(), restored)["at"], torch.full((1,), 2.0))
+    assert all(torch.equal(value, before[name]) for name, value in restored.state_dict().items())
+
+
+def test_a_better_one_replaces_the_one_in_memory(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path)
+    checkpoints.hold(1, make_surrogate(), {})
+    checkpoints.save(2, make_surrogate(), {}, best=True)
+    assert [path.name for path in checkpoints.steps] == ["step-00000002"]
+    assert checkpoints.best() == checkpoints.latest()

@@ -11,6 +11,7 @@ import xarray as xr
 
 from surrogate.config import parse_yaml
 from surrogate.errors import ConfigError, DataError, Interrupted, NumericalError
+from surrogate.experiment.checkpoint import CheckpointFolder
 from surrogate.experiment.settings import Experiment
 from surrogate.models import Surrogate
 from surrogate.training import RunFolder, case_sources, read_experiment, train
@@ -44,6 +45,10 @@ def data(tmp_path: Path) -> Path:
 
 def experiment(data: Path, optimizer: str = "slimtrain") -> Experiment:
     return read_experiment(parse_yaml(CONFIG.format(path=data, optimizer=optimizer), "small.yaml"))
+
+
+def with_training(settings: Experiment, **changes: object) -> Experiment:
+    return settings.model_copy(update={"training": settings.training.model_copy(update=changes)})
 
 
 def records(run: RunFolder) -> list[dict[str, float]]:
@@ -87,6 +92,50 @@ def test_resumed_run_is_the_undisturbed_run(
     assert records(halved) == records(whole)
     for name, value in final_weights(whole).items():
         assert torch.equal(value, final_weights(halved)[name]), name
+
+
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_checkpoints_between_are_left_out_and_nothing_else_changes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float | None
+) -> None:
+    """With a checkpoint at every epoch, and with the least that has to be written."""
+    settings = with_training(experiment(data, "adam"), epochs=6, average=average, schedule="constant")
+    rate = settings.optimizer.model_copy(update={"learning_rate": 0.3})
+    settings = settings.model_copy(update={"optimizer": rate})
+    dense = train(with_training(settings, checkpoint_every=1000), tmp_path / "dense", command="")
+    written = []
+    write_step = CheckpointFolder._write_step
+    monkeypatch.setattr(CheckpointFolder, "due", property(lambda self: not written))
+    monkeypatch.setattr(
+        CheckpointFolder,
+        "_write_step",
+        lambda self, snapshot, *, best: written.append(snapshot.step) or write_step(self, snapshot, best=best),
+    )
+    sparse = train(settings, tmp_path / "sparse", command="")
+    best, last = dense.checkpoints.best(), dense.checkpoints.latest()
+    assert best.name not in (last.name, "step-00000004")  # neither the last epoch nor the first
+    assert [f"step-{step:08d}" for step in written] == ["step-00000004", best.name, last.name]
+    for name, other in ((best, sparse.checkpoints.best()), (last, sparse.checkpoints.latest())):
+        assert other.name == name.name
+        theirs = Surrogate.load(name).state_dict()
+        assert all(torch.equal(value, theirs[key]) for key, value in Surrogate.load(other).state_dict().items())
+    assert records(sparse) == records(dense)
+
+
+def test_a_run_that_fails_keeps_its_best_epoch(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = with_training(experiment(data, "adam"), tolerated_failures=0)
+    monkeypatch.setattr(CheckpointFolder, "due", property(lambda self: not self.steps))
+    step = Trainer._step
+
+    def failing(self: Trainer, *args: object) -> None:
+        if self.state.epoch == 2:
+            self._skip("the loss is not finite")
+        step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_step", failing)
+    with pytest.raises(NumericalError, match="had to be skipped"):
+        train(settings, tmp_path / "run", command="")
+    assert RunFolder(tmp_path / "run").checkpoints.best().name == "step-00000008"
 
 
 def test_training_lowers_the_loss_and_best_is_the_lowest(data: Path, tmp_path: Path) -> None:
@@ -183,10 +232,6 @@ def test_wrong_cases(cases: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         [read_experiment(source) for source in case_sources(parse_yaml(text, "f.yaml")).values()]
     assert message in str(caught.value)
-
-
-def with_training(settings: Experiment, **changes: object) -> Experiment:
-    return settings.model_copy(update={"training": settings.training.model_copy(update=changes)})
 
 
 @pytest.mark.parametrize("optimizer", ["slimtrain", "adam"])

@@ -93,9 +93,7 @@ def test_intervals_of_windows_cover_whole_simulations(tmp_path: Path, monkeypatc
     trajectories(40, 0).to_netcdf(tmp_path / "waves.nc", engine="h5netcdf")
     data = {"path": str(tmp_path / "waves.nc"), "layout": "netcdf", "inputs": ["u"], "targets": ["u"]}
     data |= {"window": {"steps_in": 1, "steps_out": 1}, "split": {"folds": 5}}
-    (tmp_path / "waves.yaml").write_text(
-        yaml.safe_dump({"name": "waves", "data": data, "model": {"family": "linear"}})
-    )
+    (tmp_path / "waves.yaml").write_text(yaml.safe_dump({"name": "waves", "data": data, "model": {"family": "linear"}}))
     compare(tmp_path / "waves.yaml", [], tmp_path / "run", lambda _: None, minutes=5.0, command="c")
     new = trajectories(300, 1)
     states = new.isel(time=[3])  # the latest state of every simulation
