@@ -75,7 +75,7 @@ class Curve:
         return cls(
             weights=W,
             shifted=(spectrum.values + running_sum).view(len(E), 1, -1),
-            start=((gradient - B) * W).sum() + batch.e,
+            start=torch.dot((gradient - B).flatten(), W.flatten()) + batch.e,
             forms=torch.cat(forms, 2),
             elimination=elimination,
             running_sum=running_sum,
@@ -92,7 +92,7 @@ class Curve:
         if self.elimination is not None:
             more = self.elimination(D, products[:, :, k + 2 :], self.running_sum + points)
             first, second, trace = first + more[0], second + more[1], trace + more[2]
-        rho = self.start + points * (points * second - 2 * first)
+        rho = torch.addcmul(self.start, points, torch.sub(points * second, first, alpha=2))
         rounding = torch.finfo(D.dtype).eps * self.start  # a residual below it carries no information
         return torch.maximum(rho, rounding), trace
 

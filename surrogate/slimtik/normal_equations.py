@@ -49,7 +49,7 @@ class NormalEquations:
                 "both need one row per equation: (n, K) and (n, M)"
             )
         A, C = design.double(), targets.double()
-        return cls(A.mT @ A, A.mT @ C, C.square().sum(), len(A), samples)
+        return cls(A.T.mm(A), A.T.mm(C), C.square().sum(), len(A), samples)
 
     @classmethod
     def zeros(cls, features: int, outputs: int, device: torch.device | None = None) -> NormalEquations:

@@ -62,11 +62,11 @@ class Spectrum:
             NumericalError: The factorisation did not converge.
         """
         matrix = matrix.double()
-        finite = matrix.sum().isfinite()
-        matrix = torch.where(finite, matrix, 0.0)  # LAPACK may not end on NaN
+        spoiled = matrix.sum() * 0.0  # NaN where an entry is not finite
+        matrix = matrix.nan_to_num(0.0, 0.0, 0.0)  # LAPACK may not end on NaN
         if blocks is None:
             values, vectors = _factorised(matrix)
-            return cls(values.clamp(min=0.0).where(finite, torch.nan), vectors)  # rounding alone makes them negative
+            return cls(values.clamp_(min=0.0).add_(spoiled), vectors)  # rounding alone makes them negative
         matrix, k = blocks.packed(matrix), blocks.columns.shape[1]
         inner = matrix[:, :k, :k]
         if blocks.used is not None:  # filled up with a diagonal entry, which is between the eigenvalues
@@ -75,7 +75,7 @@ class Spectrum:
         border = None
         if blocks.border:
             border = Border(torch.bmm(vectors.mT, matrix[:, :k, k:])[..., 0], matrix[0, k, k])
-        return cls(values.clamp(min=0.0).where(finite, torch.nan), vectors, blocks, border)
+        return cls(values.clamp_(min=0.0).add_(spoiled), vectors, blocks, border)
 
     @cached_property
     def basis(self) -> Tensor:
@@ -106,16 +106,15 @@ class Spectrum:
             shift: tau.
             last: The row of the border itself, with shape (M,), if not the sum.
         """
-        D = (self.values + shift).reciprocal().view(len(rows), -1, 1)
+        shifted = (self.values + shift).view(len(rows), -1, 1)
         if self.border is None:
-            return D * rows
-        inner = D * rows[:, :-1]
+            return rows / shifted
+        inner, h = rows[:, :-1] / shifted, self.border.coupling[..., None]
         last = rows[:, -1].sum(0) if last is None else last
-        h = self.border.coupling[..., None]
-        Dh = D * h
-        complement = torch.clamp(self.border.corner + shift - (Dh * h).sum(), min=shift)
-        x = (last - (h * inner).sum((0, 1))) / complement
-        return torch.cat([inner - Dh * x, x.expand(len(rows), 1, -1)], 1)
+        Dh = h / shifted
+        complement = torch.clamp(self.border.corner + shift - torch.dot(Dh.flatten(), h.flatten()), min=shift)
+        x = (last - torch.mv(inner.flatten(0, 1).T, h.flatten())) / complement
+        return torch.cat([inner.addcmul_(Dh, x, value=-1), x.expand(len(rows), 1, -1)], 1)
 
     def solve(self, rhs: Tensor, shift: Tensor | float) -> Tensor:
         r"""Solve :math:`(H + \tau I) X = R` for a right-hand side of shape (K, M)."""

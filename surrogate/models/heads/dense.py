@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -25,12 +25,13 @@ class DenseHead(Head):
 
     @torch.no_grad()
     def normal_equations(self, z: Tensor, targets: Tensor, *, byte_budget: int = BYTE_BUDGET) -> NormalEquations:
-        fields, C = self._features(z), self._targets(targets, z, ())
+        A, C = self._features(z).T, self._targets(targets, z, ()).T
+        if self.bias is not None:
+            A = functional.pad(A, (0, 1), value=1.0)
         positions = max(1, byte_budget // (8 * self.shape[0]))
-        parts = (
-            NormalEquations.of(A if self.bias is None else functional.pad(A, (0, 1), value=1.0), rows, 0)
-            for A, rows in zip(fields.T.split(positions), C.T.split(positions), strict=True)
-        )
+        if len(A) <= positions:
+            return NormalEquations.of(A, C, len(z))
+        parts = map(partial(NormalEquations.of, samples=0), A.split(positions), C.split(positions))
         return replace(reduce(NormalEquations.__add__, parts), samples=len(z))
 
     def _features(self, z: Tensor) -> Tensor:
