@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,16 +92,29 @@ def perceptron() -> Separable:
     return mlp(MlpSettings(width=16, depth=2), Shapes(inputs=55, outputs=72, grid=()))
 
 
-def fields() -> Separable:
-    layers = [nn.Conv2d(2, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 16, 3, padding=1), nn.GELU()]
-    return Separable(nn.Sequential(*layers), head_of(nn.Conv2d(16, 2, 3, padding=1)))
+def convolutions(
+    layer: type[nn.Conv1d] | type[nn.Conv2d], inputs: int, width: int, outputs: int, taps: int
+) -> Separable:
+    """Three convolutions with GELU between them."""
+    first, second, last = (
+        layer(a, b, taps, padding=taps // 2) for a, b in ((inputs, width), (width, width), (width, outputs))
+    )
+    return Separable(nn.Sequential(first, nn.GELU(), second, nn.GELU()), head_of(last))
 
 
 CASES = {
-    "mnist autoencoder": Case(mnist, (32, 1, 28, 28), (32, 1, 28, 28), 5, 10, 1.5),
+    "mnist autoencoder": Case(mnist, (32, 1, 28, 28), (32, 1, 28, 28), 5, 10, 1.4),
     "dense 55-16-72, residual network": Case(residual, (5, 55), (5, 72), 10, 10, 1.5),
-    "dense 55-16-72, perceptron": Case(perceptron, (5, 55), (5, 72), 10, 50, None),
-    "conv 16-2 on 256x256": Case(fields, (16, 2, 256, 256), (16, 2, 256, 256), 5, 1, 1.5),
+    "dense 55-16-72, perceptron": Case(perceptron, (5, 55), (5, 72), 10, 50, 2.0),
+    "conv 16-2 on 256x256": Case(
+        partial(convolutions, nn.Conv2d, 2, 16, 2, 3), (16, 2, 256, 256), (16, 2, 256, 256), 5, 1, 1.15
+    ),
+    "conv 8-1, kernel 7, on 128x128": Case(
+        partial(convolutions, nn.Conv2d, 1, 8, 1, 7), (16, 1, 128, 128), (16, 1, 128, 128), 5, 1, 1.5
+    ),
+    "conv 16-1 on 1024 points": Case(
+        partial(convolutions, nn.Conv1d, 1, 16, 1, 3), (32, 1, 1024), (32, 1, 1024), 5, 5, 1.5
+    ),
 }
 FIELDS = "conv 16-2 on 256x256"
 MEMORY_BOUND = 1.3

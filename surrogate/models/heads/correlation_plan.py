@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 from itertools import product
 from math import gcd, prod
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from surrogate.models.heads.geometry import Box, Layout, Phase, Position
 
-__all__ = ["CorrelationPlan", "Grid", "cheaper_plan", "plan_of", "planar"]
-
-T = TypeVar("T")
+__all__ = ["CorrelationPlan", "Grid", "cheaper_plan", "plan_of"]
 
 CALL = 10**5  # multiplications that take as long as one call of torch
 
@@ -29,7 +27,7 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CorrelationPlan:
-    """The correlations that a layer needs on fields of one size; fields of one axis get a leading axis of size one.
+    """The correlations that a layer needs on fields of one size, of two axes or more.
 
     Arguments:
         layout: The layout planned for.
@@ -111,7 +109,7 @@ class CorrelationPlan:
     def targets(self) -> list[tuple[int, int, int]]:
         """List for each tap in use its number, then phase and distance of its correlation with targets."""
         return [
-            (tap, index, self.distances.index(_difference(planar(start, 0), base.low)))
+            (tap, index, self.distances.index(_difference(start, base.low)))
             for index, (base, phase) in enumerate(zip(self.bases, self.layout.phases, strict=True))
             for tap, start in _taps(phase, self.layout.kernel)
         ]
@@ -130,14 +128,16 @@ class CorrelationPlan:
 
 @lru_cache(maxsize=128)
 def plan_of(layout: Layout) -> CorrelationPlan | None:
-    """Return the plan for a layout; None where the windows of its taps have none in common, or skip positions."""
-    flat = [(number, phase, start) for phase in layout.phases for number, start in _taps(phase, layout.kernel)]
-    taps = {number: (phase, planar(start, 0)) for number, phase, start in flat}
-    if not layout.sizes or not taps or any(axis.step != 1 for phase in layout.phases for axis in phase.axes):
+    """Return the plan for a layout of two axes or more, see `as_lines` for one.
+
+    There is none where the windows of its taps have no position in common, or skip positions.
+    """
+    sizes = layout.sizes
+    taps = {number: (phase, start) for phase in layout.phases for number, start in _taps(phase, layout.kernel)}
+    if len(sizes) < 2 or not taps or any(axis.step != 1 for phase in layout.phases for axis in phase.axes):
         return None
-    sizes = planar(layout.sizes, 1)
     field = Box.at((0,) * len(sizes), sizes)
-    windows = {number: Box.at(start, planar(phase.counts, 1)).common(field) for number, (phase, start) in taps.items()}
+    windows = {number: Box.at(start, phase.counts).common(field) for number, (phase, start) in taps.items()}
     interior = reduce(Box.common, windows.values())
     if interior.empty:
         return None
@@ -153,7 +153,7 @@ def plan_of(layout: Layout) -> CorrelationPlan | None:
     bases = []
     for phase in layout.phases:
         low = tuple(min(axis.starts, default=0) for axis in phase.axes)
-        bases.append(Box.at(planar(low, 0), planar(phase.counts, 1)))
+        bases.append(Box.at(low, phase.counts))
     return CorrelationPlan(layout, windows, partners, tuple(distances), field, tuple(bases), edges)
 
 
@@ -172,11 +172,6 @@ def cheaper_plan(layout: Layout, channels: int, outputs: int, samples: int) -> C
 
 def _taps(phase: Phase, kernel: Position) -> Iterable[tuple[int, Position]]:
     return zip(phase.taps(kernel), phase.starts, strict=True)
-
-
-def planar(position: tuple[T, ...], filled: T) -> tuple[T, ...]:
-    """Prepend `filled` to a position, sizes or an index along one axis, so that there are at least two."""
-    return (filled, *position) if len(position) == 1 else position
 
 
 def _difference(second: Position, first: Position) -> Position:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import product
 from math import prod
 
-__all__ = ["Axis", "Box", "Layout", "Phase", "Position", "conv_layout", "transposed_layout"]
+__all__ = ["Axis", "Box", "Layout", "Phase", "Position", "as_lines", "conv_layout", "transposed_layout"]
 
 Position = tuple[int, ...]
 
@@ -185,6 +185,14 @@ def _transposed_axes(outputs: int, kernel: int, stride: int, padding: int, dilat
         count = (outputs - phase - 1) // stride + 1
         axes.append(Axis(taps, starts, step=1, offset=phase, stride=stride, count=count))
     return axes
+
+
+@lru_cache(maxsize=128)
+def as_lines(layout: Layout, lines: int) -> Layout:
+    """Return the layout of one field of two axes, each line of which is a field of one axis."""
+    each = Axis((0,), (0,), step=1, offset=0, stride=1, count=lines)
+    phases = tuple(Phase((each, *phase.axes)) for phase in layout.phases)
+    return Layout((lines, *layout.sizes), (1, *layout.kernel), (lines, *layout.outputs), phases)
 
 
 @dataclass(frozen=True)

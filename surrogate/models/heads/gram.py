@@ -77,8 +77,7 @@ def _frame(piece: Piece, fields: Tensor, targets: Tensor) -> Tensor:
 
 
 def _assign(rows: Tensor, copy: Copy, fields: Tensor) -> None:
-    """Write fields (C, B, *S) into rows (C, *S, B) over at least two axes."""
-    fields = fields if fields.ndim > 3 else fields[:, :, None]
+    """Write fields (C, B, *S) into rows (C, *S, B)."""
     rows[(slice(None), *copy.there)] = fields.movedim(1, -1)[(slice(None), *copy.here)]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from surrogate.errors import DataError
-from surrogate.models.heads.geometry import Layout, Phase, Position
+from surrogate.models.heads.geometry import Layout, Phase, Position, as_lines
 from surrogate.models.heads.gram import Taps, cheaper_plan, correlated
 from surrogate.slimtik import Blocks, NormalEquations, Posterior, predictive_std
 
@@ -142,11 +142,15 @@ class Head(nn.Module):
         fields = self._features(z)
         layout = self._layout(tuple(fields.shape[2:]))
         C = self._targets(targets, z, layout.outputs)
-        plan = cheaper_plan(layout, len(fields), len(C), len(z))
+        one_axis = len(layout.sizes) == 1  # then samples are the lines of one field
+        planned, samples = (as_lines(layout, len(z)), 1) if one_axis else (layout, len(z))
+        plan = cheaper_plan(planned, len(fields), len(C), samples)
         if plan is None:
             return replace(self._gathered(layout, fields, C, byte_budget), samples=len(z)).arranged(self.blocks)
         blocks, taps = self.blocks, self._taps_of_blocks()
-        sums = correlated(plan, fields, C, byte_budget=byte_budget, taps=taps)
+        if one_axis:
+            fields, C = fields[:, None], C[:, None]
+        sums = replace(correlated(plan, fields, C, byte_budget=byte_budget, taps=taps), samples=len(z))
         if self.bias is None:
             sums = replace(sums, packed=sums.packed[..., :-1, :-1], cross=sums.cross[:-1])
         return sums.arranged(blocks) if taps is None else replace(sums, blocks=blocks)

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import NamedTuple
 
-from surrogate.models.heads.correlation_plan import CorrelationPlan, planar
+from surrogate.models.heads.correlation_plan import CorrelationPlan
 from surrogate.models.heads.geometry import Box, Position
 
 __all__ = ["Area", "Copy", "Piece", "pieces_of"]
@@ -101,7 +101,7 @@ class Piece:
     def targets(self) -> list[Copy]:
         """Return the positions of the targets of each phase."""
         return [
-            Copy(there, tuple(map(_within, planar(phase.writes, slice(0, 1)), here)))
+            Copy(there, tuple(map(_within, phase.writes, here)))
             for base, phase in zip(self.plan.bases, self.plan.layout.phases, strict=True)
             for there, here in [self._copy(base)]
         ]

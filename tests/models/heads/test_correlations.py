@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surrogate.models.heads import head_of
+from surrogate.models.heads.geometry import as_lines
 from surrogate.models.heads.gram import cheaper_plan, correlated, plan_of
 from surrogate.slimtik import NormalEquations
 
@@ -44,16 +45,19 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def check(layer: nn.Module, z: Tensor, *budgets: int) -> bool:
     """Whether the layer has a plan; its sums are those of the design."""
     head = head_of(layer)
-    plan = plan_of(head._layout(tuple(z.shape[2:])))
-    if plan is None:
-        return False
     targets = random(*head(z).shape, seed=1)
     expected = NormalEquations.of(head.design(z), head.rows(targets), len(z))
+    layout, fields, C = head._layout(tuple(z.shape[2:])), z.movedim(1, 0), targets.movedim(1, 0)
+    if z.ndim == 3:
+        layout, fields, C = as_lines(layout, len(z)), fields[:, None], C[:, None]
+    plan = plan_of(layout)
+    if plan is None:
+        return False
     for budget in budgets:
-        found = correlated(plan, z.movedim(1, 0), targets.movedim(1, 0), byte_budget=budget)
+        found = correlated(plan, fields, C, byte_budget=budget)
         for name in ("gram", "cross", "energy"):
             torch.testing.assert_close(getattr(found, name), getattr(expected, name))
-        assert (found.rows, found.samples) == (expected.rows, expected.samples)
+        assert (found.rows, found.samples) == (expected.rows, fields.shape[1])
         assert torch.equal(found.gram, found.gram.mT)
     return True
 
@@ -90,7 +94,7 @@ def test_a_3x3_kernel_needs_thirteen_distances_and_a_4x4_kernel_of_stride_two_fi
 
 def test_strided_convolutions_and_fields_of_edges_alone_have_no_plan() -> None:
     assert plan_of(head_of(nn.Conv2d(2, 1, 3, stride=2))._layout((9, 9))) is None
-    assert plan_of(head_of(nn.Conv1d(2, 1, 7, padding=3))._layout((5,))) is None
+    assert plan_of(head_of(nn.Conv2d(2, 1, (1, 7), padding=(0, 3)))._layout((3, 5))) is None
     assert plan_of(head_of(nn.Linear(2, 1))._layout(())) is None
 
 
