@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +14,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import surrogate
-from surrogate.config import changes, digest, dump, leaves, parse_yaml, read_yaml
+from surrogate.config import changes, digest, leaves, read_yaml
 from surrogate.data import split_ids
 from surrogate.errors import ConfigError, DataError
 from surrogate.experiment.checkpoint import CheckpointFolder
@@ -142,6 +143,9 @@ def _checksum(tree: Any) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
+_version = functools.cache(importlib.metadata.version)  # it parses all the metadata of a package
+
+
 def facts_of(experiment: Experiment, datasets: dict[str, xr.Dataset], data: str, command: str) -> dict[str, Any]:
     """Collect the facts of a run that are known before it begins, for `run.json`."""
     return {
@@ -151,10 +155,10 @@ def facts_of(experiment: Experiment, datasets: dict[str, xr.Dataset], data: str,
         "versions": {
             "surrogate": surrogate.__version__,
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
+            **{name: _version(name) for name in PACKAGES},
         },
         "config_digest": digest(experiment),
-        "config_sha256": _checksum(parse_yaml(dump(experiment), experiment.name).tree),
+        "config_sha256": _checksum(experiment.model_dump(mode="json")),  # `read_yaml` is the inverse of `dump`
         "data_fingerprint": data,
         "splits": {name: int(part.sizes["sample"]) for name, part in datasets.items()},
         "simulations": split_ids(datasets, by=experiment.data.by),

@@ -44,7 +44,7 @@ def fit_members(job: Job, experiment: Experiment, run: RunFolder) -> None:
     Raises:
         Interrupted: A signal came; a checkpoint of the member is written.
     """
-    job.note(experiment, run)
+    job.open(experiment, run)
     folders = [run.member(number) for number in range(1, experiment.training.members + 1)]
     for number, (member, folder) in enumerate(zip(members_of(experiment), folders, strict=True), 1):
         if job.resume and job.ranks.all(folder.begun().get("train_seconds") is not None):

@@ -61,8 +61,13 @@ class Job:
         """Return what shows the progress, on the first rank."""
         return Reporter(title, total, done=done, quiet=self.quiet or not self.ranks.first)
 
+    def open(self, experiment: Experiment, run: RunFolder, **known: float | None) -> None:
+        """Write the configuration of a run, and its facts as `note` does."""
+        self.ranks.alone(lambda: write_text(run.config, dump(experiment)))
+        self.note(experiment, run, **known)
+
     def note(self, experiment: Experiment, run: RunFolder, **known: float | None) -> None:
-        """Write configuration and facts of a run.
+        """Write the facts of a run.
 
         Arguments:
             experiment: The configuration.
@@ -70,14 +75,13 @@ class Job:
             known: Further facts, such as the number of parameters.
         """
         facts = facts_of(experiment, self.datasets, self.fingerprint, self.command) | known
-        self.ranks.alone(lambda: write_text(run.config, dump(experiment)))
         self.ranks.alone(lambda: write_text(run.facts, json.dumps(facts, indent=2)))
 
     def begin(self, trainer: Trainer, experiment: Experiment, run: RunFolder) -> None:
         """Continue a run from its newest checkpoint where that is asked for, otherwise prepare its network."""
         training = experiment.training
         size = sum(parameter.numel() for parameter in trainer.surrogate.network.parameters())
-        self.note(experiment, run, parameters=size)
+        self.open(experiment, run, parameters=size)
         if self.resume and trainer.resume():
             return
         self.ranks.alone(lambda: trainer.log.path.unlink(missing_ok=True))

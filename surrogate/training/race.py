@@ -51,7 +51,7 @@ def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
         Interrupted: A signal came; a checkpoint of the candidate is written.
         NumericalError: No candidate had a finite validation loss.
     """
-    job.note(experiment, run)
+    job.open(experiment, run)
     candidates = candidates_of(experiment)
     folders = [run.candidate(number) for number in range(1, len(candidates) + 1)]
     losses, seconds, steps = [], [], []
