@@ -9,6 +9,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from surrogate.data.hdf5.netcdf import load_netcdf
 from surrogate.errors import DataError
 from surrogate.files import MANIFEST, read_json, replacing_folder, verify_manifest
 
@@ -88,7 +89,7 @@ class EvaluationFolder(Folder):
             DataError: A file is missing, damaged, or of another evaluation.
         """
         self.verify()
-        return xr.load_dataset(getattr(self, name), engine="h5netcdf", decode_times=False)
+        return load_netcdf(getattr(self, name))
 
     @property
     def of_rollouts(self) -> list[Path]:

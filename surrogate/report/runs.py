@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from surrogate.config import read_yaml
+from surrogate.data.hdf5.netcdf import load_netcdf
 from surrogate.errors import ConfigError, DataError
 from surrogate.experiment.loss import loss_words
 from surrogate.experiment.run_folder import RunFolder
@@ -155,7 +156,7 @@ def _read_if_there(path: Path) -> xr.Dataset | None:
 
 def _read_netcdf(path: Path) -> xr.Dataset:
     try:
-        return xr.load_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False)
+        return load_netcdf(path)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(

@@ -1,12 +1,13 @@
 """Small data sets written fast are those that xarray writes."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from surrogate.data.hdf5.netcdf import netcdf_image
+from surrogate.data.hdf5.netcdf import load_netcdf, netcdf_image
 
 AXES = ("sample", "time", "variable")
 EVERYTHING = xr.Dataset(
@@ -37,6 +38,22 @@ def test_it_is_read_as_what_xarray_writes(name: str) -> None:
     for key, variable in expected.variables.items():
         assert found[key].dtype == variable.dtype, key
         assert str(found[key].encoding.get("_FillValue")) == str(variable.encoding.get("_FillValue")), key
+
+
+@pytest.mark.parametrize("written_by", ["ours", "xarray"])
+@pytest.mark.parametrize("name", DATASETS)
+def test_it_is_read_as_xarray_reads_it(name: str, written_by: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.nc"
+    content = netcdf_image(DATASETS[name]) if written_by == "ours" else DATASETS[name].to_netcdf(engine="h5netcdf")
+    path.write_bytes(bytes(content))
+    found = load_netcdf(path)
+    expected = xr.load_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False)
+    xr.testing.assert_identical(found, expected)
+    assert [*found.variables] == [*expected.variables]
+    assert {key: variable.dtype for key, variable in found.variables.items()} == {
+        key: variable.dtype for key, variable in expected.variables.items()
+    }
+    assert {type(value) for value in found.attrs.values()} == {type(value) for value in expected.attrs.values()}
 
 
 def test_the_same_data_give_the_same_bytes() -> None:

@@ -1,7 +1,8 @@
-"""NetCDF-4 files of small data sets, built in memory: each variable is created once, so that many of them are fast."""
+"""NetCDF-4 files of small data sets, written and read with each variable opened once, so that many of them are fast."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -9,9 +10,14 @@ import numpy as np
 import xarray as xr
 from xarray import conventions
 
-__all__ = ["NO_COORDINATE", "netcdf_image"]
+__all__ = ["NO_COORDINATE", "load_netcdf", "netcdf_image"]
 
 NO_COORDINATE = "This is a netCDF dimension but not a netCDF variable.%10d"
+SCALE = b"DIMENSION_SCALE"
+HIDDEN = (  # attributes of dimensions and of the netCDF library
+    *("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST"),
+    *("_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCProperties", "_nc3_strict"),
+)
 
 
 def netcdf_image(dataset: xr.Dataset) -> bytes:
@@ -52,3 +58,41 @@ def netcdf_image(dataset: xr.Dataset) -> bytes:
                     target.attrs[str(key)] = entry
         file.flush()
         return bytes(file.id.get_file_image())
+
+
+def load_netcdf(path: Path) -> xr.Dataset:
+    """Return the variables at the root of a NetCDF-4 file as `xarray.load_dataset` does; times stay numbers.
+
+    `load_dataset` looks up the dimensions of every variable in the file again, as `to_netcdf` does.
+
+    Raises:
+        OSError: There is no HDF5 file, or it is damaged.
+        ValueError: A variable has no named dimensions.
+    """
+    variables: dict[str, xr.Variable] = {}
+    with h5py.File(path, "r") as file:
+        for name, stored in file.items():
+            attributes = stored.attrs
+            if "DIMENSION_LIST" in attributes:
+                dims = [h5py.h5r.get_name(scales[0], file.id).decode()[1:] for scales in attributes["DIMENSION_LIST"]]
+            elif attributes.get("CLASS") == SCALE:
+                if attributes["NAME"].startswith(NO_COORDINATE.partition("%")[0].encode()):
+                    continue
+                dims = [name]
+            else:
+                dims = []
+            text = h5py.check_string_dtype(stored.dtype) is not None
+            values, encoding = (stored.asstr()[()], {"dtype": str}) if text else (stored[()], {})
+            variables[name] = xr.Variable(dims, values, _attributes(stored), encoding)
+        ds = xr.Dataset(variables, attrs=_attributes(file))
+    return xr.decode_cf(ds, decode_times=False, decode_timedelta=False)
+
+
+def _attributes(target: h5py.File | h5py.Dataset) -> dict[str, Any]:
+    """Return attributes: lists of one entry as the entry, lists of text as lists."""
+    found = {name: value for name, value in target.attrs.items() if name not in HIDDEN}
+    for name, value in found.items():
+        if isinstance(value, np.ndarray):
+            entries = value.tolist() if value.dtype.kind in "OSU" else value
+            found[name] = entries[0] if len(entries) == 1 else entries
+    return found
