@@ -80,6 +80,18 @@ class Source:
 class _Loader(yaml.SafeLoader):
     """Load YAML's safe subset with the numbers of YAML 1.2: `1e-3` is a number, `on` and `12:30` are text."""
 
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node; end at the depth that is refused, before the time for the rest of a hostile file."""
+        if self.depth > MAX_DEPTH + 1:
+            raise RecursionError
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in pairs if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]

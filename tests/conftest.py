@@ -10,7 +10,10 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from forked import no_fsync
 from pictures import save_blank
+
+os.fsync = no_fsync
 
 
 @pytest.fixture(scope="session")

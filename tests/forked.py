@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-__all__ = ["CONTEXT", "Ended", "end", "run", "run_ranks", "start"]
+__all__ = ["CONTEXT", "Ended", "end", "no_fsync", "run", "run_ranks", "start"]
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch._dynamo", "surrogate.cli", "surrogate.api"])
@@ -29,6 +29,10 @@ class Ended:
     returncode: int | None
     stdout: str
     stderr: str
+
+
+def no_fsync(_descriptor: int) -> None:
+    """Leave files to the kernel, which writes them when it likes: no test outlives a power failure."""
 
 
 def start(*arguments: str, folder: Path, log: str = "", **environment: str) -> BaseProcess:
@@ -75,6 +79,7 @@ def end(process: BaseProcess, folder: Path, log: str = "") -> Ended:
 
 def _execute(arguments: tuple[str, ...], folder: Path, log: str, variables: dict[str, str]) -> None:
     os.chdir(folder)
+    os.fsync = no_fsync
     os.environ.clear()
     os.environ.update(variables)
     sys.path[:0] = ["", *variables.get("PYTHONPATH", "").split(os.pathsep)]

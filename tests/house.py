@@ -7,6 +7,7 @@ python tests/house.py --write    write the module list into docs/design.md
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections import Counter
@@ -53,6 +54,12 @@ def modules() -> list[Path]:
     return [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE or path.name not in FACES]
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Parse a module, once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def unit_of(path: Path) -> str:
     """Name the unit of a module: a package or a single file at the top of `surrogate/`."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -60,7 +67,7 @@ def unit_of(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[str]:
     """Yield the names of all modules of this package that a module imports, wherever it does."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("surrogate."))
         elif isinstance(node, ast.ImportFrom):
@@ -71,7 +78,7 @@ def imports(path: Path) -> Iterator[str]:
 
 def first_line(path: Path) -> str:
     """Give the first line of the docstring of a module."""
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    text = ast.get_docstring(parsed(path))
     assert text, f"{path} has no docstring"
     return text.splitlines()[0]
 
@@ -97,12 +104,13 @@ def design_with_modules() -> str:
     return f"{head}{BEGIN}\n\n{module_list()}{END}{tail}"
 
 
+@functools.cache
 def measure() -> Figures:
     """Count functions, private ones at module level that are used once, and docstrings that open with a question."""
     figures = Figures()
     for path in modules():
         text = path.read_text(encoding="utf-8")
-        tree, name = ast.parse(text), path.relative_to(PACKAGE).as_posix()
+        tree, name = parsed(path), path.relative_to(PACKAGE).as_posix()
         figures.lines[name] = text.count("\n")
         words = Counter(re.findall(r"\w+", text))
         names = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))

@@ -252,7 +252,7 @@ def check(recipe: Recipe, folder: Path, *, often: int) -> None:
 RELAXED = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=200, derandomize=True, **RELAXED)
+@settings(max_examples=60, derandomize=True, **RELAXED)
 @given(recipes())
 def test_files_read_as_h5py_and_xarray_read_them(recipe):
     with dask.config.set(scheduler="synchronous"), tempfile.TemporaryDirectory() as folder:

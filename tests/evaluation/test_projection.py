@@ -19,6 +19,8 @@ from surrogate.workflows import evaluate_run, predict_run, run_file
 
 POINTS = np.linspace(0, 1, 12)
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def fields(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return 3 + np.sin(6 * a[:, None] * POINTS) + b[:, None] ** 2 * POINTS + 0.1 * np.cos(20 * a[:, None] * POINTS)

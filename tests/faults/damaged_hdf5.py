@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import resource
 import sys
 import warnings
 from collections.abc import Callable
@@ -135,7 +136,8 @@ def outcome(call: Callable[[], str]) -> dict[str, object]:
 
 
 def main(folder: Path, jobs: list[str]) -> None:
-    """Print a line before each damaged file, and one about each reading of it."""
+    """Print a line before each damaged file, and one about each reading of it; use no more than 16 GiB."""
+    resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30, 16 * 2**30))
     warnings.simplefilter("ignore")
     for job in jobs:
         kind, first, last = job.split(":")

@@ -6,12 +6,15 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
+import time
 import zipfile
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
+from signal import SIGKILL
 
+import forked
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -21,7 +24,16 @@ from surrogate.experiment.run_folder import RunFolder
 from surrogate.files import sha256
 from surrogate.models.surrogate import Surrogate
 
-ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = str(Path(__file__).with_name("commands.py"))
+CONFIG = """
+name: small
+data: {path: data.nc, inputs: [a], targets: [u], split: {validation: 4, test: 4, seed: 1}}
+model: {family: convnet, width: 2, depth: 1}
+optimizer: {name: adam}
+training: {epochs: 2, batch_size: 5, device: cpu}
+"""
+NUMBERS = CONFIG.replace("data.nc", "numbers.nc").replace("family: convnet, width: 2", "family: mlp, width: 2")
+STUDY = "study: {kind: learning_curve, axes: {data.split.train: [4, 8]}, seeds: [0]}\n"
 READ_ONLY = "/sys" if os.getuid() == 0 else "/"  # in which not even root makes a file
 COMMANDS = {
     "simulate": ["simulate", "peaks", "--size", "tiny", "--output", "OUT"],
@@ -56,27 +68,42 @@ CODES = {
 FAST = {("train", "closed stderr"), ("train", "no threads")}
 
 
+def make_inputs(folder: Path) -> None:
+    """Write data, a configuration and a study into a folder."""
+    a = np.random.default_rng(0).normal(size=(28, 8)).astype("f4")
+    xr.Dataset(dict.fromkeys("au", (("sample", "x"), a))).to_netcdf(folder / "data.nc", engine="h5netcdf")
+    xr.Dataset({"a": ("sample", a[:, 0]), "u": ("sample", a[:, 1])}).to_netcdf(folder / "numbers.nc", engine="h5netcdf")
+    (folder / "small.yaml").write_text(CONFIG)
+    (folder / "numbers.yaml").write_text(NUMBERS)
+    (folder / "study.yaml").write_text(CONFIG + STUDY)
+
+
 class Session:
-    """A process that runs commands in forks of its own."""
+    """A folder in which commands run in processes of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        program = [sys.executable, str(Path(__file__).with_name("commands.py")), str(folder)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(program, env=environment, **pipes)  # type: ignore[call-overload]
+        make_inputs(folder)
         assert self.run(COMMANDS["train"], "whole")["code"] == 0
 
-    def run(self, arguments: list[str], output: str, **job: object) -> dict:
-        """Run a command with an output; return its exit code and messages."""
+    def run(
+        self, arguments: list[str], output: str, *, fault: str = "none", seconds: float = inf, number: int = SIGKILL
+    ) -> dict:
+        """Run a command with an output, to which a signal is sent after some seconds; return how it ended."""
         if arguments[0] == "report" and not RunFolder(self.folder / "whole").evaluation.path.exists():
             assert self.run(COMMANDS["evaluate"], "")["code"] == 0
         if arguments[0] == "sobol" and not RunFolder(self.folder / "numbers").config.exists():
             assert self.run(["train", "numbers.yaml", "--output", "numbers"], "")["code"] == 0
-        arguments = [argument.replace("OUT", output) for argument in arguments]
-        self.process.stdin.write(json.dumps({"arguments": arguments, **job}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        words = [argument.replace("OUT", output) for argument in arguments]
+        began = time.monotonic()
+        process = forked.start(PROGRAM, fault, *words, folder=self.folder, log=".told")
+        if seconds < inf:
+            process.join(seconds)
+            if process.is_alive():
+                os.kill(process.pid, number)
+        ended = forked.end(process, self.folder, ".told")
+        took = time.monotonic() - began
+        return {"arguments": words, "code": ended.returncode, "stderr": ended.stderr, "took": took}
 
     def fresh(self) -> str:
         """Return a name that no output has had."""
@@ -85,11 +112,8 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    session = Session(tmp_path_factory.mktemp("commands"))
-    yield session
-    session.process.stdin.close()
-    session.process.wait()
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return Session(tmp_path_factory.mktemp("commands"))
 
 
 def whole_or_absent(output: Path) -> list[str]:
@@ -179,7 +203,7 @@ def test_what_a_killed_command_leaves_is_whole_or_absent(session: Session, name:
 def test_ctrl_c_ends_a_command_in_one_line(session: Session, name: str) -> None:
     took = session.run(COMMANDS[name], session.fresh())["took"]
     rng, output = random.Random(name), session.fresh()
-    done = session.run(COMMANDS[name], output, seconds=rng.uniform(0.2, 0.6) * took, signal=int(signal.SIGINT))
+    done = session.run(COMMANDS[name], output, seconds=rng.uniform(0.2, 0.6) * took, number=signal.SIGINT)
     errors = [line for line in done["stderr"].splitlines() if "stopped by SIGINT" in line]
     assert "Traceback" not in done["stderr"], done
     assert (done["code"], len(errors)) in ((75, 1), (0, 0)), done  # or it had ended

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import forked
 import h5py
 import numpy as np
 import pytest
@@ -33,20 +31,14 @@ KINDS = ("contiguous", "chunked", "gzip", "latest", "virtual", "netcdf", "well",
 CHECKED = ("gzip", "shards")  # of which every value has a checksum
 
 
-def limited() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30, 16 * 2**30))
-
-
 def outcomes(kinds: Sequence[str], count: int, folder: Path) -> list[dict]:
     """Read damaged files in a child; in the next one after a file of which it died."""
     found, jobs, number = [], [f"{kind}:0:{count}" for kind in kinds], 0
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     while jobs:
         place = folder / f"{number}"
         place.mkdir()
         number += 1
-        command = [sys.executable, str(PROGRAM), str(place), *jobs]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=limited, check=False)
+        done = forked.run(str(PROGRAM), str(place), *jobs, folder=place)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         found += [line for line in lines if "what" in line]
         if done.returncode == 0:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import xarray as xr
@@ -19,6 +17,7 @@ from surrogate.experiment.run_folder import RunFolder
 from surrogate.training import read_experiment, train
 from surrogate.workflows import evaluate_run, report_folders
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 SCRIPT = Path(__file__).with_name("evaluate_killed.py")
 CONFIG = """
 name: unit
@@ -50,12 +49,11 @@ def error_of(folder: Path) -> float:
 
 
 @pytest.mark.parametrize("numbers", [[30], pytest.param(range(1, 60), marks=pytest.mark.slow)], ids=["some", "all"])
-def test_a_killed_evaluate_leaves_the_older_evaluation_or_none(runs: Path, numbers: list[int]) -> None:
+def test_a_killed_evaluate_leaves_the_older_evaluation_or_none(runs: Path, tmp_path: Path, numbers: list[int]) -> None:
     old, new = error_of(runs / "run"), error_of(runs / "other")
     assert old != new
-    command = [sys.executable, str(SCRIPT), str(runs), *map(str, numbers)]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    done = forked.run(str(SCRIPT), str(runs), *map(str, numbers), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     states = json.loads(done.stdout.splitlines()[-1])
     assert states[0]["killed"]
     for state in states:

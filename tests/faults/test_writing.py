@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import xarray as xr
@@ -47,6 +46,20 @@ def attempt():
         messages.append(str(error))
 """
 
+NO_DISK = 77
+SMALL_DISK = f"""
+import ctypes, os, sys
+libc, user, group = ctypes.CDLL(None), os.getuid(), os.getgid()
+if libc.unshare(0x10000000 | 0x20000):  # CLONE_NEWUSER | CLONE_NEWNS, as `unshare -rm`
+    sys.exit({NO_DISK})
+for name, text in (("setgroups", "deny"), ("uid_map", f"0 {{user}} 1"), ("gid_map", f"0 {{group}} 1")):
+    with open(f"/proc/self/{{name}}", "w") as file:
+        file.write(text)
+libc.mount(None, b"/", None, 0x4000 | 0x40000, None)  # MS_REC | MS_PRIVATE
+if libc.mount(b"tmpfs", os.path.abspath(sys.argv[1]).encode(), b"tmpfs", 0, b"size=300k"):
+    sys.exit({NO_DISK})
+"""
+
 SIZE_LIMITS = """
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -69,7 +82,7 @@ print(json.dumps({"messages": messages, "visible": visible, "intact": intact}))
 """
 
 
-def report(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def report(run: forked.Ended) -> dict[str, Any]:
     """What the script found, if its process lived to tell."""
     assert (run.returncode, run.stderr) == (0, "")
     return json.loads(run.stdout)
@@ -81,25 +94,21 @@ def example(value: float) -> xr.Dataset:
 
 def test_file_size_limit_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     """The kernel refuses every size of write; the process lives, the old version stays, and later writes work."""
-    command = [sys.executable, "-c", SCRIPT + SIZE_LIMITS + REPORT, str(tmp_path)]
-    found = report(subprocess.run(command, capture_output=True, text=True, timeout=120))
+    (tmp_path / "data").mkdir()
+    found = report(forked.run("-c", SCRIPT + SIZE_LIMITS + REPORT, "data", folder=tmp_path))
     assert len(found["messages"]) == 11
     assert all("a.h5: File too large; free some space" in text for text in found["messages"])
     assert (found["visible"], found["intact"]) == (["a.h5"], True)
-    assert float(xr.load_dataset(tmp_path / "b.h5", engine="h5netcdf").v.min()) == 3.0
+    assert float(xr.load_dataset(tmp_path / "data" / "b.h5", engine="h5netcdf").v.min()) == 3.0
 
 
 def test_full_disk_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     """A real disk of 300 kB, filled with and without reserving room first."""
-    mount = f"mount -t tmpfs -o size=300k tmpfs '{tmp_path}'"
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "sh", "-c", mount], check=False).returncode:
+    (tmp_path / "data").mkdir()
+    done = forked.run("-c", SMALL_DISK + SCRIPT + FULL_DISK + REPORT, "data", folder=tmp_path)
+    if done.returncode == NO_DISK:
         pytest.skip("no small disk can be mounted here")
-    script = tmp_path.parent / "full_disk.py"
-    script.write_text("import os\n" + SCRIPT + FULL_DISK + REPORT)
-    inside = f"{mount} && exec '{sys.executable}' '{script}' '{tmp_path}'"
-    environment = os.environ | {"PYTHONPATH": str(Path(files.__file__).parents[1])}
-    command = ["unshare", "-rm", "sh", "-c", inside]
-    found = report(subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment))
+    found = report(done)
     assert len(found["messages"]) == 2
     assert all("a.h5: No space left on device; free some space" in text for text in found["messages"])
     assert (found["visible"], found["intact"]) == (["a.h5"], True)
@@ -167,11 +176,9 @@ def check_visible(output: Path, undisturbed: dict[str, str]) -> None:
 
 
 def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["surrogate.simulate.generate"])
     chance, output, killed, shards = random.Random(0), tmp_path / "data", 0, 0
     while not (output / "manifest.json").exists():
-        process = context.Process(target=generate, args=(recipe(), "tiny", output), kwargs={"resume": True})
+        process = forked.CONTEXT.Process(target=generate, args=(recipe(), "tiny", output), kwargs={"resume": True})
         process.start()
         before = {path.name for path in output.glob("*.h5")}
         while process.is_alive() and {path.name for path in output.glob("*.h5")} == before:
@@ -196,14 +203,15 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -
 def test_a_signal_ends_a_run_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "data"
     size = ["--set=sizes.tiny.simulations=5000", "--set=sizes.tiny.shard=10"]
-    command = [sys.executable, "-m", "surrogate", "simulate", "convection_diffusion", "--size", "tiny", *size]
-    process = subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(output.glob("*.h5")):
+    words = ["simulate", "convection_diffusion", "--size", "tiny", *size, "--output", str(output)]
+    process = forked.start("-m", "surrogate", *words, folder=tmp_path)
+    while process.is_alive() and not list(output.glob("*.h5")):
         time.sleep(0.01)
-    process.send_signal(number)
-    _, said = process.communicate()
-    assert process.returncode == 75
-    assert said.splitlines()[-1].startswith(f"error: stopped by {number.name}; what is finished is kept: continue with")
+    os.kill(process.pid, number)
+    ended = forked.end(process, tmp_path)
+    assert ended.returncode == 75
+    said = ended.stderr.splitlines()[-1]
+    assert said.startswith(f"error: stopped by {number.name}; what is finished is kept: continue with")
     assert not list(output.glob(".*.part"))
     assert not (output / "manifest.json").exists()
 

@@ -180,7 +180,7 @@ def kdv_rate(u: Tensor, p: Mapping[str, Tensor], grid: Grid) -> Tensor:
 
 def test_waves_are_integrated_by_a_method_that_is_stable_for_them() -> None:
     """The eigenvalues of Korteweg and de Vries's equation are imaginary and reach 1000."""
-    _, grid, u, truth, time = korteweg_de_vries(2.0)
+    _, grid, u, truth, time = korteweg_de_vries()
     state, stepper = advance(make(kdv_rate), grid, u, time)
     assert stepper.names == ["ssprk3"]
     assert relative_error(state, truth) < 1e-6

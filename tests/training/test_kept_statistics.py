@@ -35,7 +35,7 @@ TREE = {
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    values = np.random.default_rng(0).normal(3, 2, size=(70, 5, 8)).astype("f4")
+    values = np.random.default_rng(0).normal(3, 2, size=(26, 5, 8)).astype("f4")
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["a"], file["b"] = values, values**2
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(TREE))
@@ -67,7 +67,7 @@ def test_a_training_finds_what_was_computed_in_parts(config: Path, monkeypatch: 
 
 
 def test_cases_with_data_of_their_own_have_statistics_of_their_own(config: Path) -> None:
-    tree = TREE | {"cases": {"few": {"data.split.train": 8}, "many": {"data.split.train": 40}}}
+    tree = TREE | {"cases": {"few": {"data.split.train": 8}, "many": {"data.split.train": 16}}}
     config.write_text(yaml.safe_dump(tree | {"optimizer": {"name": "adam"}}))
     assert len(set(keep_case_statistics(config, [], None, None))) == 2
 

@@ -18,6 +18,8 @@ from surrogate.workflows.execute import run_jobs
 from surrogate.workflows.predict import predict_run
 from surrogate.workflows.study import Spread
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def configuration(folder: Path) -> Path:
     """Fields that are linear in two parameters, in a file with its configuration."""
@@ -71,20 +73,20 @@ def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("surrogate.workflows.compare.candidates_for", lambda *_, **__: [*few, own])
     monkeypatch.setattr("surrogate.workflows.budget.MOST", 6)
     lines: list[str] = []
-    options = {"minutes": 2.0, "command": "surrogate compare waves.yaml"}
-    report = compare(configuration(tmp_path), [], tmp_path / "run", lines.append, **options)
+    folds, options = ["data.split.folds=3"], {"minutes": 2.0, "command": "surrogate compare waves.yaml"}
+    report = compare(configuration(tmp_path), folds, tmp_path / "run", lines.append, **options)
     assert report.is_file()
     text = "\n".join(lines)
-    assert "by 5-fold cross-validation within 2 minutes: mean, linear, yours" in text
+    assert "by 3-fold cross-validation within 2 minutes: mean, linear, yours" in text
     assert "training simulations a linear map is best" in text
     with open(tmp_path / "run" / "leaderboard.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [rows[0]["name"], {row["name"] for row in rows}] == ["linear", {"mean", "linear", "yours"}]
     assert float(rows[0]["error"]) < 1e-3
-    assert f"the mean of its 5 folds predicts: surrogate predict {tmp_path / 'run'} NEW_DATA, with 90 %" in text
+    assert f"the mean of its 3 folds predicts: surrogate predict {tmp_path / 'run'} NEW_DATA, with 90 %" in text
     assert_covered(tmp_path / "run", tmp_path)
     again: list[str] = []
-    compare(tmp_path / "waves.yaml", [], tmp_path / "run", again.append, resume=True, **options)
+    compare(tmp_path / "waves.yaml", folds, tmp_path / "run", again.append, resume=True, **options)
     assert not [line for line in again if line.startswith(("fit", "pilot", "train"))]
 
 

@@ -12,6 +12,8 @@ from surrogate.workflows.candidates import Candidate
 from surrogate.workflows.compare import compare
 from surrogate.workflows.predict import predict_run
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def snapshots(count: int, seed: int) -> xr.Dataset:
     """Fields that are linear in two parameters but for noise that differs from point to point."""
