@@ -98,11 +98,18 @@ class CorrelationPlan:
         return [[int(line in span) for line in self.spans[0]] for span in self.spans]
 
     @cached_property
-    def edge_counts(self) -> list[list[list[int]]]:
-        """Return the weight of each line of each section but the first in each window."""
+    def edge_weights(self) -> list[list[list[int]]]:
+        """Return the weight in each window of each section but the first over the lines of each span.
+
+        A window has the lines of one span; in it, sections count by inclusion and exclusion.
+        """
+        spans = self.spans[1:]
         return [
-            [[_edge_count(window, line, section) for line in self.spans[0]] for window in self.shapes]
-            for section in self.sections[1:]
+            [
+                [_edge_weight(window, section) * (range(window.low[0], window.high[0]) == span) for span in spans]
+                for section in self.sections[1:]
+            ]
+            for window in self.shapes
         ]
 
     @cached_property
@@ -178,9 +185,7 @@ def _difference(second: Position, first: Position) -> Position:
     return tuple(b - a for a, b in zip(first, second, strict=True))
 
 
-def _edge_count(window: Box, line: int, section: tuple[int | None, ...]) -> int:
-    """Return the weight of a section in a window by inclusion and exclusion; 0 on lines outside the window."""
-    if not window.low[0] <= line < window.high[0]:
-        return 0
+def _edge_weight(window: Box, section: tuple[int | None, ...]) -> int:
+    """Return the weight of a section in a window by inclusion and exclusion."""
     sides = zip(section, window.low[1:], window.high[1:], strict=True)
     return prod(1 if at is None else 0 if low <= at < high else -1 for at, low, high in sides)

@@ -8,7 +8,8 @@ outside the field. With :math:`p = q + o_t` an entry of the Gram matrix is a cor
 so pairs of taps at the same distance share it except at the edges: 13 distances serve the 45 pairs of a 3x3 kernel.
 Correlations are taken line by line, so that a window sums its own lines, and along each edge of the other axes that
 some window excludes; there a window is all positions minus its edges, by inclusion and exclusion. Targets are further
-channels, because A'C holds correlations over the same distances.
+channels, because A'C holds correlations over the same distances. For kernels with many taps correlations over whole
+fields come from Fourier transforms, see `transforms`, and the lines that a window excludes are subtracted.
 
 Fields are laid out in frames, each channel one row padded with zeros so that a distance is the same offset everywhere:
 the features at a distance are then a view of the same rows, and no product copies them.
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from surrogate.models.heads.correlation_plan import CorrelationPlan, cheaper_plan, plan_of
 from surrogate.models.heads.tiling import Area, Copy, Piece, pieces_of
+from surrogate.models.heads.transforms import faster_by_transforms, whole_correlations
 from surrogate.slimtik import NormalEquations
 
 __all__ = ["Taps", "cheaper_plan", "correlated", "plan_of"]
@@ -33,7 +35,13 @@ Taps = tuple[tuple[int, ...], ...]
 
 
 def correlated(
-    plan: CorrelationPlan, fields: Tensor, targets: Tensor, *, byte_budget: int, taps: Taps | None = None
+    plan: CorrelationPlan,
+    fields: Tensor,
+    targets: Tensor,
+    *,
+    byte_budget: int,
+    taps: Taps | None = None,
+    by_transforms: bool | None = None,
 ) -> NormalEquations:
     """Return the normal equations of a design with a last column of ones, its other columns by channel, then tap.
 
@@ -43,16 +51,24 @@ def correlated(
         targets: Targets with shape (M, B, *outputs).
         byte_budget: Most bytes of frames at a time; at least those of one line.
         taps: The t taps of each block, to return A'A packed, with shape (P, C t + 1, C t + 1).
+        by_transforms: Whether to transform whole fields; where that is faster unless given.
     """
     (C, samples), M = fields.shape[:2], len(targets)
     width = plan.width(C, M)
     sums = fields.new_zeros(len(plan.distances) + 1, len(plan.spans), width, C, dtype=torch.float64)
-    edges = sums.new_zeros(len(plan.shapes) + 1, C + 1, prod(plan.grid.sizes), C)
+    sections = sums.new_zeros(len(plan.sections) - 1, len(plan.spans) - 1, C + 1, prod(plan.grid.sizes), C)
+    if by_transforms is None:
+        by_transforms = faster_by_transforms(plan, C, M, samples)
     for piece in pieces_of(plan, samples, 8 * width, byte_budget):
         part = slice(piece.samples.start, piece.samples.stop)
         frame = _frame(piece, fields[:, part], targets[:, part])
-        _add_lines(sums[:-1], piece, frame)
-        _add_edges(edges[:-1], piece, frame)
+        for lines in piece.edge_lines if by_transforms else [range(piece.first, piece.last)]:
+            _add_lines(sums[:-1], piece, frame, lines, float(by_transforms))
+        _add_edges(sections, piece, frame, by_runs=by_transforms)
+    if by_transforms:
+        sums[:-1] += whole_correlations(plan, fields, targets, byte_budget)[:, None]
+    edges = sums.new_zeros(len(plan.shapes) + 1, *sections.shape[2:])
+    torch.mm(_weights(plan, sums.device)[1], sections.flatten(2).flatten(0, 1), out=edges[:-1].flatten(1))
     places, rows = Places.of(plan, taps, C, M, sums.device), samples * prod(plan.layout.outputs)
     gram, cross = sums.take(places.gram).add_(edges.take(places.edges)), sums.take(places.cross)
     gram[0, -1, -1], cross[-1] = rows, targets.sum(tuple(range(1, targets.ndim)), dtype=torch.float64)
@@ -81,40 +97,54 @@ def _assign(rows: Tensor, copy: Copy, fields: Tensor) -> None:
     rows[(slice(None), *copy.there)] = fields.movedim(1, -1)[(slice(None), *copy.here)]
 
 
-def _add_lines(sums: Tensor, piece: Piece, frame: Tensor) -> None:
-    """Add to the correlations over the lines of each span, with shape (D, spans, width, C)."""
+def _add_lines(sums: Tensor, piece: Piece, frame: Tensor, lines: range, less: float) -> None:
+    """Add lines to the correlations over each span, (D, spans, width, C), their weights in it less a number."""
     D, _, width, C = sums.shape
-    X = _rows(frame, width, piece, piece.areas[0], 0)
+    X = _rows(frame, width, piece, piece.areas[0], 0, lines)
     products = frame.new_empty(D, *X.shape[:2], C)
     for step, out in zip(piece.steps, products.unbind(), strict=True):
-        torch.bmm(X, _rows(frame, C, piece, piece.areas[0], step).mT, out=out)
-    counts = _counts(piece.plan, frame.device)[0][:, piece.lines]
+        torch.bmm(X, _rows(frame, C, piece, piece.areas[0], step, lines).mT, out=out)
+    low = piece.plan.frame.low[0]
+    counts = _weights(piece.plan, frame.device)[0][:, lines.start - low : lines.stop - low] - less
     sums.flatten(2).baddbmm_(counts.expand(D, -1, -1), products.flatten(2))
 
 
-def _add_edges(edges: Tensor, piece: Piece, frame: Tensor) -> None:
-    """Add the weighted edges of each window, at a grid of N distances, with shape (windows, C + 1, N, C)."""
-    _, rows, N, C = edges.shape
-    lines, grid, length = piece.sizes[0], piece.plan.grid.sizes, frame.shape[1]
-    for area, count in zip(piece.areas[1:], _counts(piece.plan, frame.device)[1], strict=True):
-        X = _rows(frame, rows, piece, area, 0)
-        sizes, strides = (lines, *grid, C, *area.sizes), (piece.strides[0], *piece.spread, length, *area.strides)
-        Z = frame.as_strided(sizes, strides, piece.margins[0] + area.start + piece.lowest)
-        products = torch.bmm(X, Z.reshape(lines, N * C, -1).mT)
-        edges.flatten(1).addmm_(count[:, piece.lines], products.flatten(1))
+def _add_edges(sections: Tensor, piece: Piece, frame: Tensor, *, by_runs: bool) -> None:
+    """Add edges over the lines of each span, at a grid of N distances, with shape (sections, spans, C + 1, N, C).
+
+    Lines are taken one by one, as a batch, or in runs that no span divides, which is faster where they are many.
+    """
+    rows, N, C = sections.shape[2:]
+    length, (line, *_) = frame.shape[1], piece.strides
+    low = piece.plan.frame.low[0]
+    counts = _weights(piece.plan, frame.device)[0][1:, piece.first - low : piece.last - low]
+    for area, section in zip(piece.areas[1:], sections.flatten(2), strict=True):
+        at, strides = piece.margins[0] + area.start, (*piece.spread, length)
+        for run in piece.runs if by_runs else []:
+            of_run, steps, first = (len(run), *area.sizes), (line, *area.strides), at + (run.start - piece.first) * line
+            X = frame.as_strided((rows, *of_run), (length, *steps), first).flatten(1)
+            Z = frame.as_strided((*piece.plan.grid.sizes, C, *of_run), (*strides, *steps), first + piece.lowest)
+            section.addr_(counts[:, run.start - piece.first], torch.mm(X, Z.reshape(N * C, -1).T).flatten())
+        if not by_runs:
+            sizes = (piece.sizes[0], *piece.plan.grid.sizes, C, *area.sizes)
+            Z = frame.as_strided(sizes, (line, *strides, *area.strides), at + piece.lowest)
+            products = torch.bmm(_rows(frame, rows, piece, area, 0), Z.reshape(len(Z), N * C, -1).mT)
+            section.addmm_(counts, products.flatten(1))
 
 
-def _rows(frame: Tensor, count: int, piece: Piece, area: Area, step: int) -> Tensor:
+def _rows(frame: Tensor, count: int, piece: Piece, area: Area, step: int, lines: range | None = None) -> Tensor:
     """Return the first rows at the positions of an area moved by a step: (lines, rows, positions)."""
-    sizes, strides = (piece.sizes[0], count, *area.sizes), (piece.strides[0], frame.shape[1], *area.strides)
-    return frame.as_strided(sizes, strides, piece.margins[0] + area.start + step).flatten(2)
+    lines = lines or range(piece.first, piece.last)
+    sizes, strides = (len(lines), count, *area.sizes), (piece.strides[0], frame.shape[1], *area.strides)
+    start = piece.margins[0] + area.start + step + (lines.start - piece.first) * piece.strides[0]
+    return frame.as_strided(sizes, strides, start).flatten(2)
 
 
 @lru_cache(maxsize=128)
-def _counts(plan: CorrelationPlan, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the weights of lines in each span, (spans, lines), and of edges, (edges, windows, lines)."""
-    spans, edges = (torch.tensor(counts, dtype=torch.float64) for counts in (plan.span_counts, plan.edge_counts))
-    return spans.to(device), edges.to(device)
+def _weights(plan: CorrelationPlan, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the weights of lines in each span, (spans, lines), and in each window of sections over spans, (., .)."""
+    lines, sections = (torch.tensor(counts, dtype=torch.float64) for counts in (plan.span_counts, plan.edge_weights))
+    return lines.to(device), sections.flatten(1).to(device)
 
 
 # Assembly -------------------------------------------------------------------------------------------------------------

@@ -75,10 +75,19 @@ class Piece:
         return sum(map(int.__mul__, self.plan.grid.low, self.strides))
 
     @cached_property
-    def lines(self) -> slice:
-        """Return the slice of the plan's lines."""
-        low = self.plan.frame.low[0]
-        return slice(self.first - low, self.last - low)
+    def edge_lines(self) -> list[range]:
+        """Return the lines that some window leaves out, and those beyond the field, as ranges."""
+        edges, field = self.plan.edges[0], range(self.plan.field.low[0], self.plan.field.high[0])
+        inner = [line for line in field if line not in edges]
+        sides = range(self.first, min(self.last, inner[0])), range(max(self.first, inner[-1] + 1), self.last)
+        return [side for side in sides if side]
+
+    @cached_property
+    def runs(self) -> list[range]:
+        """Return the lines in runs that the spans of windows do not divide."""
+        ends = {end for span in self.plan.spans[1:] for end in (span.start, span.stop)}
+        cuts = [self.first, *sorted(end for end in ends if self.first < end < self.last), self.last]
+        return list(map(range, cuts[:-1], cuts[1:]))
 
     @cached_property
     def margins(self) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Sums from correlations are those of the design; they are taken where they save work."""
 
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from surrogate.models.heads import head_of
 from surrogate.models.heads.geometry import as_lines
 from surrogate.models.heads.gram import cheaper_plan, correlated, plan_of
+from surrogate.models.heads.transforms import faster_by_transforms
 from surrogate.slimtik import NormalEquations
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -53,8 +55,8 @@ def check(layer: nn.Module, z: Tensor, *budgets: int) -> bool:
     plan = plan_of(layout)
     if plan is None:
         return False
-    for budget in budgets:
-        found = correlated(plan, fields, C, byte_budget=budget)
+    for budget, by_transforms in product(budgets, (False, True)):
+        found = correlated(plan, fields, C, byte_budget=budget, by_transforms=by_transforms)
         for name in ("gram", "cross", "energy"):
             torch.testing.assert_close(getattr(found, name), getattr(expected, name))
         assert (found.rows, found.samples) == (expected.rows, fields.shape[1])
@@ -105,6 +107,15 @@ def test_correlations_are_taken_for_large_fields_alone() -> None:
     assert cheaper_plan(head_of(nn.Conv2d(1, 1, 3))._layout((5, 5)), 1, 1, 2) is None
 
 
+def test_transforms_are_taken_for_many_taps_and_few_channels() -> None:
+    small, wide = (plan_of(head_of(nn.Conv2d(8, 1, k, padding=k // 2))._layout((128, 128))) for k in (3, 7))
+    assert small is not None
+    assert wide is not None
+    assert not faster_by_transforms(small, 16, 1, 16)
+    assert faster_by_transforms(wide, 8, 1, 16)
+    assert not faster_by_transforms(wide, 64, 1, 16)  # 0.7 GB of products in the frequency domain
+
+
 class Largest(TorchDispatchMode):
     """Records the size in bytes of the largest tensor made."""
 
@@ -126,7 +137,7 @@ def test_nothing_made_is_larger_than_the_byte_budget(budget: int) -> None:
     plan = plan_of(head_of(layer)._layout((64, 64)))
     assert plan is not None
     with Largest() as largest:
-        correlated(plan, z, targets, byte_budget=budget)
+        correlated(plan, z, targets, byte_budget=budget, by_transforms=False)
     one_sample = prod(plan.frame.sizes) * 8 * 6
     assert 0 < largest.bytes <= max(budget, one_sample)
 
