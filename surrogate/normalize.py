@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -24,6 +25,7 @@ __all__ = [
     "stream_moments",
 ]
 
+BLOCK = 131_072  # values in float64 at a time
 VERSION = 2  # of the files of cached statistics
 TENSORS = ("count", "mean", "m2")
 PREFIX = ".statistics-"
@@ -54,18 +56,34 @@ class Moments:
     m2: Tensor
 
     @classmethod
-    def of(cls, values: Tensor, *, per_pixel: bool = False) -> Self:
-        """Compute the moments of values with shape (B, C, *S) or (B, C)."""
-        values = values.detach().double()
-        rows = values.flatten(1).T if per_pixel else values.transpose(0, 1).flatten(1)
-        shape = values.shape[1:] if per_pixel else values.shape[1:2]
-        total = rows.sum(dim=1)
-        count = torch.full_like(total, rows.shape[1])
-        if total.isnan().any():
-            count, total = (~rows.isnan()).double().sum(dim=1), rows.nansum(dim=1)
+    def of(cls, values: Tensor, *, per_pixel: bool = False) -> Moments:
+        """Compute the moments of values with shape (B, C, *S) or (B, C), in blocks that stay in the cache."""
+        values = values.detach()
+        if per_pixel:
+            columns = values.flatten(1)[..., None]
+            blocks = [cls._of_block(block) for block in columns.split(max(1, BLOCK // max(1, len(values))), dim=1)]
+            merged = (torch.cat([getattr(block, name) for block in blocks]) for name in TENSORS)
+            return cls(len(values), *(of_pixels.view(values.shape[1:]) for of_pixels in merged))
+        fields = values.flatten(2) if values.ndim > 2 else values[..., None]
+        channels, points = fields.shape[1:]
+        whole = channels * points <= BLOCK  # samples
+        step = BLOCK // max(1, channels * points if whole else channels)
+        runs = fields.split(max(1, step), 0 if whole else 2)
+        return reduce(Moments.__add__, map(cls._of_block, runs))
+
+    @classmethod
+    def _of_block(cls, values: Tensor) -> Moments:
+        """Compute the moments of values (B, C, points) over samples and points."""
+        values = values.to(torch.float64, copy=True)
+        total = values.sum((0, 2))
+        count = torch.full_like(total, len(values) * values.shape[2])
+        missing = bool(total.isnan().any())
+        if missing:
+            count, total = (~values.isnan()).double().sum((0, 2)), values.nansum((0, 2))
         mean = total / count.clamp_min(1)
-        m2 = (rows - mean[:, None]).square_().nansum(dim=1)
-        return cls(rows.shape[1], count.view(shape), mean.view(shape), m2.view(shape))
+        squares = values.sub_(mean[:, None]).square_()
+        m2 = squares.nansum((0, 2)) if missing else squares.sum((0, 2))
+        return cls(len(values) * values.shape[2], count, mean, m2)
 
     def __add__(self, other: Moments) -> Moments:
         count = self.count + other.count

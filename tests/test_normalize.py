@@ -59,6 +59,21 @@ def test_values_that_are_not_there_are_left_out_of_merged_moments(sizes, per_pix
     np.testing.assert_allclose(merged.std[some], std[some], rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("shape", [(7, 2, 30), (1, 3, 5, 20), (40, 2), (9, 1, 4, 4, 4)])
+@pytest.mark.parametrize("block", [8, 50])
+def test_moments_do_not_depend_on_the_size_of_blocks(monkeypatch, shape, block):
+    values = 7 + torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values[0, 0] = torch.nan
+    whole = [Moments.of(values, per_pixel=per_pixel) for per_pixel in (False, True)]
+    monkeypatch.setattr("surrogate.normalize.BLOCK", block)
+    for expected in whole:
+        moments = Moments.of(values, per_pixel=expected is whole[1])
+        assert moments.seen == expected.seen
+        assert torch.equal(moments.count, expected.count)
+        torch.testing.assert_close(moments.mean, expected.mean, rtol=1e-13, atol=0)
+        torch.testing.assert_close(moments.m2, expected.m2, rtol=1e-11, atol=1e-13)
+
+
 class Peers:
     """This process and one with the same data, whose file system may not show the file of statistics yet."""
 
