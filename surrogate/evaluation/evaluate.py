@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,6 +45,7 @@ DESCRIPTIONS = {
     "spectral_target": "power of the target, by band of the wave number",
     "spectral_prediction": "power of the prediction, by band of the wave number",
 }
+TOGETHER = 131_072  # values that are scored together
 SPECTRA = ("spectral_error", "spectral_target", "spectral_prediction")
 
 
@@ -84,14 +88,18 @@ def evaluate(
     rows = Rows()
     shape: tuple[int, ...] = ()
     size = 0
-    for batch in batches:
-        prediction = predict_batch(predict, batch, variables)
-        rows.add(_score(prediction, batch, volumes, on_points))
-        size, shape = points(batch.targets), tuple(batch.targets.shape[2:])
-        if maps is not None:
-            maps.add(prediction.numpy(), batch.targets.detach().cpu().double().numpy())
-        if also is not None:
-            also(batch, prediction)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "scores") as pool:
+        for batch in batches:
+            prediction = predict_batch(predict, batch, variables)
+            pieces = _pieces(prediction, batch, volumes, on_points)
+            for piece, columns in zip(pieces, (pool.map if threads > 1 else map)(_Piece.scores, pieces), strict=True):
+                rows.add(columns)
+                if maps is not None:
+                    maps.add_errors(piece.errors)
+            size, shape = points(batch.targets), tuple(batch.targets.shape[2:])
+            if also is not None:
+                also(batch, prediction)
     dims, coords = _axes(shape, variables, on_points)
     result = grid(rows.columns(), dims, coords)
     for name in dims:
@@ -141,8 +149,7 @@ def check_shape(prediction: Tensor, batch: Batch, variables: Sequence[str]) -> N
 
 def refuse_non_finite_targets(batch: Batch, variables: Sequence[str]) -> None:
     """Raise `DataError` where a target is not finite; in a masked batch NaN is allowed."""
-    targets = batch.targets.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf) if batch.masked else batch.targets
-    _refuse_non_finite(targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
+    _refuse_non_finite(batch.targets, batch, variables, DataError, "target", "clean the data, or drop this sample")
 
 
 def relative_l2_of(metrics: xr.Dataset, dims: Sequence[str]) -> xr.DataArray:
@@ -165,22 +172,42 @@ def mean_relative_l2(metrics: xr.Dataset, dims: Sequence[str] = ()) -> xr.DataAr
 def _refuse_non_finite(
     values: Tensor, batch: Batch, variables: Sequence[str], error: type[Exception], what: str, remedy: str
 ) -> None:
-    if bool(torch.isfinite(values).all()):
+    if math.isfinite(values.sum()):  # a sum is much cheaper than a test of every value
         return
-    row, channel = torch.nonzero(~torch.isfinite(values))[0, :2].tolist()
+    wrong = values.isinf() if error is DataError and batch.masked else ~values.isfinite()
+    if not wrong.any():
+        return
+    row, channel = wrong.nonzero()[0, :2].tolist()
     raise error(
         f"evaluation: the {what} of '{variables[channel]}' is not finite for sample {int(batch.sample[row])} "
         f"at step {int(batch.time[row])}; {remedy}"
     )
 
 
-def _score(prediction: Tensor, batch: Batch, volumes: Volumes | None, on_points: bool) -> Columns:
-    targets = batch.targets.to("cpu", torch.float64)
-    errors = FieldErrors(prediction, targets, None if volumes is None else volumes.at(batch.sample))
-    columns: Columns = {name: getattr(errors, name) for name in _measures(on_points)}
-    if targets.ndim > 2 and not on_points:
-        columns |= spectral_columns(prediction, targets)
-    return columns | {"sample": batch.sample.cpu().numpy(), "step": batch.time.cpu().numpy()}
+@dataclass(frozen=True)
+class _Piece:
+    """Errors of a few samples of a batch, with their positions: all that follows from them stays in the cache."""
+
+    errors: FieldErrors
+    positions: Columns
+    on_points: bool
+
+    def scores(self) -> Columns:
+        columns = self.positions | {name: getattr(self.errors, name) for name in _measures(self.on_points)}
+        return columns if self.on_points or not self.errors.space else columns | spectral_columns(self.errors)
+
+
+def _pieces(prediction: Tensor, batch: Batch, volumes: Volumes | None, on_points: bool) -> list[_Piece]:
+    targets = batch.targets.detach().to("cpu", torch.float64)
+    weights = None if volumes is None else volumes.at(batch.sample)
+    samples = max(1, TOGETHER // max(1, targets[:1].numel()))
+    pieces = []
+    for first in range(0, len(targets), samples):
+        rows = slice(first, first + samples)
+        errors = FieldErrors(prediction[rows], targets[rows], None if weights is None else weights[rows])
+        positions = {"sample": batch.sample[rows].cpu().numpy(), "step": batch.time[rows].cpu().numpy()}
+        pieces.append(_Piece(errors, positions, on_points))
+    return pieces
 
 
 def _measures(on_points: bool) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 import xarray as xr
 
 from surrogate.errors import DataError
+from surrogate.evaluation.metrics import FieldErrors
 
 __all__ = ["ErrorMaps", "space_of"]
 
@@ -27,10 +29,14 @@ class ErrorMaps:
 
     def add(self, prediction: np.ndarray, target: np.ndarray) -> None:
         """Add a batch of fields with shape (B, M, *S)."""
-        there = ~np.isnan(target)
-        error = np.where(there, prediction - target, 0.0)
-        sums = {"bias": error.sum(0), "mean": np.abs(error).sum(0), "square": (error**2).sum(0), "there": there.sum(0)}
-        self._add(len(error), sums)
+        self.add_errors(FieldErrors(torch.from_numpy(prediction), torch.from_numpy(target)))
+
+    def add_errors(self, errors: FieldErrors) -> None:
+        """Add the errors of a batch of fields."""
+        e, missing = errors.error, errors.missing
+        there = np.full(e.shape[1:], len(e)) if missing is None else (~missing).sum(0)
+        sums = {"bias": e.sum(0), "mean": errors.absolute.sum(0), "square": errors.squares.sum(0), "there": there}
+        self._add(len(e), {name: values.reshape(-1, *errors.space) for name, values in sums.items()})
 
     def merge(self, other: ErrorMaps) -> None:
         """Add the sums of other samples."""

@@ -1,6 +1,7 @@
 """Scoring a stream: the same numbers for any order of batches, every aggregate from the sums, honest counts."""
 
 import csv
+import importlib
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +57,13 @@ def score(predict: Callable[[Tensor], Tensor] = persistence, **options: int) -> 
 @pytest.mark.parametrize(("size", "seed"), [(1, 1), (3, 2), (100, 3)])
 def test_batches_in_any_grouping_and_order_give_the_same_bits(size: int, seed: int) -> None:
     xr.testing.assert_identical(score(size=size, seed=seed), score())
+
+
+def test_pieces_scored_by_several_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = score()
+    monkeypatch.setattr(importlib.import_module("surrogate.evaluation.evaluate"), "TOGETHER", 100)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    xr.testing.assert_identical(score(), expected)
 
 
 def test_aggregates_follow_from_the_sums() -> None:

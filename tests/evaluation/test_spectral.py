@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surrogate.evaluation.metrics import FieldErrors
 from surrogate.evaluation.spectral import (
     BAND_EDGES,
     band_power,
@@ -15,6 +16,7 @@ from surrogate.evaluation.spectral import (
     frmse,
     kmax,
     log_edges,
+    spectral_columns,
     spectrum,
 )
 
@@ -98,6 +100,20 @@ def test_power_scales_with_the_square_and_ignores_where_a_periodic_field_starts(
     torch.testing.assert_close(spectrum(field.mT), power, rtol=1e-9, atol=1e-15)
     lifted = spectrum(field + 3)
     torch.testing.assert_close(lifted[..., 1:], power[..., 1:], rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(7,), (16,), (5, 8), (4, 6, 5)])
+def test_columns_are_the_spectra_of_error_target_and_prediction(shape: tuple[int, ...]) -> None:
+    prediction, target = noise(3, 2, *shape, seed=1), noise(3, 2, *shape, seed=2)
+    target[1, 0].view(-1)[-1] = torch.nan
+    columns = spectral_columns(FieldErrors(prediction, target))
+    fields = {"error": prediction - target, "target": target, "prediction": prediction}
+    whole = np.array([[True, True], [False, True], [True, True]])
+    for name, field in fields.items():
+        expected = band_power(field, log_edges(shape)).numpy()
+        np.testing.assert_allclose(columns[f"spectral_{name}"][whole], expected[whole], rtol=1e-12, atol=1e-16)
+    np.testing.assert_array_equal(columns["frmse"][whole], frmse(prediction, target).numpy()[whole])
+    assert all(np.isnan(values[~whole]).all() for values in columns.values())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
