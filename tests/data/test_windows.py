@@ -26,6 +26,7 @@ WINDOWS = st.builds(Window, steps_in=st.integers(1, 2), steps_out=st.integers(0,
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch):
     monkeypatch.setattr(windows, "SHORT_RUN", 1)
+    monkeypatch.setattr(windows, "PORTION_BYTES", 250)  # two steps
 
 
 def write(folder, order, dtype="f4", files=2, **options):
@@ -66,12 +67,17 @@ def opened(tmp_path_factory):
 @pytest.mark.parametrize("name", ORDERS)
 @settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))
 @given(
-    window=WINDOWS, batch=st.integers(1, 9), buffer=st.sampled_from([4_000, 10**6]), rows=st.sets(st.integers(0, 13))
+    window=WINDOWS,
+    batch=st.integers(1, 9),
+    buffer=st.sampled_from([4_000, 10**6]),
+    rows=st.sets(st.integers(0, 13)),
+    inputs=st.sampled_from([("u",), ("u", "k", "f")]),
+    shuffle=st.booleans(),
 )
-def test_batches_are_those_of_the_buffer(opened, name, window, batch, buffer, rows):
+def test_batches_are_those_of_the_buffer(opened, name, window, batch, buffer, rows, inputs, shuffle):
     ds = opened[name].isel(sample=sorted(rows | {0, 8}))
-    inputs = ("u", "k", "f")
-    both = streams(ds, inputs, batch_size=batch, window=window, buffer_bytes=buffer, seed=len(rows))
+    options = {"batch_size": batch, "window": window, "buffer_bytes": buffer, "seed": len(rows), "shuffle": shuffle}
+    both = streams(ds, inputs, **options)
     for _ in range(2):
         assert_same(*both)
 

@@ -46,29 +46,29 @@ class Buffer:
         self.first = plan.offsets[blocks]
         self.rows = np.concatenate([[0], np.cumsum(plan.sizes[blocks])]).astype(np.int64)
 
-    def take(self, windows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Copy inputs and targets of windows by their number; one tensor where both have the same channels."""
+    def fill(self, windows: np.ndarray, tensors: Sequence[Tensor]) -> None:
+        """Copy windows by their number to inputs and targets; to one tensor where both have the same channels."""
         if len(self.blocks) == 1:
             rows = windows - self.first[0]
         else:
             slot = np.searchsorted(self.first, windows, side="right") - 1
             rows = self.rows[slot] + windows - self.first[slot]
-        inputs = _gathered(self.inputs, rows)
-        return inputs, inputs if self.targets is self.inputs else _gathered(self.targets, rows)
+        for tensor, values in zip(tensors, (self.inputs, self.targets), strict=False):
+            _gather(values, rows, tensor)
 
 
-def _gathered(values: Tensor, rows: np.ndarray) -> Tensor:
+def _gather(values: Tensor, rows: np.ndarray, into: Tensor) -> None:
     """Copy rows of a tensor to a contiguous one."""
     if values.is_contiguous():
-        return values.index_select(0, torch.from_numpy(rows))
-    source, out = values.numpy(), np.empty((len(rows), *values.shape[1:]), np.float32)
+        torch.index_select(values, 0, torch.from_numpy(rows), out=into)
+        return
+    source, out = values.numpy(), into.numpy()
     if source[:1].nbytes < LARGE_ROW:
         inner = sorted(range(source.ndim), key=lambda axis: -source.strides[axis])  # axes in the order of memory
         out[...] = source.transpose(inner)[rows].transpose(np.argsort(inner))
     else:
         for target, row in zip(out, rows.tolist(), strict=True):  # gathers and transposes in one pass
             target[...] = source[row]
-    return torch.from_numpy(out)
 
 
 class Reader:

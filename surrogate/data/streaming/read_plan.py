@@ -189,6 +189,11 @@ class ReadPlan:
                 taken[batch] = sequence[max(start - group.start, 0) : max(stop - group.start, 0)]
         return taken
 
+    def size_of(self, batch: int, consumer: Consumer) -> int:
+        """Return the number of windows that a rank takes of a batch."""
+        start, stop = self._slice(batch, consumer)
+        return stop - start
+
     def _slice(self, batch: int, consumer: Consumer) -> tuple[int, int]:
         """Return the positions in the epoch's sequence that a rank takes of a batch."""
         start = batch * self.batch_size

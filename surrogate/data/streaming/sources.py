@@ -80,19 +80,23 @@ class FileSource:
         others = np.delete(self._start, axis, axis=1)
         first = np.flatnonzero((others == others.min(axis=0)).all(axis=1))
         rows = first[np.argsort(self._start[first, axis])].tolist()
-        merged: list[tuple[object, int]] = []  # identity of a chunk, entries in it
+        merged: list[int] = []
+        last: object = None
         for part in (self.parts[row] for row in rows):
             source, name = part.axes[axis], (part.array.file, part.array.path)
-            runs: list[tuple[object, int]] = [(name, 1)]
+            ends: list[object] = [name, name]  # identity of the first chunk and of the last one
+            lengths = [1]
             if source is not None:
                 size = (part.array.chunks or (1,) * part.array.ndim)[source]
-                chunks, lengths = np.unique(np.asarray(part.index[source]) // size, return_counts=True)
-                runs = [((name, c), length) for c, length in zip(chunks.tolist(), lengths.tolist(), strict=True)]
-            for chunk, length in runs:  # neighbouring parts may share a chunk
-                if merged and merged[-1][0] == chunk:
-                    length += merged.pop()[1]
-                merged.append((chunk, length))
-        return tuple(length for _, length in merged)
+                chunks, counts = np.unique(np.asarray(part.index[source]) // size, return_counts=True)
+                if not len(chunks):
+                    continue
+                ends, lengths = [(name, int(chunks[0])), (name, int(chunks[-1]))], counts.tolist()
+            if ends[0] == last:  # neighbouring parts may share a chunk
+                lengths[0] += merged.pop()
+            merged += lengths
+            last = ends[-1]
+        return tuple(merged)
 
     def read(self, box: Sequence[slice], into: np.ndarray | None = None) -> np.ndarray:
         """Read the values in a box; return `into` where they could be read straight to it."""

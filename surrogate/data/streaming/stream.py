@@ -20,6 +20,7 @@ from surrogate.batch import Batch
 from surrogate.data.formats.ragged import lengths_of, of_equal_length
 from surrogate.data.hdf5.autotune import READERS
 from surrogate.data.settings import Window
+from surrogate.data.streaming.batch_memory import BatchMemory
 from surrogate.data.streaming.buffer import Buffer, Reader
 from surrogate.data.streaming.channels import make_side, pick
 from surrogate.data.streaming.device import Numbered, in_thread, on_device
@@ -201,28 +202,26 @@ class Stream(IterableDataset[Batch]):
 
     def _numbered(self, epoch: int, consumer: Consumer) -> Generator[Numbered]:
         """Yield batches on the host, each with the number of batches that are done after it."""
-        parts: list[Batch] = []
-        for group, buffer, share in self._buffers(epoch, consumer):
-            for batch, windows in share.items():
-                parts.append(self._batch(buffer, windows))
-                if self.plan.ends_in(batch, group):
-                    if len(parts) > 1:  # from neighbouring groups
-                        parts = [
-                            Batch(
-                                torch.cat([part.inputs for part in parts]),
-                                torch.cat([part.targets for part in parts]),
-                                torch.cat([part.sample for part in parts]),
-                                torch.cat([part.time for part in parts]),
-                                parts[0].masked,
-                            )
-                        ]
-                    yield batch + 1, parts[0]
-                    parts = []
+        sides = [self.inputs] if self._reader.shared else [self.inputs, self.targets]
+        memory = [BatchMemory(side.shape) for side in sides]
+        tensors: list[Tensor] = []
+        taken: list[np.ndarray] = []  # windows of a batch, from neighbouring groups
+        for group, held, share in self._buffers(epoch, consumer):
+            for number, windows in share.items():
+                if not taken:
+                    size = self.plan.size_of(number, consumer)
+                    tensors = [of_side.take(size) for of_side in memory]
+                done = sum(map(len, taken))
+                held.fill(windows, [tensor[done : done + len(windows)] for tensor in tensors])
+                taken.append(windows)
+                if self.plan.ends_in(number, group):
+                    batch, tensors, taken = self._batch(taken, tensors), [], []
+                    yield number + 1, batch
+                    del batch  # its memory may be used for the next one
 
-    def _batch(self, buffer: Held, windows: np.ndarray) -> Batch:
-        sample, time = self.plan.locate(windows)
-        inputs, targets = buffer.take(windows)
-        return Batch(inputs, targets, torch.from_numpy(sample), torch.from_numpy(time), self._reader.masked)
+    def _batch(self, taken: Sequence[np.ndarray], tensors: Sequence[Tensor]) -> Batch:
+        sample, time = self.plan.locate(np.concatenate(taken) if len(taken) > 1 else taken[0])
+        return Batch(tensors[0], tensors[-1], torch.from_numpy(sample), torch.from_numpy(time), self._reader.masked)
 
     def _buffers(self, epoch: int, consumer: Consumer) -> Iterator[tuple[Group, Held, Share]]:
         """Yield the groups of an epoch with their windows, while the next group is read."""

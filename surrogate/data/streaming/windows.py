@@ -6,13 +6,13 @@ blocks while the windows of one group are copied from it to batches.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from surrogate.data.hdf5.array import H5Array
@@ -26,6 +26,7 @@ from surrogate.data.streaming.sources import FileSource, LoadedSource
 __all__ = ["FileWindows", "file_windows"]
 
 FLOAT = np.dtype(np.float32)
+PORTION_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +68,13 @@ class FileWindows:
         self._checked = np.zeros(plan.windows, bool)
         self._holes = False  # True once a value was decoded as missing; until then checked windows have none
 
-    def take(self, windows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Read inputs and targets of windows by their number; one tensor where both have the same channels."""
+    def fill(self, windows: np.ndarray, tensors: Sequence[Tensor]) -> None:
+        """Read windows by their number to inputs and targets; to one tensor where both have the same channels."""
         sample, time = self.plan.locate(windows)
         unchecked = not self._checked[windows].all()
-        inputs, targets = self.reader.sides
-        taken = self._side(inputs, sample, time, check=unchecked)
-        other = taken if self.reader.shared else self._side(targets, sample, time, check=unchecked)
+        for tensor, side in zip(tensors, self.reader.sides, strict=False):
+            self._fill_side(tensor.numpy(), side, sample, time, check=unchecked)
         self._checked[windows] = True  # files do not change: `check` ensures it
-        return taken, other
 
     def check(self) -> None:
         """Raise DataError where a file changed."""
@@ -90,9 +89,7 @@ class FileWindows:
             for array, start, length in _byte_ranges(runs, self.plan.blocks[blocks], self.reader.extent):
                 os.posix_fadvise(opened(array).number, start, length, os.POSIX_FADV_WILLNEED)
 
-    def _side(self, side: Side, sample: np.ndarray, time: np.ndarray, *, check: bool) -> Tensor:
-        tensor = torch.empty((len(sample), *side.shape))  # NumPy asks for huge pages, which are cleared first
-        out = tensor.numpy()
+    def _fill_side(self, out: np.ndarray, side: Side, sample: np.ndarray, time: np.ndarray, *, check: bool) -> None:
         for column in side.columns:
             target = out[:, column.first : column.first + column.count]
             moves = "time" in self.reader.arrays[column.variable].dims
@@ -101,29 +98,50 @@ class FileWindows:
                 self._copy(column.variable, target, sample, steps, check=check)
             else:
                 self._fill(column, target, sample, steps, len(side.dims))
-        return tensor
 
     def _copy(self, name: str, target: np.ndarray, sample: np.ndarray, time: np.ndarray, *, check: bool) -> None:
-        """Read steps to their channels; through a row in the order of the file where the axes differ."""
-        runs = self.runs[name]
-        files = [opened(array) for array in runs.arrays] if len(runs.arrays) <= len(sample) else None
-        as_stored = runs.order == tuple(range(target.ndim - 1))
-        row = np.empty([target.shape[1 + axis] for axis in runs.order], np.float32)  # in the order of the file
-        turned = row.transpose(np.argsort(runs.order))
-        places = zip(target, runs.array[sample].tolist(), runs.offsets(sample, time).tolist(), strict=True)
-        for k, (channels, number, offset) in enumerate(places):
-            array = runs.arrays[number]
-            target = channels if as_stored else row
-            pread(array, files[number] if files else opened(array), target, offset)
+        """Read steps to their channels, in portions that stay in the cache while they are checked and their axes moved.
+
+        Raises:
+            DataError: A value is not finite.
+        """
+        runs, axes = self.runs[name], target.ndim - 1
+        moved = runs.order != tuple(range(axes))
+        to_channels = (0, *(1 + np.argsort(runs.order)))
+        portion = max(1, PORTION_BYTES // (runs.count * FLOAT.itemsize))
+        held = np.empty((portion, *(target.shape[1 + axis] for axis in runs.order)), np.float32) if moved else target
+        for first in range(0, len(sample), portion):
+            here = slice(first, first + portion)
+            out, which, when = target[here], sample[here], time[here]
+            part = held[: len(out)] if moved else out
+            self._read(runs, runs.array[which], runs.offsets(which, when), part, check=check)
+            if moved:
+                out[...] = part.transpose(to_channels)
+            if check:
+                self._refuse_non_finite(name, out, which, when)
+
+    def _read(self, runs: Runs, number: np.ndarray, offsets: np.ndarray, into: np.ndarray, *, check: bool) -> None:
+        """Read one step to each row, in one call where rows follow one another in a file, and mark missing values."""
+        follows = (number[1:] == number[:-1]) & (np.diff(offsets) == runs.count * FLOAT.itemsize)
+        if not into.flags.c_contiguous:
+            follows[:] = False
+        starts = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(into)]
+        for first, end in itertools.pairwise(starts):
+            array, rows = runs.arrays[int(number[first])], into[first:end]
+            pread(array, opened(array), rows, int(offsets[first]))
             if array.decoding is not None and (check or self._holes):
-                self._holes = array.decoding.mask(target) or self._holes
-            if not as_stored:
-                channels[...] = turned
-            if check:  # refuse values that are not finite
-                dims = self.reader.arrays[name].dims
-                values = channels if "channel" in dims else channels[0]
-                values = values[tuple(None for dim in dims if dim in ("sample", "time"))]
-                self.reader.finite(name, values, {"sample": int(sample[k]), "time": int(time[k])})
+                self._holes = array.decoding.mask(rows) or self._holes
+
+    def _refuse_non_finite(self, name: str, values: np.ndarray, sample: np.ndarray, time: np.ndarray) -> None:
+        """Raise DataError where a step (C, *S) of a variable has a value that is not finite, and is not masked."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(values.sum()):  # a sum is much cheaper than a test of every value
+                return
+        dims = self.reader.arrays[name].dims
+        for step, which, when in zip(values, sample.tolist(), time.tolist(), strict=True):
+            stored = step if "channel" in dims else step[0]
+            stored = stored[tuple(None for dim in dims if dim in ("sample", "time"))]
+            self.reader.finite(name, stored, {"sample": which, "time": when})
 
     def _fill(self, column: Column, target: np.ndarray, sample: np.ndarray, time: np.ndarray, space: int) -> None:
         """Fill channels that are constant in space, from memory."""
