@@ -46,6 +46,7 @@ MANIFEST = "MANIFEST.json"
 CHECKSUM = "sha256"  # of the rest of a JSON file, in the file itself
 JSON_BYTES = 64 * 2**20  # of one file, above which it is none of ours
 OWN = (MARKER, LOCK)  # a folder with these alone is empty
+_unfinished: set[Path] = set()  # folders that are being written as a unit, whose files are flushed together at the end
 
 
 @contextmanager
@@ -101,7 +102,9 @@ def cache_folder(data: Path) -> Path | None:
 
 
 def fsync_path(path: Path) -> None:
-    """Flush a file or a folder entry to the disk."""
+    """Flush a file or a folder entry to the disk; inside a folder that is written as a unit, its end does that."""
+    if not _unfinished.isdisjoint((path, *path.parents)):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -218,8 +221,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for left in (part, old):
             _remove(left)
         part.mkdir(parents=True)
-        yield part
+        _unfinished.add(part)
+        try:
+            yield part
+        finally:
+            _unfinished.discard(part)
         write_manifest(part)
+        fsync_path(part)
         if path.is_symlink() or path.exists():
             os.replace(path, old)
         os.replace(part, path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from surrogate.errors import ConfigError, ResourceError
-from surrogate.files import MARKER, claim_output, replacing
+from surrogate.files import MANIFEST, MARKER, claim_output, fsync_path, replacing, replacing_folder
 
 
 def test_a_failed_write_leaves_the_previous_version(tmp_path: Path) -> None:
@@ -56,3 +56,25 @@ def test_output_that_is_a_file(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(ConfigError, match="is a file"):
         claim_output(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are read from /proc")
+def test_every_file_of_a_unit_is_flushed_once_and_before_the_unit_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (flushed.append(Path(os.readlink(f"/proc/self/fd/{number}")).name), fsync(number))
+    )
+    with replacing_folder(tmp_path / "unit") as part:
+        for name in ("a", "b"):
+            with replacing(part / name) as file:
+                file.write_text(name)
+        (part / "c").write_text("c")
+        assert flushed == []
+        monkeypatch.setattr(os, "replace", lambda *names: (flushed.append("named"), rename(*names)))
+    assert sorted(flushed[: flushed.index("named")]) == sorted(["a", "b", "c", MANIFEST, part.name])
+    assert flushed[flushed.index("named") + 1 :] == [tmp_path.name]
+    fsync_path(tmp_path / "unit" / "a")  # after it, files are flushed again
+    assert flushed[-1] == "a"
