@@ -159,14 +159,17 @@ Candidate = Annotated[
 
 
 class RaceSettings(OptimizerBase):
-    """Several optimizers, each for the first epochs of a run; the one of lowest validation loss goes on.
+    """Several optimizers, each for the first epochs of a run; those of lowest validation loss go on.
 
-    All of it together takes `training.epochs`: with N candidates and trials of t epochs the chosen one trains for
-    `epochs - (N - 1) t` epochs, for which its learning-rate schedule is made from the start.
+    All of it together takes `training.epochs`: with N candidates, trials of t epochs and k finalists each of these trains
+    for `(epochs - (N - k) t) / k` epochs, rounded down, for which its learning-rate schedule is made from the start. The
+    result is the weighted mean of the finalists, with the weights of least squared error on the validation data that are
+    not negative and add up to one.
 
     Arguments:
         candidates: The optimizers, with their settings.
         trial: Share of all epochs that each candidate gets.
+        finalists: Number of candidates that are trained to the end.
     """
 
     unused: ClassVar[tuple[str, ...]] = ("steps", "members")
@@ -182,9 +185,12 @@ class RaceSettings(OptimizerBase):
         max_length=20,
     )
     trial: float = Field(0.1, gt=0, lt=1)
+    finalists: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _short(self) -> Self:
+        if self.finalists > len(self.candidates):
+            raise ValueError(f"finalists: {self.finalists} of {len(self.candidates)} candidates; choose at most as many")
         if len(self.candidates) * self.trial >= 1:
             raise ValueError(
                 f"trial: {len(self.candidates)} candidates with {self.trial:g} of the epochs each leave none for the "

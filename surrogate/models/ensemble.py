@@ -1,4 +1,4 @@
-"""The mean of several networks of one kind, which is a separable network again."""
+"""The mean of several networks of one kind, weighted or not, which is a separable network again."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ class SideBySide(nn.Module):
         return torch.cat([member(*inputs) for member in self.members], self.axis)
 
 
-def ensemble(networks: Sequence[Separable]) -> Separable:
+def ensemble(networks: Sequence[Separable], weights: Sequence[float] | None = None) -> Separable:
     r"""Return the mean of the outputs of networks with heads of one kind, as one network.
 
-    .. math:: \frac1N \sum_{i=1}^N (z_i W_i + b_i) = [z_1, \dots, z_N] \, \frac1N \begin{bmatrix} W_1 \\ \vdots \\ W_N
-              \end{bmatrix} + \frac1N \sum_{i=1}^N b_i
+    .. math:: \sum_{i=1}^N a_i (z_i W_i + b_i) = [z_1, \dots, z_N] \begin{bmatrix} a_1 W_1 \\ \vdots \\ a_N W_N
+              \end{bmatrix} + \sum_{i=1}^N a_i b_i
 
     The features of the networks are shared, their heads copied.
 
     Arguments:
         networks: At least one; with separate features, and heads that differ in their weights alone.
+        weights: The weights a, with sum one; 1 / N each unless given.
 
     Raises:
         ConfigError: Heads are of different kinds, sizes, or with different constants, such as the modes of `pod`.
@@ -64,9 +65,13 @@ def ensemble(networks: Sequence[Separable]) -> Separable:
                 )
     head = first.widened(len(heads))
     matrices = torch.stack([head.matrix() for head in heads])  # (N, K, M)
+    if weights is None:
+        shares = torch.full_like(matrices[:, :1, :1], 1 / len(heads))
+    else:
+        shares = torch.as_tensor(weights, dtype=matrices.dtype, device=matrices.device).view(-1, 1, 1)
     biases = 0 if first.bias is None else 1
-    weights, bias = matrices.split([matrices.shape[1] - biases, biases], 1)
-    head.assign_(torch.cat([weights.flatten(0, 1) / len(heads), bias.mean(0)]))
+    rows, bias = (shares * matrices).split([matrices.shape[1] - biases, biases], 1)
+    head.assign_(torch.cat([rows.flatten(0, 1), bias.sum(0)]))
     return Separable(SideBySide([network.features for network in networks], head.channel_axis), head)
 
 

@@ -79,8 +79,12 @@ class Surrogate(nn.Module):
         self.register_module("posterior", None)  # of the head's weights; set when it has been fitted
 
     @classmethod
-    def mean_of(cls, surrogates: Sequence[Surrogate]) -> Surrogate:
+    def mean_of(cls, surrogates: Sequence[Surrogate], weights: Sequence[float] | None = None) -> Surrogate:
         """Return the surrogate whose predictions are the means of those of others, trained on the same data.
+
+        Arguments:
+            surrogates: The others, each a single network.
+            weights: Weights of the mean, with sum one; equal unless given.
 
         Raises:
             ConfigError: They differ in more than their weights.
@@ -99,7 +103,7 @@ class Surrogate(nn.Module):
                     "an ensemble needs single networks of one family, one signature and one normalisation"
                 )
         mean = cls(first.settings, first.signature, first.inputs, first.targets, members=len(surrogates))
-        mean.network = ensemble([surrogate.network for surrogate in surrogates])
+        mean.network = ensemble([surrogate.network for surrogate in surrogates], weights)
         return mean
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A race: several optimizers train the same network for a few epochs, the one of lowest validation loss goes on."""
+"""A race: several optimizers train the same network for a few epochs, those of lowest validation loss go on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from surrogate.experiment.settings import Experiment
 from surrogate.models.surrogate import Surrogate
 from surrogate.training.build import setup_of
 from surrogate.training.job import Job
+from surrogate.training.stacking import stacked
 
 __all__ = ["candidates_of", "fit_race"]
 
@@ -20,7 +21,7 @@ __all__ = ["candidates_of", "fit_race"]
 def candidates_of(experiment: Experiment) -> list[Experiment]:
     """Return one experiment for each candidate of a race; the experiment itself where there is none.
 
-    Each is as long as the chosen one will be, so that its schedule fits from the first step on.
+    Each is as long as a finalist will be, so that its schedule fits from the first step on.
 
     Raises:
         ConfigError: There are too few epochs for all trials.
@@ -28,12 +29,12 @@ def candidates_of(experiment: Experiment) -> list[Experiment]:
     optimizer, training = experiment.optimizer, experiment.training
     if not isinstance(optimizer, RaceSettings):
         return [experiment]
-    trial, others = _trial(experiment), len(optimizer.candidates) - 1
-    epochs = (training.epochs or 0) - others * trial
-    if epochs <= trial:
+    trial, count, finalists = _trial(experiment), len(optimizer.candidates), optimizer.finalists
+    epochs = ((training.epochs or 0) - (count - finalists) * trial) // finalists
+    if epochs < trial + (count > finalists):
         raise ConfigError(
-            f"training.epochs: {training.epochs} are too few for a race of {others + 1} optimizers, which try {trial} "
-            f"each; take more than {(others + 1) * trial}, or fewer candidates"
+            f"training.epochs: {training.epochs} are too few for a race of {count} optimizers, which try {trial} each; "
+            f"take at least {count * trial + (count > finalists) * finalists}, or fewer candidates"
         )
     shared = training.model_copy(update={"epochs": epochs})
     return [
@@ -42,10 +43,11 @@ def candidates_of(experiment: Experiment) -> list[Experiment]:
 
 
 def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
-    """Train every candidate for its trial into a run folder of its own, then the best of them to the end.
+    """Train every candidate for its trial into a run folder of its own, then the finalists to the end.
 
-    All start from the same weights and see the same batches. A candidate whose steps are not finite is out. With
-    `job.resume` finished trials are kept and an unfinished one is continued.
+    All start from the same weights and see the same batches. A candidate whose steps are not finite is out. The model of
+    the race is the weighted mean of the finalists. With `job.resume` finished trials and finalists are kept and an
+    unfinished one is continued.
 
     Raises:
         Interrupted: A signal came; a checkpoint of the candidate is written.
@@ -72,50 +74,96 @@ def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
         steps.append(state.step)
     if not math.isfinite(min(losses)):
         raise NumericalError("no optimizer of the race had a finite validation loss; lower their learning rates")
-    best = _finish(replace(job, resume=True), experiment, run, candidates, losses)
-    facts = folders[best].begun()
-    others = [number for number in range(len(losses)) if number != best]
+    order = [number for number in sorted(range(len(losses)), key=losses.__getitem__) if math.isfinite(losses[number])]
+    finalists = order[: _finalists(experiment)]
+    finish = replace(job, resume=True)
+    for number in finalists:
+        _finish(finish, run, candidates, number, losses)
+    facts = {number: folders[number].begun() for number in finalists}
+    loss, size = _combine(job, experiment, run, candidates, finalists, losses)
+    others = [number for number in range(len(losses)) if number not in finalists]
     job.note(
         experiment,
         run,
-        parameters=facts["parameters"],
-        train_seconds=facts["train_seconds"] + sum(seconds[number] for number in others),
-        steps=facts["steps"] + sum(steps[number] for number in others),
-        validation_loss=facts["validation_loss"],
+        parameters=size,
+        train_seconds=sum(facts[number]["train_seconds"] for number in finalists) + sum(seconds[i] for i in others),
+        steps=sum(facts[number]["steps"] for number in finalists) + sum(steps[i] for i in others),
+        validation_loss=loss,
     )
 
 
-def _finish(
-    job: Job, experiment: Experiment, run: RunFolder, candidates: Sequence[Experiment], losses: Sequence[float]
-) -> int:
-    """Train the best candidate to the end and keep its model and epochs as those of the race; return its position."""
-    best = min(range(len(losses)), key=losses.__getitem__)
-    candidate, folder = candidates[best], run.candidate(best + 1)
+def _finish(job: Job, run: RunFolder, candidates: Sequence[Experiment], number: int, losses: Sequence[float]) -> None:
+    """Train a finalist to the end, from the checkpoint of its trial; one that is at its end is kept as it is."""
+    candidate, folder = candidates[number], run.candidate(number + 1)
+    if job.ranks.all(folder.begun().get("train_seconds") is not None):
+        return
     optimizers = [str(other.optimizer.name) for other in candidates]
-    reporter = job.reporter(run.path.name)
     described = ", ".join(f"{name} {loss:.3e}" for name, loss in zip(optimizers, losses, strict=True))
     plain = type(candidate.optimizer)()
     changed = [f"{name}={value}" for name, value in candidate.optimizer if value != getattr(plain, name)]
-    chosen = f"{optimizers[best]} ({', '.join(changed) or 'default settings'})"
-    reporter.line(f"race: validation {described}; {chosen} goes on")
+    chosen = f"{optimizers[number]} ({', '.join(changed) or 'default settings'})"
+    job.reporter(run.path.name).line(f"race: validation {described}; {chosen} goes on")
     trainer = job.trainer(candidate, folder)
-    trainer.log.labels["candidate"] = best + 1
+    trainer.log.labels["candidate"] = number + 1
     job.fit(trainer, candidate, folder, title=f"{run.path.name}, {candidate.optimizer.name}")
-    surrogate = Surrogate.load(folder.checkpoints.best())
-    setup = setup_of(experiment, job.datasets, run, job.ranks, surrogate)
+
+
+def _combine(
+    job: Job,
+    experiment: Experiment,
+    run: RunFolder,
+    candidates: Sequence[Experiment],
+    finalists: Sequence[int],
+    losses: Sequence[float],
+) -> tuple[float, int]:
+    """Keep the weighted mean of the finalists as the model of the race, with the epochs of the best of them.
+
+    Returns:
+        Its validation loss and its number of parameters.
+    """
+    folders = [run.candidate(number + 1) for number in finalists]
+    ends = [folder.begun()["validation_loss"] for folder in folders]
+    best = min(range(len(finalists)), key=ends.__getitem__)
+    surrogates = [Surrogate.load(folder.checkpoints.best()) for folder in folders]
+    setup = setup_of(experiment, job.datasets, run, job.ranks, surrogates[best])
+    weights = [1.0]
+    loss = ends[best]
+    if len(finalists) > 1:
+        mean, weights = stacked(setup, surrogates)
+        if mean is not surrogates[best]:
+            setup = setup_of(experiment, job.datasets, run, job.ranks, mean)
+            loss = setup.validation_loss()
     setup.callbacks = job.callbacks
 
     def write_epochs() -> None:
         log = run.log()
         log.path.unlink(missing_ok=True)
-        for record in folder.records():
+        for record in folders[best].records():
             if record["event"] in ("epoch", "refit"):
                 log.write(**record)
 
     job.ranks.alone(write_epochs)
-    setup.record("race", chosen=best + 1, optimizers=optimizers, validation_losses=list(losses))
-    job.ranks.alone(lambda: setup.checkpoints.save_final(surrogate))
-    return best
+    setup.record(
+        "race",
+        chosen=[number + 1 for number in finalists],
+        weights=weights,
+        optimizers=[str(candidate.optimizer.name) for candidate in candidates],
+        validation_losses=list(losses),
+        validation_loss=loss,
+    )
+    if len(finalists) > 1:
+        names = ", ".join(
+            f"{candidates[number].optimizer.name} {weight:.2f}" for number, weight in zip(finalists, weights, strict=True)
+        )
+        job.reporter(run.path.name).line(f"weighted mean ({names}): validation {loss:.3e}, alone {min(ends):.3e}")
+    job.ranks.alone(lambda: setup.checkpoints.save_final(setup.surrogate))
+    return loss, sum(parameter.numel() for parameter in setup.surrogate.network.parameters())
+
+
+def _finalists(experiment: Experiment) -> int:
+    """Return the number of candidates that go on."""
+    optimizer = experiment.optimizer
+    return optimizer.finalists if isinstance(optimizer, RaceSettings) else 1
 
 
 def _trial(experiment: Experiment) -> int:

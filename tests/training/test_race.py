@@ -32,8 +32,8 @@ def experiment(data: Path, optimizer: dict[str, Any], **training: Any) -> Experi
     return read_experiment(Source("race.yaml", tree | {"optimizer": optimizer}))
 
 
-def race(*candidates: dict[str, Any], trial: float = 0.25) -> dict[str, Any]:
-    return {"name": "race", "candidates": list(candidates), "trial": trial}
+def race(*candidates: dict[str, Any], trial: float = 0.25, finalists: int = 1) -> dict[str, Any]:
+    return {"name": "race", "candidates": list(candidates), "trial": trial, "finalists": finalists}
 
 
 def fit(settings: Experiment, output: Path, **options: Any) -> RunFolder:
@@ -56,7 +56,7 @@ def test_it_ends_as_the_run_of_the_chosen_optimizer(data: Path, run: RunFolder, 
     alone = fit(experiment(data, SLIMTRAIN, epochs=6), tmp_path / "alone")
     assert_same_bits(run, alone)
     *_, last = run.records()
-    assert (last["event"], last["chosen"], last["optimizers"]) == ("race", 2, ["adam", "slimtrain"])
+    assert (last["event"], last["chosen"], last["optimizers"]) == ("race", [2], ["adam", "slimtrain"])
     assert last["validation_losses"][1] < last["validation_losses"][0]
     losses = [[r["validation_loss"] for r in one.records() if r["event"] == "epoch"] for one in (run, alone)]
     assert losses[0] == losses[1]
@@ -90,7 +90,7 @@ def test_stopped_anywhere_it_resumes_to_the_same_bits(
 def test_an_optimizer_that_diverges_is_out(data: Path, tmp_path: Path) -> None:
     run = fit(experiment(data, race(DIVERGING, SLOW)), tmp_path / "one")
     *_, last = run.records()
-    assert last["chosen"] == 2
+    assert last["chosen"] == [2]
     with pytest.raises(NumericalError, match="no optimizer of the race had a finite validation loss"):
         fit(experiment(data, race(DIVERGING, DIVERGING)), tmp_path / "none")
 
