@@ -190,7 +190,9 @@ class RaceSettings(OptimizerBase):
     @model_validator(mode="after")
     def _short(self) -> Self:
         if self.finalists > len(self.candidates):
-            raise ValueError(f"finalists: {self.finalists} of {len(self.candidates)} candidates; choose at most as many")
+            raise ValueError(
+                f"finalists: {self.finalists} of {len(self.candidates)} candidates; choose at most as many"
+            )
         if len(self.candidates) * self.trial >= 1:
             raise ValueError(
                 f"trial: {len(self.candidates)} candidates with {self.trial:g} of the epochs each leave none for the "

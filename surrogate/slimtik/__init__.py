@@ -2,10 +2,12 @@
 
 A batch becomes `NormalEquations`; the Gram matrices of the last batches (`Memory`) are factorised (`Spectrum`), which
 gives residual and trace as functions of the damping (`Curve`); a rule and a search choose the damping, and `step`
-updates the weights. Normal equations of all data give the exact solution (`tikhonov`) and its `Posterior`.
+updates the weights. Normal equations of all data give the exact solution (`tikhonov`) and its `Posterior`;
+those of each sample or simulation the solution of least error on samples left out (`cross_validated`).
 """
 
 from surrogate.slimtik.blocks import Blocks
+from surrogate.slimtik.cross_validation import cross_validated
 from surrogate.slimtik.curve import Curve
 from surrogate.slimtik.memory import Memory, depth_for_rows
 from surrogate.slimtik.normal_equations import NormalEquations
@@ -48,6 +50,7 @@ __all__ = [
     "Solution",
     "Spectrum",
     "TikhonovFit",
+    "cross_validated",
     "depth_for_rows",
     "predictive_leverage",
     "predictive_std",

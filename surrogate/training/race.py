@@ -12,6 +12,7 @@ from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment
 from surrogate.models.surrogate import Surrogate
 from surrogate.training.build import setup_of
+from surrogate.training.finish import refit_end
 from surrogate.training.job import Job
 from surrogate.training.stacking import stacked
 
@@ -36,7 +37,8 @@ def candidates_of(experiment: Experiment) -> list[Experiment]:
             f"training.epochs: {training.epochs} are too few for a race of {count} optimizers, which try {trial} each; "
             f"take at least {count * trial + (count > finalists) * finalists}, or fewer candidates"
         )
-    shared = training.model_copy(update={"epochs": epochs})
+    uncertainty = training.uncertainty and finalists == 1  # of several finalists the posterior is that of the whole
+    shared = training.model_copy(update={"epochs": epochs, "uncertainty": uncertainty})
     return [
         experiment.model_copy(update={"optimizer": candidate, "training": shared}) for candidate in optimizer.candidates
     ]
@@ -75,28 +77,21 @@ def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
     if not math.isfinite(min(losses)):
         raise NumericalError("no optimizer of the race had a finite validation loss; lower their learning rates")
     order = [number for number in sorted(range(len(losses)), key=losses.__getitem__) if math.isfinite(losses[number])]
-    finalists = order[: _finalists(experiment)]
+    finalists = order[: experiment.optimizer.finalists if isinstance(experiment.optimizer, RaceSettings) else 1]
     finish = replace(job, resume=True)
     for number in finalists:
         _finish(finish, run, candidates, number, losses)
-    facts = {number: folders[number].begun() for number in finalists}
-    loss, size = _combine(job, experiment, run, candidates, finalists, losses)
-    others = [number for number in range(len(losses)) if number not in finalists]
-    job.note(
-        experiment,
-        run,
-        parameters=size,
-        train_seconds=sum(facts[number]["train_seconds"] for number in finalists) + sum(seconds[i] for i in others),
-        steps=sum(facts[number]["steps"] for number in finalists) + sum(steps[i] for i in others),
-        validation_loss=loss,
-    )
+    for number in finalists:
+        facts = folders[number].begun()
+        seconds[number], steps[number] = facts["train_seconds"], facts["steps"]
+    loss, size = _combine(job, experiment, run, finalists, losses, step=sum(steps))
+    totals = {"train_seconds": sum(seconds), "steps": sum(steps), "validation_loss": loss}
+    job.note(experiment, run, parameters=size, **totals)
 
 
 def _finish(job: Job, run: RunFolder, candidates: Sequence[Experiment], number: int, losses: Sequence[float]) -> None:
-    """Train a finalist to the end, from the checkpoint of its trial; one that is at its end is kept as it is."""
+    """Train a finalist to the end, from its newest checkpoint."""
     candidate, folder = candidates[number], run.candidate(number + 1)
-    if job.ranks.all(folder.begun().get("train_seconds") is not None):
-        return
     optimizers = [str(other.optimizer.name) for other in candidates]
     described = ", ".join(f"{name} {loss:.3e}" for name, loss in zip(optimizers, losses, strict=True))
     plain = type(candidate.optimizer)()
@@ -109,12 +104,7 @@ def _finish(job: Job, run: RunFolder, candidates: Sequence[Experiment], number: 
 
 
 def _combine(
-    job: Job,
-    experiment: Experiment,
-    run: RunFolder,
-    candidates: Sequence[Experiment],
-    finalists: Sequence[int],
-    losses: Sequence[float],
+    job: Job, experiment: Experiment, run: RunFolder, finalists: Sequence[int], losses: Sequence[float], *, step: int
 ) -> tuple[float, int]:
     """Keep the weighted mean of the finalists as the model of the race, with the epochs of the best of them.
 
@@ -122,17 +112,21 @@ def _combine(
         Its validation loss and its number of parameters.
     """
     folders = [run.candidate(number + 1) for number in finalists]
+    optimizers = [str(candidate.optimizer.name) for candidate in candidates_of(experiment)]
     ends = [folder.begun()["validation_loss"] for folder in folders]
     best = min(range(len(finalists)), key=ends.__getitem__)
     surrogates = [Surrogate.load(folder.checkpoints.best()) for folder in folders]
-    setup = setup_of(experiment, job.datasets, run, job.ranks, surrogates[best])
-    weights = [1.0]
-    loss = ends[best]
+    setup, loss = setup_of(experiment, job.datasets, run, job.ranks, surrogates[best]), ends[best]
+    weights = [float(number == best) for number in range(len(finalists))]
+    reporter = job.reporter(run.path.name)
     if len(finalists) > 1:
-        mean, weights = stacked(setup, surrogates)
-        if mean is not surrogates[best]:
-            setup = setup_of(experiment, job.datasets, run, job.ranks, mean)
-            loss = setup.validation_loss()
+        mean, shares = stacked(setup, surrogates)
+        of_mean = setup_of(experiment, job.datasets, run, job.ranks, mean)
+        mean_loss = of_mean.validation_loss()
+        parts = ", ".join(f"{optimizers[i]} {share:.2f}" for i, share in zip(finalists, shares, strict=True))
+        reporter.line(f"weighted mean ({parts}): validation {mean_loss:.3e}, best alone {loss:.3e}")
+        if mean_loss < loss:  # not always so: the weights minimise the squared error, whatever the loss
+            setup, loss, weights = of_mean, mean_loss, shares
     setup.callbacks = job.callbacks
 
     def write_epochs() -> None:
@@ -143,27 +137,19 @@ def _combine(
                 log.write(**record)
 
     job.ranks.alone(write_epochs)
+    chosen = [number + 1 for number in finalists]
     setup.record(
         "race",
-        chosen=[number + 1 for number in finalists],
+        chosen=chosen,
         weights=weights,
-        optimizers=[str(candidate.optimizer.name) for candidate in candidates],
+        optimizers=optimizers,
         validation_losses=list(losses),
         validation_loss=loss,
     )
-    if len(finalists) > 1:
-        names = ", ".join(
-            f"{candidates[number].optimizer.name} {weight:.2f}" for number, weight in zip(finalists, weights, strict=True)
-        )
-        job.reporter(run.path.name).line(f"weighted mean ({names}): validation {loss:.3e}, alone {min(ends):.3e}")
+    if experiment.training.uncertainty and len(finalists) > 1:
+        loss = refit_end(setup, reporter, step=step) or loss
     job.ranks.alone(lambda: setup.checkpoints.save_final(setup.surrogate))
     return loss, sum(parameter.numel() for parameter in setup.surrogate.network.parameters())
-
-
-def _finalists(experiment: Experiment) -> int:
-    """Return the number of candidates that go on."""
-    optimizer = experiment.optimizer
-    return optimizer.finalists if isinstance(optimizer, RaceSettings) else 1
 
 
 def _trial(experiment: Experiment) -> int:

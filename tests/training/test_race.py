@@ -95,6 +95,28 @@ def test_an_optimizer_that_diverges_is_out(data: Path, tmp_path: Path) -> None:
         fit(experiment(data, race(DIVERGING, DIVERGING)), tmp_path / "none")
 
 
+def test_finalists_are_runs_of_their_own_and_the_model_is_their_weighted_mean(data: Path, tmp_path: Path) -> None:
+    """Nine epochs for three, trials of two, two finalists: each of these has (9 - 2) // 2 = 3."""
+    adam = {"name": "adam", "learning_rate": 1e-2}
+    run = fit(experiment(data, race(SLOW, SLIMTRAIN, adam, trial=0.25, finalists=2), epochs=9), tmp_path / "race")
+    alone = [fit(experiment(data, one, epochs=3), tmp_path / one["name"]) for one in (SLIMTRAIN, adam)]
+    *_, last = run.records()
+    assert sorted(last["chosen"]) == [2, 3]
+    for number, single in zip((2, 3), alone, strict=True):
+        assert_same_bits(run.candidate(number), single)
+    weights = [last["weights"][last["chosen"].index(number)] for number in (2, 3)]
+    assert sum(weights) == pytest.approx(1)
+    used = [number for number, weight in enumerate(weights) if weight > 0]
+    surrogates = [Surrogate.load(alone[number].path) for number in used]
+    x = torch.randn(3, 1, *surrogates[0].signature.shapes.grid)
+    with torch.no_grad():
+        expected = sum(weights[number] * one(x) for number, one in zip(used, surrogates, strict=True))
+        torch.testing.assert_close(Surrogate.load(run.path)(x), expected, rtol=1e-4, atol=1e-5)
+    facts = run.begun()
+    assert facts["validation_loss"] == last["validation_loss"] <= min(one.begun()["validation_loss"] for one in alone)
+    assert facts["steps"] == sum(one.begun()["steps"] for one in alone) + run.candidate(1).records()[-1]["step"]
+
+
 def test_a_race_is_a_case_like_others(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "race.yaml"
     path.write_text(dump(experiment(data, SLIMTRAIN)) + "cases:\n  one: {}\n  race: {optimizer: {name: race}}\n")
@@ -110,6 +132,7 @@ def test_a_race_is_a_case_like_others(data: Path, tmp_path: Path) -> None:
     [
         (race(SLOW, SLIMTRAIN, trial=0.5), {}, "2 candidates with 0.5 of the epochs each leave none"),
         (race(SLOW), {}, "at least 2"),
+        (race(SLOW, SLIMTRAIN, finalists=3), {}, "finalists: 3 of 2 candidates"),
         (race(SLOW, SLIMTRAIN), {"steps": 10, "epochs": None}, "training.steps has no effect with optimizer race"),
         (race(SLOW, SLIMTRAIN), {"members": 2}, "training.members has no effect with optimizer race"),
     ],
