@@ -161,10 +161,10 @@ Candidate = Annotated[
 class RaceSettings(OptimizerBase):
     """Several optimizers, each for the first epochs of a run; those of lowest validation loss go on.
 
-    All of it together takes `training.epochs`: with N candidates, trials of t epochs and k finalists each of these trains
-    for `(epochs - (N - k) t) / k` epochs, rounded down, for which its learning-rate schedule is made from the start. The
-    result is the weighted mean of the finalists, with the weights of least squared error on the validation data that are
-    not negative and add up to one.
+    All of it together takes `training.epochs`: with N candidates, trials of t epochs and k finalists each of these
+    trains for `(epochs - (N - k) t) / k` epochs, rounded down, for which its learning-rate schedule is made from the
+    start. The result is the weighted mean of the finalists. Its weights, which are not negative and add up to one,
+    minimise the squared error on the validation data.
 
     Arguments:
         candidates: The optimizers, with their settings.

@@ -47,9 +47,8 @@ def candidates_of(experiment: Experiment) -> list[Experiment]:
 def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
     """Train every candidate for its trial into a run folder of its own, then the finalists to the end.
 
-    All start from the same weights and see the same batches. A candidate whose steps are not finite is out. The model of
-    the race is the weighted mean of the finalists. With `job.resume` finished trials and finalists are kept and an
-    unfinished one is continued.
+    All start from the same weights and see the same batches. A candidate whose steps are not finite is out. The model
+    is the weighted mean of the finalists. With `job.resume` what is finished is kept, what is not is continued.
 
     Raises:
         Interrupted: A signal came; a checkpoint of the candidate is written.

@@ -56,9 +56,9 @@ def residual_gram(setup: Setup, surrogates: Sequence[Surrogate]) -> Tensor:
 def convex_weights(gram: Tensor) -> list[float]:
     r"""Minimise :math:`a^\top Q a` over weights :math:`a \ge 0` with sum one.
 
-    With :math:`a = s u` and :math:`\sum_i u_i = 1` the problem
-    :math:`\min_{a \ge 0} a^\top Q a + (\sum_i a_i - 1)^2` has the minimum :math:`q / (1 + q)`, :math:`q = u^\top Q u`, over
-    s, which grows with q; so one solution of a nonnegative least-squares problem, scaled, is the one looked for.
+    With :math:`a = s u`, :math:`\sum_i u_i = 1` and :math:`q = u^\top Q u` the nonnegative least-squares problem
+    :math:`\min_{a \ge 0} a^\top Q a + (\sum_i a_i - 1)^2` has the minimum :math:`q / (1 + q)` over s. It grows with
+    q, so the solution of that problem, scaled to sum one, is the solution of this one.
 
     Arguments:
         gram: Q, symmetric and positive semidefinite, with shape (N, N).
