@@ -1,4 +1,4 @@
-"""The weights of a stack are those of a dense constrained search; the stack is never worse than the best of its parts."""
+"""The weights of a stack are the best on the simplex, as a search of all its faces gives them."""
 
 import itertools
 
