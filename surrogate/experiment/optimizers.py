@@ -159,17 +159,17 @@ Candidate = Annotated[
 
 
 class RaceSettings(OptimizerBase):
-    """Several optimizers, each for the first epochs of a run; those of lowest validation loss go on.
+    """Several optimizers, each for the first epochs of a run; the best learning rate of every method goes on.
 
-    All of it together takes `training.epochs`: with N candidates, trials of t epochs and k finalists each of these
-    trains for `(epochs - (N - k) t) / k` epochs, rounded down, for which its learning-rate schedule is made from the
-    start. The result is the weighted mean of the finalists. Its weights, which are not negative and add up to one,
+    All of it together takes `training.epochs`: with N candidates, trials of t epochs and k of them that go on each of
+    these trains for `(epochs - (N - k) t) / k` epochs, rounded down, for which its learning-rate schedule is made from
+    the start. The result is the weighted mean of the k networks. Its weights, which are not negative and add up to one,
     minimise the squared error on the validation data.
 
     Arguments:
-        candidates: The optimizers, with their settings.
+        candidates: The optimizers, with their settings; those that differ in the learning rate alone are one method.
         trial: Share of all epochs that each candidate gets.
-        finalists: Number of candidates that are trained to the end.
+        keep: Which go on: the best of `each` method, or the `best` of all.
     """
 
     unused: ClassVar[tuple[str, ...]] = ("steps", "members")
@@ -178,27 +178,32 @@ class RaceSettings(OptimizerBase):
         (
             SlimTrainSettings(learning_rate=1e-2),
             SlimTrainSettings(learning_rate=1e-3),
-            AdamSettings(learning_rate=1e-2),
-            AdamSettings(learning_rate=1e-3),
+            SlimTrainSettings(learning_rate=1e-2, head_warmup=0.333),
+            SlimTrainSettings(learning_rate=1e-3, head_warmup=0.333),
         ),
         min_length=2,
         max_length=20,
     )
-    trial: float = Field(0.1, gt=0, lt=1)
-    finalists: int = Field(1, ge=1)
+    trial: float = Field(0.05, gt=0, lt=1)
+    keep: Literal["each", "best"] = "each"
 
     @model_validator(mode="after")
     def _short(self) -> Self:
-        if self.finalists > len(self.candidates):
-            raise ValueError(
-                f"finalists: {self.finalists} of {len(self.candidates)} candidates; choose at most as many"
-            )
         if len(self.candidates) * self.trial >= 1:
             raise ValueError(
-                f"trial: {len(self.candidates)} candidates with {self.trial:g} of the epochs each leave none for the "
-                f"chosen one; choose less than {1 / len(self.candidates):.2g}"
+                f"trial: {len(self.candidates)} candidates with {self.trial:g} of the epochs each leave none for those "
+                f"that go on; choose less than {1 / len(self.candidates):.2g}"
             )
         return self
+
+    @property
+    def methods(self) -> list[list[int]]:
+        """The positions of the candidates of each method; with `keep: best` all are one."""
+        groups: dict[str, list[int]] = {}
+        for number, candidate in enumerate(self.candidates):
+            method = candidate.model_dump_json(exclude={"learning_rate"}) if self.keep == "each" else ""
+            groups.setdefault(method, []).append(number)
+        return list(groups.values())
 
 
 class FullBatchSettings(OptimizerBase):

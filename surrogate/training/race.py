@@ -1,4 +1,4 @@
-"""A race: several optimizers train the same network for a few epochs, those of lowest validation loss go on."""
+"""A race: several optimizers train the same network for a few epochs; those of lowest validation loss go on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from surrogate.errors import ConfigError, Interrupted, NumericalError
-from surrogate.experiment.optimizers import RaceSettings
+from surrogate.experiment.optimizers import OptimizerBase, RaceSettings
 from surrogate.experiment.run_folder import RunFolder
-from surrogate.experiment.settings import Experiment
+from surrogate.experiment.settings import Experiment, TrainingSettings
 from surrogate.models.surrogate import Surrogate
 from surrogate.training.build import setup_of
 from surrogate.training.finish import refit_end
@@ -30,25 +30,31 @@ def candidates_of(experiment: Experiment) -> list[Experiment]:
     optimizer, training = experiment.optimizer, experiment.training
     if not isinstance(optimizer, RaceSettings):
         return [experiment]
-    trial, count, finalists = _trial(experiment), len(optimizer.candidates), optimizer.finalists
-    epochs = ((training.epochs or 0) - (count - finalists) * trial) // finalists
-    if epochs < trial + (count > finalists):
+    trial, count, kept = _trial(optimizer, training), len(optimizer.candidates), len(optimizer.methods)
+    epochs = ((training.epochs or 0) - (count - kept) * trial) // kept
+    if epochs < trial + (count > kept):
         raise ConfigError(
             f"training.epochs: {training.epochs} are too few for a race of {count} optimizers, which try {trial} each; "
-            f"take at least {count * trial + (count > finalists) * finalists}, or fewer candidates"
+            f"take at least {count * trial + (count > kept) * kept}, or fewer candidates"
         )
-    uncertainty = training.uncertainty and finalists == 1  # of several finalists the posterior is that of the whole
+    uncertainty = training.uncertainty and kept == 1  # of several networks it is that of their mean
     shared = training.model_copy(update={"epochs": epochs, "uncertainty": uncertainty})
     return [
         experiment.model_copy(update={"optimizer": candidate, "training": shared}) for candidate in optimizer.candidates
     ]
 
 
-def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
-    """Train every candidate for its trial into a run folder of its own, then the finalists to the end.
+def fit_race(job: Job, experiment: Experiment, race: RaceSettings, run: RunFolder) -> None:
+    """Train every candidate for its trial into a run folder of its own, then the best of each method to the end.
 
     All start from the same weights and see the same batches. A candidate whose steps are not finite is out. The model
-    is the weighted mean of the finalists. With `job.resume` what is finished is kept, what is not is continued.
+    is the weighted mean of those that went on. With `job.resume` finished parts are kept, an unfinished one continued.
+
+    Arguments:
+        job: Data and options.
+        experiment: The configuration.
+        race: Its optimizer.
+        run: The run folder.
 
     Raises:
         Interrupted: A signal came; a checkpoint of the candidate is written.
@@ -57,12 +63,12 @@ def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
     job.open(experiment, run)
     candidates = candidates_of(experiment)
     folders = [run.candidate(number) for number in range(1, len(candidates) + 1)]
-    losses, seconds, steps = [], [], []
+    losses, seconds, steps, epochs = [], [], [], _trial(race, experiment.training)
     for number, (candidate, folder) in enumerate(zip(candidates, folders, strict=True), 1):
         title = f"{run.path.name}, trial {number} of {len(folders)}"
         trainer = job.trainer(candidate, folder)
         trainer.log.labels["candidate"] = number
-        trainer.until = _trial(experiment) * (trainer.total // (candidate.training.epochs or 1))
+        trainer.until = epochs * (trainer.total // (candidate.training.epochs or 1))
         job.begin(trainer, candidate, folder)
         try:
             state = trainer.fit(job.reporter(title, trainer.until, done=min(trainer.state.step, trainer.until)))
@@ -75,31 +81,23 @@ def fit_race(job: Job, experiment: Experiment, run: RunFolder) -> None:
         steps.append(state.step)
     if not math.isfinite(min(losses)):
         raise NumericalError("no optimizer of the race had a finite validation loss; lower their learning rates")
-    order = [number for number in sorted(range(len(losses)), key=losses.__getitem__) if math.isfinite(losses[number])]
-    finalists = order[: experiment.optimizer.finalists if isinstance(experiment.optimizer, RaceSettings) else 1]
-    finish = replace(job, resume=True)
+    best = [min(method, key=losses.__getitem__) for method in race.methods]
+    finalists = [number for number in best if math.isfinite(losses[number])]
+    names = [_described(candidate.optimizer) for candidate in candidates]
+    tried = ", ".join(f"{name} {loss:.3e}" for name, loss in zip(names, losses, strict=True))
+    going = ", ".join(names[number] for number in finalists)
+    job.reporter(run.path.name).line(f"race: validation loss of {tried}; on: {going}")
     for number in finalists:
-        _finish(finish, run, candidates, number, losses)
+        candidate, folder = candidates[number], folders[number]
+        trainer = job.trainer(candidate, folder)
+        trainer.log.labels["candidate"] = number + 1
+        replace(job, resume=True).fit(trainer, candidate, folder, title=f"{run.path.name}, {names[number]}")
     for number in finalists:
         facts = folders[number].begun()
         seconds[number], steps[number] = facts["train_seconds"], facts["steps"]
     loss, size = _combine(job, experiment, run, finalists, losses, step=sum(steps))
     totals = {"train_seconds": sum(seconds), "steps": sum(steps), "validation_loss": loss}
     job.note(experiment, run, parameters=size, **totals)
-
-
-def _finish(job: Job, run: RunFolder, candidates: Sequence[Experiment], number: int, losses: Sequence[float]) -> None:
-    """Train a finalist to the end, from its newest checkpoint."""
-    candidate, folder = candidates[number], run.candidate(number + 1)
-    optimizers = [str(other.optimizer.name) for other in candidates]
-    described = ", ".join(f"{name} {loss:.3e}" for name, loss in zip(optimizers, losses, strict=True))
-    plain = type(candidate.optimizer)()
-    changed = [f"{name}={value}" for name, value in candidate.optimizer if value != getattr(plain, name)]
-    chosen = f"{optimizers[number]} ({', '.join(changed) or 'default settings'})"
-    job.reporter(run.path.name).line(f"race: validation {described}; {chosen} goes on")
-    trainer = job.trainer(candidate, folder)
-    trainer.log.labels["candidate"] = number + 1
-    job.fit(trainer, candidate, folder, title=f"{run.path.name}, {candidate.optimizer.name}")
 
 
 def _combine(
@@ -111,7 +109,7 @@ def _combine(
         Its validation loss and its number of parameters.
     """
     folders = [run.candidate(number + 1) for number in finalists]
-    optimizers = [str(candidate.optimizer.name) for candidate in candidates_of(experiment)]
+    candidates = candidates_of(experiment)
     ends = [folder.begun()["validation_loss"] for folder in folders]
     best = min(range(len(finalists)), key=ends.__getitem__)
     surrogates = [Surrogate.load(folder.checkpoints.best()) for folder in folders]
@@ -122,8 +120,9 @@ def _combine(
         mean, shares = stacked(setup, surrogates)
         of_mean = setup_of(experiment, job.datasets, run, job.ranks, mean)
         mean_loss = of_mean.validation_loss()
-        parts = ", ".join(f"{optimizers[i]} {share:.2f}" for i, share in zip(finalists, shares, strict=True))
-        reporter.line(f"weighted mean ({parts}): validation {mean_loss:.3e}, best alone {loss:.3e}")
+        names = [_described(candidates[number].optimizer) for number in finalists]
+        parts = " + ".join(f"{share:.2f} {name}" for name, share in zip(names, shares, strict=True))
+        reporter.line(f"{parts}: validation {mean_loss:.3e}, best alone {loss:.3e}")
         if mean_loss < loss:  # not always so: the weights minimise the squared error, whatever the loss
             setup, loss, weights = of_mean, mean_loss, shares
     setup.callbacks = job.callbacks
@@ -136,12 +135,11 @@ def _combine(
                 log.write(**record)
 
     job.ranks.alone(write_epochs)
-    chosen = [number + 1 for number in finalists]
     setup.record(
         "race",
-        chosen=chosen,
+        chosen=[number + 1 for number in finalists],
         weights=weights,
-        optimizers=optimizers,
+        optimizers=[str(candidate.optimizer.name) for candidate in candidates],
         validation_losses=list(losses),
         validation_loss=loss,
     )
@@ -151,8 +149,14 @@ def _combine(
     return loss, sum(parameter.numel() for parameter in setup.surrogate.network.parameters())
 
 
-def _trial(experiment: Experiment) -> int:
+def _described(optimizer: OptimizerBase) -> str:
+    """Return the name of an optimizer with the settings that are not the defaults."""
+    plain = type(optimizer)()
+    changed = [f"{name}={value}" for name, value in optimizer if value != getattr(plain, name)]
+    name = str(plain.model_dump()["name"])
+    return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def _trial(race: RaceSettings, training: TrainingSettings) -> int:
     """Return the epochs of a trial."""
-    optimizer = experiment.optimizer
-    share = optimizer.trial if isinstance(optimizer, RaceSettings) else 0.0
-    return max(1, round(share * (experiment.training.epochs or 0)))
+    return max(1, round(race.trial * (training.epochs or 0)))

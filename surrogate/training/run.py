@@ -81,7 +81,7 @@ def train(
         ranks.alone(lambda: claim_output(output, overwrite=overwrite, resume=resume))
         with locked(output) if ranks.first else nullcontext():
             if isinstance(experiment.optimizer, RaceSettings):
-                fit_race(job, experiment, run)
+                fit_race(job, experiment, experiment.optimizer, run)
             elif experiment.training.members == 1:
                 job.fit(trainer, experiment, run, title=output.name)
             else:

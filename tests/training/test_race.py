@@ -9,6 +9,7 @@ import torch
 
 from surrogate.config import Source, dump
 from surrogate.errors import ConfigError, Interrupted, NumericalError
+from surrogate.experiment.optimizers import RaceSettings
 from surrogate.experiment.settings import Experiment
 from surrogate.models import Surrogate
 from surrogate.training import RunFolder, read_experiment, train
@@ -32,8 +33,8 @@ def experiment(data: Path, optimizer: dict[str, Any], **training: Any) -> Experi
     return read_experiment(Source("race.yaml", tree | {"optimizer": optimizer}))
 
 
-def race(*candidates: dict[str, Any], trial: float = 0.25, finalists: int = 1) -> dict[str, Any]:
-    return {"name": "race", "candidates": list(candidates), "trial": trial, "finalists": finalists}
+def race(*candidates: dict[str, Any], trial: float = 0.25, keep: str = "best") -> dict[str, Any]:
+    return {"name": "race", "candidates": list(candidates), "trial": trial, "keep": keep}
 
 
 def fit(settings: Experiment, output: Path, **options: Any) -> RunFolder:
@@ -95,11 +96,11 @@ def test_an_optimizer_that_diverges_is_out(data: Path, tmp_path: Path) -> None:
         fit(experiment(data, race(DIVERGING, DIVERGING)), tmp_path / "none")
 
 
-def test_finalists_are_runs_of_their_own_and_the_model_is_their_weighted_mean(data: Path, tmp_path: Path) -> None:
-    """Nine epochs for three, trials of two, two finalists: each of these has (9 - 2) // 2 = 3."""
+def test_the_best_of_each_method_goes_on_and_the_model_is_their_weighted_mean(data: Path, tmp_path: Path) -> None:
+    """Nine epochs for three, trials of two, two that go on: each of these has (9 - 2) // 2 = 3."""
     adam = {"name": "adam", "learning_rate": 1e-2}
-    run = fit(experiment(data, race(SLOW, SLIMTRAIN, adam, trial=0.25, finalists=2), epochs=9), tmp_path / "race")
-    alone = [fit(experiment(data, one, epochs=3), tmp_path / one["name"]) for one in (SLIMTRAIN, adam)]
+    run = fit(experiment(data, race(SLOW, SLIMTRAIN, adam, trial=0.25, keep="each"), epochs=9), tmp_path / "race")
+    alone = [fit(experiment(data, one, epochs=3), tmp_path / str(one["name"])) for one in (SLIMTRAIN, adam)]
     *_, last = run.records()
     assert sorted(last["chosen"]) == [2, 3]
     for number, single in zip((2, 3), alone, strict=True):
@@ -117,6 +118,20 @@ def test_finalists_are_runs_of_their_own_and_the_model_is_their_weighted_mean(da
     assert facts["steps"] == sum(one.begun()["steps"] for one in alone) + run.candidate(1).records()[-1]["step"]
 
 
+def test_the_posterior_of_several_is_that_of_the_whole(data: Path, tmp_path: Path) -> None:
+    settings = experiment(data, race(SLIMTRAIN, SLIMTRAIN | {"head_warmup": 0.5}, keep="each"), uncertainty=True)
+    run = fit(settings, tmp_path / "race")
+    surrogate = Surrogate.load(run.path)
+    assert surrogate.posterior is not None
+    torch.testing.assert_close(surrogate.network.head.matrix(), surrogate.posterior.mean.float())
+    assert [record["event"] for record in run.records()][-2:] == ["race", "refit"]
+
+
+def test_candidates_that_differ_in_the_learning_rate_alone_are_one_method() -> None:
+    assert RaceSettings().methods == [[0, 1], [2, 3]]
+    assert RaceSettings(keep="best").methods == [[0, 1, 2, 3]]
+
+
 def test_a_race_is_a_case_like_others(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "race.yaml"
     path.write_text(dump(experiment(data, SLIMTRAIN)) + "cases:\n  one: {}\n  race: {optimizer: {name: race}}\n")
@@ -132,7 +147,6 @@ def test_a_race_is_a_case_like_others(data: Path, tmp_path: Path) -> None:
     [
         (race(SLOW, SLIMTRAIN, trial=0.5), {}, "2 candidates with 0.5 of the epochs each leave none"),
         (race(SLOW), {}, "at least 2"),
-        (race(SLOW, SLIMTRAIN, finalists=3), {}, "finalists: 3 of 2 candidates"),
         (race(SLOW, SLIMTRAIN), {"steps": 10, "epochs": None}, "training.steps has no effect with optimizer race"),
         (race(SLOW, SLIMTRAIN), {"members": 2}, "training.members has no effect with optimizer race"),
     ],
