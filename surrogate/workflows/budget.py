@@ -32,7 +32,7 @@ def epochs_within(pilots: Mapping[str, Pilot], seconds: float, folds: int) -> di
 
     A share that some do not need, because they stop at 1000 epochs, goes to the others. A network that could not train
     for five epochs if it were alone is left out. Then, where the time is too short for five epochs of all, the one with
-    the largest error of those that get fewer is left out, until the others have enough.
+    the largest error is left out, until the others have enough.
 
     Arguments:
         pilots: Networks by name.
@@ -47,7 +47,6 @@ def epochs_within(pilots: Mapping[str, Pilot], seconds: float, folds: int) -> di
             pilot, share = kept[name], left / (len(kept) - number)
             epochs[name] = min(MOST, math.floor((share - pilot.overhead) / pilot.epoch))
             left -= min(share, pilot.overhead + MOST * pilot.epoch)
-        short = [name for name in kept if epochs[name] < LEAST]
-        if not short:
+        if all(count >= LEAST for count in epochs.values()):
             return {name: epochs[name] for name in pilots if name in epochs}
-        del kept[max(short, key=lambda name: kept[name].error)]
+        del kept[max(kept, key=lambda name: kept[name].error)]

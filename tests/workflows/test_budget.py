@@ -36,4 +36,6 @@ def test_the_least_promising_are_left_out_first() -> None:
     assert epochs_within(pilots, 12.0, folds=1) == {"0.1": 6, "0.2": 6}
     assert epochs_within(pilots, 9.0, folds=1) == {"0.1": 9}
     assert epochs_within(pilots, 4.0, folds=1) == {}
-    assert epochs_within(pilots | {"slow": Pilot(0.05, 100.0, 0.0)}, 30.0, folds=1) == epochs_within(pilots, 30.0, 1)
+    too_slow = {"too slow": Pilot(0.05, 100.0, 0.0)}
+    assert epochs_within(pilots | too_slow, 30.0, folds=1) == epochs_within(pilots, 30.0, folds=1)
+    assert epochs_within(pilots | {"slow": Pilot(0.05, 4.0, 0.0)}, 41.0, folds=1) == {"0.1": 20, "slow": 5}
