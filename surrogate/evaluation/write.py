@@ -157,6 +157,7 @@ def write_evaluation(
     labels: Labels,
     facts: dict[str, Any],
     beside: Beside | None = None,
+    metrics_alone: bool = False,
 ) -> xr.Dataset:
     """Score a surrogate on a stream and write metrics, examples, error maps, and scores of its uncertainty.
 
@@ -169,6 +170,7 @@ def write_evaluation(
         labels: Labels of the stream.
         facts: Attributes of the metrics: the split, whether training had finished.
         beside: What inputs and targets are compared with: scores and sums of squares that are added to the metrics.
+        metrics_alone: Write nothing but the metrics and their tables.
 
     Returns:
         The metrics.
@@ -176,6 +178,9 @@ def write_evaluation(
     scoring, dataset = _Pass(surrogate, labels, beside or Beside()), source.dataset
     axis = point_axis(dataset, source.stream.spatial_dims)
     metrics = with_parameters(scoring.run(source, axis), dataset).assign_attrs(facts)
+    if metrics_alone:
+        save(metrics, folder)
+        return metrics
     coordinates = {name: dataset[name] for name in source.stream.spatial_dims}
     files = EvaluationFolder(folder)
     mesh = geometry_of(dataset, axis) if axis else {}

@@ -35,7 +35,7 @@ from surrogate.studies import case_name, per_sample, read_failure, read_note, re
 from surrogate.workflows.budget import LEAST, Pilot, epochs_within
 from surrogate.workflows.candidates import Candidate, candidates_for
 from surrogate.workflows.execute import Job, Outcome, raise_if_stopped, run_jobs
-from surrogate.workflows.pipeline import read_by, simulate, with_own_data
+from surrogate.workflows.pipeline import evaluate_run, read_by, simulate, with_own_data
 from surrogate.workflows.study import Say, Spread
 from surrogate.workflows.winner import keep_winner
 
@@ -96,7 +96,7 @@ class Comparison:
         experiment = read_experiment(assign(source, changes) if self.folds > 1 else source)
         name = case_name(candidate.name, experiment.model_dump(mode="json"), self.data)
         folder = ProjectFolder(self.output).case(name).absolute()
-        return Job(str(folder), dump(experiment), self.command, float(epochs or 0))
+        return Job(str(folder), dump(experiment), self.command, float(epochs or 0), metrics_alone=True)
 
     def _training(self, candidate: Candidate, epochs: int | None) -> dict[str, Any]:
         given = self.base.training
@@ -192,7 +192,10 @@ def compare(
             )
         leaderboard = replace(_ranked(comparison, fits | trained), solve_seconds=solve_seconds)
         report, best = write_leaderboard(leaderboard, folder), leaderboard.entries[0].name
-        advice = keep_winner(folder, best, [Path(job.folder) for job in (fits | trained)[best]])
+        winners = [Path(job.folder) for job in (fits | trained)[best]]
+        for winner in winners:  # with examples and intervals; of the others there are the metrics
+            evaluate_run(winner, lambda _: None)
+        advice = keep_winner(folder, best, winners)
     for line in leaderboard.sentences():
         say(line)
     say(advice)

@@ -58,12 +58,14 @@ class Job:
         config: Its resolved configuration as YAML.
         command: The command that asked for it.
         cost: Rough duration, in arbitrary units.
+        metrics_alone: Write of its evaluation nothing but the metrics and their tables.
     """
 
     folder: str
     config: str
     command: str
     cost: float = 0.0
+    metrics_alone: bool = False
 
     @property
     def name(self) -> str:
@@ -120,7 +122,7 @@ def run_case(job: Job) -> Outcome:
             (RunFolder(folder).failure).unlink(missing_ok=True)
             experiment = read_experiment(parse_yaml(job.config, job.folder))
             run = train(experiment, folder, command=job.command, resume=True, quiet=True)
-            metrics = evaluate_run(folder, lambda _: None)
+            metrics = evaluate_run(folder, lambda _: None, metrics_alone=job.metrics_alone)
             write_note(RunFolder(folder).result, _result(run, metrics))
             return Outcome(job.name, "done")
     except InUse:

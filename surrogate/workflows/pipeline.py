@@ -193,7 +193,9 @@ def simulate(experiment: Experiment, output: Path, say: Say, executor: Executor 
         generate(recipe, experiment.simulate.size, output, resume=True, progress=progress, executor=executor)
 
 
-def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: int | None = None) -> xr.Dataset:
+def evaluate_run(
+    folder: Path, say: Say, *, part: str = "test", rollout_steps: int | None = None, metrics_alone: bool = False
+) -> xr.Dataset:
     """Score the best checkpoint of a run on one part of the split and write the metrics into its folder.
 
     Metrics of the test part go into `evaluation/`, which a report reads; those of another part into
@@ -204,6 +206,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
         say: Called with a line for the user.
         part: Part of the split.
         rollout_steps: Network steps of the roll-outs; None takes those of the configuration.
+        metrics_alone: Write nothing of single steps but the metrics and their tables.
 
     Raises:
         ConfigError: The folder is not a run, has no checkpoint yet, or its split has no such part.
@@ -239,7 +242,7 @@ def evaluate_run(folder: Path, say: Say, *, part: str = "test", rollout_steps: i
     )
     steps = settings.rollout_steps if rollout_steps is None else rollout_steps
     with run.evaluation_on(part).replacing() as files:
-        metrics = write_evaluation(surrogate, source, files.path, **stated, beside=beside)
+        metrics = write_evaluation(surrogate, source, files.path, **stated, beside=beside, metrics_alone=metrics_alone)
         rolled = write_rollout(surrogate, source, files.path, **stated, steps=steps, threshold=settings.threshold)
     unfinished = "" if metrics.attrs["training_finished"] else " (training is not finished: continue it with --resume)"
     known_by = headline(metrics)

@@ -85,6 +85,9 @@ def test_the_linear_map_wins_on_linear_data(tmp_path: Path, monkeypatch: pytest.
     assert float(rows[0]["error"]) < 1e-3
     assert f"the mean of its 3 folds predicts: surrogate predict {tmp_path / 'run'} NEW_DATA, with 90 %" in text
     assert_covered(tmp_path / "run", tmp_path)
+    cases = {path.parents[1].name for path in (tmp_path / "run" / "cases").glob("*/evaluation/metrics.nc")}
+    whole = {path.parents[1].name for path in (tmp_path / "run" / "cases").glob("*/evaluation/examples.nc")}
+    assert whole == {name for name in cases if name.startswith("linear")}
     again: list[str] = []
     compare(tmp_path / "waves.yaml", folds, tmp_path / "run", again.append, resume=True, **options)
     assert not [line for line in again if line.startswith(("fit", "pilot", "train"))]
