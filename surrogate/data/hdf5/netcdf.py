@@ -30,24 +30,25 @@ def netcdf_image(dataset: xr.Dataset) -> bytes:
     """
     variables, attributes = conventions.encode_dataset_coordinates(dataset)
     dims = [str(dim) for dim in dataset.sizes]
-    written: list[tuple[Any, dict[Any, Any]]] = []  # files and datasets, and their attributes
+    stored: dict[str, h5py.Dataset] = {}
     with h5py.File("image", "w", driver="core", backing_store=False, track_order=True) as file:
-        written.append((file, dict(attributes)))
         for dim in (dim for dim in dims if dim not in variables):  # a scale that holds no data
-            file.create_dataset(dim, (dataset.sizes[dim],), ">f4").make_scale(NO_COORDINATE % dataset.sizes[dim])
+            stored[dim] = file.create_dataset(dim, (dataset.sizes[dim],), ">f4")
+            stored[dim].make_scale(NO_COORDINATE % dataset.sizes[dim])
         encoded = {str(name): conventions.encode_cf_variable(each, name=name) for name, each in variables.items()}
         for name, variable in encoded.items():
             values, kind = variable.values, variable.dtype
             if kind.kind in "OU":
                 values, kind = values.astype(object), h5py.string_dtype()
-            written.append((file.create_dataset(name, data=values, dtype=kind), variable.attrs))
+            stored[name] = file.create_dataset(name, data=values, dtype=kind)
             if name in dims:
-                file[name].make_scale(name)
+                stored[name].make_scale(name)
         for number, dim in enumerate(dims):
-            file[dim].attrs["_Netcdf4Dimid"] = np.int32(number)
+            stored[dim].attrs["_Netcdf4Dimid"] = np.int32(number)
         for name, variable in encoded.items():
             for axis, own in enumerate(variable.dims if name not in dims else ()):
-                file[name].dims[axis].attach_scale(file[str(own)])
+                h5py.h5ds.attach_scale(stored[name].id, stored[str(own)].id, axis)
+        written = [(file, dict(attributes)), *((stored[name], variable.attrs) for name, variable in encoded.items())]
         for target, attrs in written:
             for key, value in attrs.items():
                 entry = np.atleast_1d(np.asarray(value))
@@ -71,10 +72,13 @@ def load_netcdf(path: Path) -> xr.Dataset:
     """
     variables: dict[str, xr.Variable] = {}
     with h5py.File(path, "r") as file:
-        for name, stored in file.items():
+        datasets = dict(file.items())
+        names = {stored.id: name for name, stored in datasets.items()}
+        for name, stored in datasets.items():
             attributes = stored.attrs
             if "DIMENSION_LIST" in attributes:
-                dims = [h5py.h5r.get_name(scales[0], file.id).decode()[1:] for scales in attributes["DIMENSION_LIST"]]
+                scales = (h5py.h5r.dereference(scales[0], file.id) for scales in attributes["DIMENSION_LIST"])
+                dims = [names[scale] for scale in scales]
             elif attributes.get("CLASS") == SCALE:
                 if attributes["NAME"].startswith(NO_COORDINATE.partition("%")[0].encode()):
                     continue
@@ -90,7 +94,7 @@ def load_netcdf(path: Path) -> xr.Dataset:
 
 def _attributes(target: h5py.File | h5py.Dataset) -> dict[str, Any]:
     """Return attributes: lists of one entry as the entry, lists of text as lists."""
-    found = {name: value for name, value in target.attrs.items() if name not in HIDDEN}
+    found = {name: target.attrs[name] for name in target.attrs if name not in HIDDEN}
     for name, value in found.items():
         if isinstance(value, np.ndarray):
             entries = value.tolist() if value.dtype.kind in "OSU" else value
