@@ -454,5 +454,5 @@ def trained_error(name: str, seed: int) -> float:
 
 def test_slimtrain_beats_adam_and_a_frozen_head_on_a_small_regression() -> None:
     # The median of several runs: rounding alone changes the error of a single one by a factor of two.
-    errors = {name: median(trained_error(name, seed) for seed in range(5)) for name in ("adam", "frozen", "slimtrain")}
+    errors = {name: median(trained_error(name, seed) for seed in range(3)) for name in ("adam", "frozen", "slimtrain")}
     assert errors["slimtrain"] < 0.5 * min(errors["adam"], errors["frozen"])

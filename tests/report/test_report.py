@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from pictures import save_blank
 from PIL import Image
 from torch import Tensor, nn
 
@@ -89,6 +90,11 @@ def make_run(
     records += [{"event": "epoch", "epoch": 1, "step": 2, "train_loss": 0.5, "validation_loss": 0.625, "seconds": 1.0}]
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("surrogate.report.figures.save_figure", save_blank)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +248,7 @@ def test_cases_with_other_data_are_not_compared(tmp_path: Path) -> None:
     assert "were not evaluated on the same test samples" in words(runs)
 
 
+@pytest.mark.usefixtures("blank")
 def test_one_run_is_reported_alone(tmp_path: Path) -> None:
     runs = {"main": make_run(tmp_path / "run", noise=0.03, variables=("u", "v"))}
     content = Page(write_report(tmp_path / "run" / "report", runs, title="demo", command="c"))
@@ -280,6 +287,7 @@ def add_everything(folder: Path, *, samples: int = 12) -> None:
     write_manifest(folder / "evaluation")
 
 
+@pytest.mark.usefixtures("blank")
 def test_what_a_run_offers_beyond_metrics_is_shown(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", noise=0.03)
     add_everything(folder)
