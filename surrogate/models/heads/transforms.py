@@ -55,14 +55,21 @@ def whole_correlations(plan: CorrelationPlan, fields: Tensor, targets: Tensor, b
     axes, half = tuple(range(-len(sizes), 0)), (*sizes[:-1], sizes[-1] // 2 + 1)
     rows = C + len(plan.bases) * M
     products = fields.new_zeros(prod(half), rows, C, dtype=torch.complex128)
-    together = max(1, max(byte_budget, products.nbytes) // (16 * rows * prod(half)))
+    together = min(samples, max(1, max(byte_budget, products.nbytes) // (16 * rows * prod(half))))
+    boxes, ends = [plan.field, *plan.bases], [C, *(C + (phase + 1) * M for phase in range(len(plan.bases)))]
+    padded = fields.new_zeros(rows, together, *sizes, dtype=torch.float64)
+    inside = [
+        padded[(slice(first, end), slice(None), *map(slice, box.sizes))]
+        for box, first, end in zip(boxes, [0, *ends], ends, strict=False)
+    ]
     for first in range(0, samples, together):
         part = slice(first, first + together)
         phases = (targets[(slice(None), part, *phase.writes)] for phase in plan.layout.phases)
-        each = [torch.fft.rfftn(values.double(), s=sizes, dim=axes) for values in (fields[:, part], *phases)]
-        transforms = torch.cat(each).flatten(2).permute(2, 0, 1).contiguous()  # by frequency
+        for where, values in zip(inside, (fields[:, part], *phases), strict=True):
+            where[:, : values.shape[1]] = values
+        count = min(together, samples - first)
+        transforms = torch.fft.rfftn(padded[:, :count], dim=axes).flatten(2).permute(2, 0, 1).contiguous()
         products.baddbmm_(transforms, transforms[:, :C].mH)
-    boxes, ends = [plan.field, *plan.bases], [C, *(C + (phase + 1) * M for phase in range(len(plan.bases)))]
     apart = [[_sum(distance, box.low) for distance in plan.distances] for box in boxes]
     wanted = [sorted({distance[axis] for of_box in apart for distance in of_box}) for axis in range(len(sizes))]
     found = products.unflatten(0, half)
