@@ -71,6 +71,38 @@ class Blocks:
         entries = (self._members[:, :, None] * K + self._members[:, None, :]).flatten()
         return packed.new_zeros(K * K).index_add_(0, entries, packed.flatten()).view(K, K)
 
+    def product(self, packed: Tensor, matrix: Tensor) -> Tensor:
+        """Return the product of a packed matrix with a matrix (K, M)."""
+        rows = torch.bmm(packed, self.split(matrix))
+        if self.border:
+            rows[:, -1] = rows[:, -1].sum(0)
+        return self.joined(rows)
+
+    def solve(self, packed: Tensor, shift: Tensor, rhs: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve with a packed positive definite matrix plus a multiple of the identity, by Cholesky factors of blocks.
+
+        The border is eliminated: with its column h, its last entry e and the inner matrix S, the last unknown is
+        (r - h' S^-1 R) / (e - h' S^-1 h).
+
+        Arguments:
+            packed: The matrix, with shape (P, w, w).
+            shift: The multiple, with shape ().
+            rhs: The right-hand side, with shape (K, M).
+
+        Returns:
+            The solution (K, M), and for each block zero where its factorisation has succeeded.
+        """
+        k = self.columns.shape[1]
+        inner, h, rows = packed[:, :k, :k].clone(), packed[:, :k, k:], self.split(rhs)
+        inner.diagonal(dim1=1, dim2=2).add_(shift)
+        factor, failed = torch.linalg.cholesky_ex(inner)
+        X, Y = torch.cholesky_solve(torch.cat([rows[:, :k], h], 2), factor).split([rhs.shape[1], h.shape[2]], 2)
+        if not self.border:
+            return self.joined(X), failed
+        corner = packed[:, k, k].sum() + shift - (h * Y).sum()
+        x = (rhs[-1] - (h * X).sum((0, 1))) / corner
+        return self.joined(torch.cat([X - Y * x, x.expand(len(X), 1, -1)], 1)), failed
+
     def split(self, matrix: Tensor) -> Tensor:
         """Return the rows of a matrix (K, M) by blocks, the last one in each, with shape (P, w, M)."""
         rows = matrix.index_select(0, self._members.flatten()).view(*self._members.shape, -1)

@@ -79,14 +79,19 @@ def proximal_step(
     Source: proximal point steps for the last layer as in arXiv 2510.04606, here with the memory of slimTik.
     """
     W = weights.double()
-    H = (blocks.whole(memory) if blocks is not None and memory.ndim == 3 else memory).double()
-    size = batch.G.diagonal().mean()
+    G = batch.arranged(blocks).packed_G
+    size = G.diagonal(dim1=-2, dim2=-1).sum() / len(W)
     mu, alpha = relative_damping * size + lower_bound, relative_ridge * size
-    damped = H.clone()
-    damped.diagonal().add_(mu + alpha)
-    factor, failed = torch.linalg.cholesky_ex(damped)
-    new = W - torch.cholesky_solve(batch.G @ W - batch.B + alpha * W, factor)
-    if not torch.isfinite(new.sum()) & (failed == 0):
+    gradient = (G @ W if blocks is None else blocks.product(G, W)) - batch.B + alpha * W
+    if blocks is None:
+        damped = memory.double().clone()
+        damped.diagonal().add_(mu + alpha)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        new = W - torch.cholesky_solve(gradient, factor)
+    else:
+        moved, failed = blocks.solve(blocks.packed(memory.double()), mu + alpha, gradient)
+        new = W - moved
+    if not torch.isfinite(new.sum()) & (failed == 0).all():
         raise NumericalError("the proximal system of the head is singular or not finite; raise the relative damping")
     return ProximalSolution(new, mu, torch.as_tensor(running_sum, dtype=torch.float64, device=W.device), batch)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from surrogate.models.heads import head_of
-from surrogate.slimtik import Blocks, Curve, Memory, NormalEquations, Spectrum, sgcv, step, supre
+from surrogate.slimtik import Blocks, Curve, Memory, NormalEquations, Spectrum, proximal_step, sgcv, step, supre
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -45,6 +45,17 @@ def test_blocks_solve_like_the_whole(case: Case, shift: float) -> None:
     whole, blocks = Spectrum.of(case.H), Spectrum.of(case.H, case.blocks)
     torch.testing.assert_close(blocks.solve(case.W, shift), whole.solve(case.W, shift), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(blocks.condition(shift), whole.condition(shift), rtol=1e-9, atol=0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(case=cases(), c=st.sampled_from([1e-3, 1.0]), a=st.sampled_from([0.0, 0.1]))
+def test_a_proximal_step_of_blocks_is_that_of_the_whole(case: Case, c: float, a: float) -> None:
+    whole, blocks = (
+        proximal_step(case.W, case.batch, case.H, c, relative_ridge=a, blocks=found) for found in (None, case.blocks)
+    )
+    torch.testing.assert_close(blocks.weights, whole.weights, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(blocks.damping, whole.damping)
+    torch.testing.assert_close(case.blocks.product(case.blocks.packed(case.H), case.W), case.H @ case.W)
 
 
 @settings(deadline=None, max_examples=60)
