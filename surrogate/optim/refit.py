@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,7 +16,7 @@ from surrogate.models.separable import Separable
 from surrogate.slimtik import NormalEquations, TikhonovFit, tikhonov
 from surrogate.slimtik.ranks import added, broadcast, summed
 
-__all__ = ["gather", "refit"]
+__all__ = ["gather", "gather_groups", "refit"]
 
 
 def refit(
@@ -53,7 +55,6 @@ def refit(
     return fit
 
 
-@torch.no_grad()
 def gather(
     model: Separable, batches: Iterable[Batch], *, process_group: distributed.ProcessGroup | None = None
 ) -> tuple[NormalEquations, Tensor]:
@@ -76,19 +77,42 @@ def gather(
         DataError: Features or targets do not fit the head.
         NumericalError: There are no data, or they are not finite.
     """
+    (sums,), energies = gather_groups(model, batches, 1, process_group=process_group)
+    return sums, energies
+
+
+@torch.no_grad()
+def gather_groups(
+    model: Separable, batches: Iterable[Batch], groups: int, *, process_group: distributed.ProcessGroup | None = None
+) -> tuple[list[NormalEquations], Tensor]:
+    """Return the same as `gather`, the normal equations apart for each of several groups of simulations.
+
+    Simulation i belongs to group i modulo the number of groups, so `cross_validated` leaves out whole simulations. A
+    group may be empty.
+
+    Raises:
+        DataError: Features or targets do not fit the head.
+        NumericalError: There are no data, or they are not finite.
+    """
     head, device = model.head, model.head.weight.device
-    sums = NormalEquations.zeros(*head.shape, device)
+    sums = [NormalEquations.zeros(*head.shape, device) for _ in range(groups)]
     energies = torch.zeros(head.shape[1], dtype=torch.float64, device=device)
     totals = []
     with _evaluating(model):
         for batch in batches:
             batch = batch.to(device)
-            part = head.normal_equations(model.features(batch.inputs), batch.targets)
-            sums = sums + part
+            z, group = model.features(batch.inputs), (batch.sample % groups).to(device)
+            total = energies.new_zeros(())
+            present = group.unique().tolist()
+            for number in present:
+                own = group == number if len(present) > 1 else slice(None)
+                part = head.normal_equations(z[own], batch.targets[own])
+                sums[number] = sums[number] + part
+                total = total + part.gram.sum() + part.cross.sum() + part.energy
             energies += head.rows(batch.targets).double().square().sum(0)
-            totals.append(part.gram.sum() + part.cross.sum() + part.energy)
-    sums, energies = summed(sums, process_group), added(energies, process_group)
-    _refuse_unusable(sums, totals)
+            totals.append(total)
+    sums, energies = [summed(part, process_group) for part in sums], added(energies, process_group)
+    _refuse_unusable(reduce(add, sums), totals)
     return sums, energies
 
 

@@ -12,9 +12,9 @@ from surrogate.batch import Batch
 from surrogate.errors import DataError, NumericalError
 from surrogate.models.heads import head_of
 from surrogate.models.separable import Separable
-from surrogate.optim.refit import gather, refit
+from surrogate.optim.refit import gather, gather_groups, refit
 from surrogate.optim.slimtrain import SlimTrain
-from surrogate.slimtik import Posterior, tikhonov
+from surrogate.slimtik import NormalEquations, Posterior, tikhonov
 
 
 def network(seed: int = 0, *, normalised: bool = False) -> Separable:
@@ -205,3 +205,28 @@ def test_two_ranks_agree_with_one_process_and_fail_together(tmp_path: Path) -> N
         torch.testing.assert_close(found["weights"], model.head.matrix(), rtol=1e-6, atol=1e-6)
     assert "a batch of another rank are not finite" in (tmp_path / "0.txt").read_text()
     assert "batch 4 are not finite" in (tmp_path / "1.txt").read_text()
+
+
+@pytest.mark.parametrize("convolution", [False, True])
+def test_groups_hold_whole_simulations_and_add_up_to_all(convolution: bool) -> None:
+    torch.manual_seed(0)
+    if convolution:
+        model = Separable(nn.Conv1d(1, 4, 3, padding=1), head_of(nn.ConvTranspose1d(4, 1, 4, stride=2, padding=1)))
+        x, y = torch.randn(20, 1, 6), torch.randn(20, 1, 12)
+    else:
+        model, (x, y) = network(), data(20)
+    model = model.double()
+    x, y, simulation = x.double(), y.double(), torch.randint(0, 5, (20,))
+    parts = [Batch(x[i : i + 7], y[i : i + 7], simulation[i : i + 7], torch.zeros(7)) for i in (0, 7, 14)]
+    groups, energies = gather_groups(model, parts, 3)
+    whole, expected_energies = gather(model, parts)
+    torch.testing.assert_close(energies, expected_energies)
+    torch.testing.assert_close(sum(group.gram for group in groups), whole.gram)
+    with torch.no_grad():
+        for number, group in enumerate(groups):
+            own = simulation % 3 == number
+            A = model.head.design(model.eval().features(x[own]))
+            expected = NormalEquations.of(A, model.head.rows(y[own]), int(own.sum()))
+            torch.testing.assert_close(group.gram, expected.gram)
+            torch.testing.assert_close(group.cross, expected.cross)
+            assert (group.rows, group.samples) == (expected.rows, expected.samples)
