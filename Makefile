@@ -27,8 +27,8 @@ unit: $(STAMP)
 coverage: $(STAMP)  ## lines that the tests of `make test` run; fails below the floor in pyproject.toml
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
-test-slow: $(STAMP)  ## the tests left out of `make test`
-	$(BIN)/pytest -q -m slow
+test-slow: $(STAMP)  ## the tests left out of `make test`, and those of properties with more examples
+	$(BIN)/pytest -q -m "(slow or hypothesis) and not gpu and not cluster"
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/pytest -q -m gpu

@@ -31,9 +31,17 @@ def blank_pictures() -> Iterator[None]:
     """Make the pictures of reports one pixel large."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("surrogate.report.figures.save_figure", save_blank)
+        patch.setattr("surrogate.report.case_figures.save_animation", save_blank)
         yield
 
 
-settings.register_profile("quiet", deadline=None)  # tests never depend on how busy the machine is
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "quiet")
+settings.register_profile("quiet", deadline=None, max_examples=40)  # tests never depend on how busy the machine is
+settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
+settings.register_profile("thorough", deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw hypothesis's usual number of examples where slow tests are asked for."""
+    chosen = config.option.markexpr
+    thorough = "slow" in chosen and "not slow" not in chosen
+    settings.load_profile("thorough" if thorough else "ci" if os.environ.get("CI") else "quiet")
