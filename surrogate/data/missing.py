@@ -12,9 +12,9 @@ from dask import threaded
 
 from surrogate.data.formats.ragged import present
 from surrogate.data.interpolate import on_grid
-from surrogate.data.layouts import open_snapshots
 from surrogate.data.mapping import LEADING
 from surrogate.data.mesh import point_axis, positions_of
+from surrogate.data.reopen import reopen_snapshots
 from surrogate.data.settings import DataSettings
 from surrogate.data.streaming.channels import MASKED, pick
 from surrogate.errors import DataError
@@ -31,7 +31,7 @@ def open_data(settings: DataSettings) -> xr.Dataset:
     Raises:
         DataError: The files cannot be used, or nothing finite is left.
     """
-    ds = open_snapshots(settings.path, settings.layout)
+    ds = reopen_snapshots(settings.path, settings.layout)
     if settings.interpolate:
         ds = on_grid(ds, {str(axis): points for axis, points in settings.interpolate.items()})
     names = list(dict.fromkeys([*settings.inputs, *settings.targets]))
