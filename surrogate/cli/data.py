@@ -79,7 +79,8 @@ def inspect(
 ) -> Answer:
     """Show what is in a file, what may be wrong with it, and how to train on it."""
     from surrogate.data.inspect import describe, render
-    from surrogate.workflows import advice, write_starter
+    from surrogate.workflows import write_starter
+    from surrogate.workflows.advice import advice
 
     description = describe(path, chosen_layout(layout, config))
     tips = advice(description.suggested_config, str(write_config or "mine.yaml"))

@@ -86,7 +86,9 @@ class Job:
             return
         self.ranks.alone(lambda: trainer.log.path.unlink(missing_ok=True))
         began = time.monotonic()
-        prepare_network(trainer, evaluation_stream(experiment, self.datasets["train"]))
+        alone = self.ranks.world == 1
+        whole = trainer.unshuffled if alone else evaluation_stream(experiment, self.datasets["train"])
+        prepare_network(trainer, whole)
         if training.refit in ("start", "both"):
             refit_start(trainer)
         trainer.state.seconds = time.monotonic() - began

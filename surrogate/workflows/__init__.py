@@ -1,28 +1,33 @@
-"""The commands on a configuration: train, evaluate, report, run a pipeline or a study, submit jobs."""
+"""The commands on a configuration: train, evaluate, report, run a pipeline or a study, submit jobs.
 
-from surrogate.workflows.advice import advice
-from surrogate.workflows.compare import compare as run_comparison
-from surrogate.workflows.new import Wishes, new_config
-from surrogate.workflows.pipeline import (
-    cases_of,
-    chosen_case,
-    evaluate_run,
-    find_pipeline,
-    keep_case_statistics,
-    load_surrogate,
-    read_cases,
-    run_pipeline,
-    train_case,
-)
-from surrogate.workflows.predict import predict_run
-from surrogate.workflows.sobol import sobol_run
-from surrogate.workflows.starter import write_starter
-from surrogate.workflows.study import Spread, read_part, report_folders, run_file
+Every function is imported from its module when it is first asked for, so that a command imports what it needs.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from surrogate.workflows.compare import compare as run_comparison
+    from surrogate.workflows.new import Wishes, new_config
+    from surrogate.workflows.pipeline import (
+        cases_of,
+        chosen_case,
+        evaluate_run,
+        find_pipeline,
+        keep_case_statistics,
+        load_surrogate,
+        read_cases,
+        run_pipeline,
+        train_case,
+    )
+    from surrogate.workflows.predict import predict_run
+    from surrogate.workflows.sobol import sobol_run
+    from surrogate.workflows.starter import write_starter
+    from surrogate.workflows.study import Spread, read_part, report_folders, run_file
 
 __all__ = [
     "Spread",
     "Wishes",
-    "advice",
     "cases_of",
     "chosen_case",
     "evaluate_run",
@@ -41,3 +46,20 @@ __all__ = [
     "train_case",
     "write_starter",
 ]
+
+_MODULES = {
+    "compare": ("run_comparison",),
+    "new": ("Wishes", "new_config"),
+    "predict": ("predict_run",),
+    "sobol": ("sobol_run",),
+    "starter": ("write_starter",),
+    "study": ("Spread", "read_part", "report_folders", "run_file"),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'surrogate.workflows' has no attribute '{name}'")
+    module = importlib.import_module(f"{__name__}.{_PLACES.get(name, 'pipeline')}")
+    return getattr(module, "compare" if name == "run_comparison" else name)

@@ -13,7 +13,7 @@ from surrogate.config import parse_yaml
 from surrogate.data.inspect import describe
 from surrogate.experiment.settings import read_experiment
 from surrogate.models.signature import signature_of
-from surrogate.workflows import advice
+from surrogate.workflows.advice import advice
 from surrogate.workflows.candidates import candidates_for
 from surrogate.workflows.starter import open_section
 

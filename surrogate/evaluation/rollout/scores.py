@@ -16,6 +16,7 @@ from surrogate.batch import Batch
 from surrogate.errors import DataError
 from surrogate.evaluation.metrics import METRICS, points
 from surrogate.evaluation.table import Columns, Labels, Rows, grid
+from surrogate.quantiles import quantiles
 
 __all__ = [
     "Rollout",
@@ -196,16 +197,22 @@ def time_to_threshold(metrics: xr.Dataset, threshold: float, *, metric: str = "r
         within the roll-out, whose last lead time is then a lower bound. A start that was not scored, or whose error
         never exists, is NaN and not censored. `median` (variable,) is infinite where more than half are censored.
     """
-    errors = metrics[metric]
-    exists, passed = errors.notnull().any("lead"), errors > threshold
-    reached = passed.any("lead")
-    first = metrics["lead"].isel(lead=passed.argmax("lead"))
-    last = metrics["lead"].where(errors.notnull()).max("lead")
-    lead_time = xr.where(reached, first, last).where(exists).assign_attrs(metrics["lead"].attrs)
+    lead, attributes = metrics["lead"].values, metrics["lead"].attrs
+    errors = metrics[metric].transpose("sample", "time", "variable", "lead").values
+    scored, passed = ~np.isnan(errors), errors > threshold
+    exists, reached = scored.any(-1), passed.any(-1)
+    last = np.where(scored, lead, -np.inf).max(-1)
+    lead_time = np.where(exists, np.where(reached, lead[passed.argmax(-1)], last), np.nan)
     censored = exists & ~reached
-    median = lead_time.where(~censored, np.inf).median(("sample", "time"))
-    fields = {"lead_time": lead_time, "censored": censored, "median": median.assign_attrs(metrics["lead"].attrs)}
-    return xr.Dataset(fields, attrs={"threshold": threshold, "metric": metric}).drop_vars("lead", errors="ignore")
+    known = np.where(censored, np.inf, lead_time).reshape(-1, censored.shape[-1])
+    dims = ("sample", "time", "variable")
+    fields = {
+        "lead_time": (dims, lead_time, attributes),
+        "censored": (dims, censored),
+        "median": ("variable", quantiles(known, [0.5])[0], attributes),
+    }
+    kept = {str(name): values for name, values in metrics.coords.items() if set(values.dims) <= set(dims)}
+    return xr.Dataset(fields, kept, {"threshold": threshold, "metric": metric})
 
 
 def _usable(errors: xr.DataArray) -> xr.DataArray:

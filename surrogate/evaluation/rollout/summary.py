@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -77,27 +76,28 @@ class Growth:
 
 def lead_table(scores: xr.Dataset) -> list[LeadRow]:
     """Make a row per variable and lead time from the result of `evaluate_simulations`."""
-    factors = growth_factors(scores)
+    factors = growth_factors(scores).transpose("lead", "variable").values
+    of_leads = ("relative_l2", BASELINE + "relative_l2", "rmse", "squared_target")
+    errors, kept, rmse, target = (scores[name].transpose("lead", "variable", ...).values for name in of_leads)
     rows = []
-    for variable, index in product(scores["variable"].values, range(scores.sizes["lead"])):
-        here = scores.sel(variable=variable).isel(lead=index)
-        errors = here["relative_l2"].values.ravel()
-        low, median, high = map(float, quantiles(errors, [0.1, 0.5, 0.9]))
-        kept = here[BASELINE + "relative_l2"].values.ravel()
-        rows.append(
-            LeadRow(
-                variable=str(variable),
-                lead=float(here["lead"]),
-                median=median,
-                low=low,
-                high=high,
-                persistence=float(quantiles(kept, [0.5])[0]),
-                factor=float(factors.sel(variable=variable)[index]),
-                rollouts=int((~np.isnan(errors)).sum()),
-                diverged=int(np.isinf(here["rmse"].values).sum()),
-                degenerate=int((here["squared_target"] == 0).sum()),
+    for v, variable in enumerate(scores["variable"].values):
+        for index, lead in enumerate(scores["lead"].values):
+            here = errors[index, v].ravel()
+            low, median, high = map(float, quantiles(here, [0.1, 0.5, 0.9]))
+            rows.append(
+                LeadRow(
+                    variable=str(variable),
+                    lead=float(lead),
+                    median=median,
+                    low=low,
+                    high=high,
+                    persistence=float(quantiles(kept[index, v].ravel(), [0.5])[0]),
+                    factor=float(factors[index, v]),
+                    rollouts=int((~np.isnan(here)).sum()),
+                    diverged=int(np.isinf(rmse[index, v]).sum()),
+                    degenerate=int((target[index, v] == 0).sum()),
+                )
             )
-        )
     return rows
 
 
@@ -112,14 +112,14 @@ def growth_table(scores: xr.Dataset, threshold: float) -> list[Growth]:
     reached = time_to_threshold(scores, threshold)
     kept = time_to_threshold(scores, threshold, metric=BASELINE + "relative_l2")
     rows = []
-    for variable in scores["variable"].values:
-        here, there = reached.sel(variable=variable), kept.sel(variable=variable)
-        scored, censored = int(here["lead_time"].notnull().sum()), int(here["censored"].sum())
+    for v, variable in enumerate(scores["variable"].values):
+        here, there = reached.isel(variable=v), kept.isel(variable=v)
+        scored, censored = int(np.isfinite(here["lead_time"].values).sum()), int(here["censored"].values.sum())
         rows.append(
             Growth(
                 variable=str(variable),
-                geometric_mean=geometric_mean(scores["relative_l2"].sel(variable=variable).values),
-                rate=float(rates.sel(variable=variable)),
+                geometric_mean=geometric_mean(scores["relative_l2"].isel(variable=v).values),
+                rate=float(rates[v]),
                 threshold=threshold,
                 time=float(here["median"]),
                 persistence=float(there["median"]),

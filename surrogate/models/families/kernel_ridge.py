@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -9,7 +10,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor
 
 from surrogate.models.layers.fitted import FittedNetwork, ReducedNetwork, ReducedSettings, fit_network
@@ -66,7 +66,8 @@ class _KernelRidge(ReducedNetwork):
             length, alpha = lengths[best[0]], alphas[best[1]]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Singular matrix")  # scikit-learn then takes the least-squares solution
-            model = KernelRidge(kernel="rbf", gamma=0.5 / length**2, alpha=alpha).fit(x, c)
+            sklearn = importlib.import_module("sklearn.kernel_ridge")  # takes a second, which few runs need
+            model = sklearn.KernelRidge(kernel="rbf", gamma=0.5 / length**2, alpha=alpha).fit(x, c)
         self.assign(len(x), centers=x, dual=model.dual_coef_, length=length)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -9,9 +10,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
 from torch import Tensor
 
 from surrogate.models.layers.fitted import FittedNetwork, ReducedNetwork, ReducedSettings, fit_network
@@ -19,6 +17,7 @@ from surrogate.models.registry import Batches, Shapes, register
 
 __all__ = ["JITTER", "PodGpSettings", "gp_kernel", "pod_gp"]
 
+SKLEARN = "sklearn.gaussian_process"  # imported by a fit: it takes a second, which few runs need
 FEW = 10  # inputs up to which each has a length of its own
 LENGTH, NOISE = (1e-2, 1e4), (1e-12, 1.0)  # bounds of the search, in normalised units
 EDGE = 1e-3  # relative distance from a bound that counts as being on it
@@ -46,8 +45,10 @@ def gp_kernel(settings: PodGpSettings, inputs: int) -> Any:
     """Return scikit-learn's kernel of the settings for so many inputs: variance times correlation, plus noise."""
     each = settings.lengths == "each" or (settings.lengths == "auto" and inputs <= FEW)
     lengths = np.ones(inputs) * inputs**0.5 if each else inputs**0.5  # distances grow with the number of inputs
-    shape = RBF(lengths, LENGTH) if settings.kernel == "gaussian" else Matern(lengths, LENGTH, nu=2.5)
-    return ConstantKernel(1.0, (1e-4, 1e6)) * shape + WhiteKernel(1e-6, NOISE)
+    kernels = importlib.import_module(f"{SKLEARN}.kernels")
+    gaussian = settings.kernel == "gaussian"
+    shape = kernels.RBF(lengths, LENGTH) if gaussian else kernels.Matern(lengths, LENGTH, nu=2.5)
+    return kernels.ConstantKernel(1.0, (1e-4, 1e6)) * shape + kernels.WhiteKernel(1e-6, NOISE)
 
 
 class _PodGp(ReducedNetwork):
@@ -103,10 +104,12 @@ class _PodGp(ReducedNetwork):
         x, c, _ = (part.numpy() for part in self.reduce(batches, matrices=3 + (self.settings.modes or 1)))
         varies = x.any(0) if x.any() else np.ones(x.shape[1], dtype=bool)  # constant inputs have weight 0
         processes = []
+        sklearn, exceptions = map(importlib.import_module, (SKLEARN, "sklearn.exceptions"))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of every bound; those that matter are named below
+            # of every bound; those that matter are named below
+            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
             for column in c.T:
-                process = GaussianProcessRegressor(
+                process = sklearn.GaussianProcessRegressor(
                     gp_kernel(self.settings, int(varies.sum())),
                     alpha=JITTER,
                     normalize_y=True,
