@@ -26,8 +26,8 @@ from surrogate.config import Source, dump
 from surrogate.experiment.settings import Experiment, read_experiment
 from surrogate.simulate.generate import find_recipe, generate, load_recipe
 from surrogate.training.run import train
+from surrogate.workflows.cases import find_pipeline, read_cases
 from surrogate.workflows.execute import Job, run_case
-from surrogate.workflows.pipeline import find_pipeline, read_cases
 
 QUARTERS = 4
 

@@ -34,8 +34,9 @@ from surrogate.runtime.signals import StopRequest
 from surrogate.studies import case_name, per_sample, read_failure, read_note, read_result, write_note
 from surrogate.workflows.budget import LEAST, Pilot, epochs_within
 from surrogate.workflows.candidates import Candidate, candidates_for
+from surrogate.workflows.cases import with_own_data
 from surrogate.workflows.execute import Job, Outcome, raise_if_stopped, run_jobs
-from surrogate.workflows.pipeline import evaluate_run, read_by, simulate, with_own_data
+from surrogate.workflows.pipeline import evaluate_run, read_by, simulate
 from surrogate.workflows.study import Say, Spread
 from surrogate.workflows.winner import keep_winner
 

@@ -17,7 +17,7 @@ from surrogate.config import Settings, Source, apply_overrides, load, read_yaml
 from surrogate.errors import ConfigError, ResourceError
 from surrogate.experiment.folders import ProjectFolder
 from surrogate.files import claim_output, replacing
-from surrogate.workflows.pipeline import validate_cases
+from surrogate.workflows.cases import validate_cases
 
 __all__ = ["Cluster", "Stage", "find_cluster", "plan", "render", "submit"]
 

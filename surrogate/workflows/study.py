@@ -46,8 +46,9 @@ from surrogate.studies import (
 )
 from surrogate.studies.settings import TRAIN_SIZE
 from surrogate.workflows.active_learning import plan_loops
+from surrogate.workflows.cases import with_own_data
 from surrogate.workflows.execute import Job, Outcome, Work, raise_if_stopped, run_jobs
-from surrogate.workflows.pipeline import read_by, report_runs, run_cases, simulate, with_own_data
+from surrogate.workflows.pipeline import read_by, report_runs, run_cases, simulate
 
 __all__ = ["Spread", "read_part", "report_folders", "run_file"]
 
