@@ -108,7 +108,7 @@ class FileWindows:
         runs, axes = self.runs[name], target.ndim - 1
         moved = runs.order != tuple(range(axes))
         to_channels = (0, *(1 + np.argsort(runs.order)))
-        portion = max(1, PORTION_BYTES // (runs.count * FLOAT.itemsize))
+        portion = max(1, PORTION_BYTES // (runs.count * FLOAT.itemsize) if moved or check else len(sample))
         held = np.empty((portion, *(target.shape[1 + axis] for axis in runs.order)), np.float32) if moved else target
         for first in range(0, len(sample), portion):
             here = slice(first, first + portion)
@@ -126,9 +126,15 @@ class FileWindows:
         if not into.flags.c_contiguous:
             follows[:] = False
         starts = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(into)]
-        for first, end in itertools.pairwise(starts):
-            array, rows = runs.arrays[int(number[first])], into[first:end]
-            pread(array, opened(array), rows, int(offsets[first]))
+        held = -1
+        for (first, end), of_rows, offset in zip(
+            itertools.pairwise(starts), number[starts[:-1]].tolist(), offsets[starts[:-1]].tolist(), strict=True
+        ):
+            if of_rows != held:
+                held, array = of_rows, runs.arrays[of_rows]
+                file = opened(array)
+            rows = into[first:end]
+            pread(array, file, rows, offset)
             if array.decoding is not None and (check or self._holes):
                 self._holes = array.decoding.mask(rows) or self._holes
 
