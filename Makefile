@@ -12,7 +12,8 @@ SOURCES := surrogate tests examples benchmarks
 demo: $(STAMP)  ## simulate, train with slimTrain and Adam, evaluate, report
 	$(BIN)/surrogate run quickstart --output runs/quickstart --overwrite
 
-test: lint types unit  ## what CI runs
+test: $(STAMP)  ## what CI runs; types are checked while tests wait for processes and files
+	$(MAKE) --no-print-directory --jobs=2 lint types unit
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures and modules that every test may use."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from forked import no_fsync
 from pictures import save_blank
 
+gc.set_threshold(50_000, 10, 10)  # as the commands do: the objects of the libraries stay
 os.fsync = no_fsync
 
 
