@@ -21,6 +21,7 @@ from surrogate.errors import ConfigError, NumericalError, ResourceError
 from surrogate.evaluation import headline
 from surrogate.evaluation.bootstrap import interval, selected_error
 from surrogate.evaluation.comparison import UNDECIDED, compare_cases
+from surrogate.evaluation.headline import NORMALIZED, RELATIVE
 from surrogate.experiment.folders import ComparisonFolder, ProjectFolder
 from surrogate.experiment.run_folder import RunFolder
 from surrogate.experiment.settings import Experiment, read_experiment
@@ -265,12 +266,12 @@ def _fit(
 
 def _error_of(case: Path) -> tuple[str, float]:
     """Return the name and the mean of the headline error of a case; infinite where it has no result."""
-    if read_result(case) is None:
+    result = read_result(case)
+    if result is None:
         return "", math.inf
-    metrics = RunFolder(case).evaluation.read("metrics")
-    chosen = headline(metrics)
-    error = float(per_sample(metrics, chosen.metric).values.mean())
-    return chosen.short, error if math.isfinite(error) else math.inf
+    chosen = NORMALIZED if NORMALIZED.metric in result.test else RELATIVE
+    error = result.test[chosen.metric]
+    return chosen.short, math.inf if error is None else error
 
 
 def _epochs(comparison: Comparison, minutes: float, began: float, run: Any, say: Say, workers: int) -> dict[str, int]:
