@@ -1,10 +1,11 @@
 """Time and memory of statistics and of an evaluation over shards made for it, against reading them once in order.
 
     python benchmarks/evaluation.py --gigabytes 8
+    python benchmarks/evaluation.py --gigabytes 8 --cold    # every pass reads from the disk
 
 The growth of the memory is the peak of the passes over all shards less that of the same passes over the first one; the
-table of metrics, which has a row for every sample, is part of it. Where the files fit into the cache of the system, the
-ratios are those of processors and not of a disk.
+table of metrics, which has a row for every sample, is part of it. Where files fit into the page cache, the ratios are
+those of processors; with `--cold` their pages are given up before every pass, as for files larger than memory.
 """
 
 from __future__ import annotations
@@ -76,6 +77,15 @@ def evaluation(ds: xr.Dataset) -> None:
 PASSES = (statistics, metrics_alone, evaluation)
 
 
+def give_up_pages(shards: list[Path]) -> None:
+    """Write what is not on the disk yet and take the files out of the page cache."""
+    for shard in shards:
+        descriptor = os.open(shard, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
 def seconds(work: Callable[[], None]) -> float:
     start = time.perf_counter()
     work()
@@ -90,7 +100,12 @@ def read_in_order(shards: list[Path]) -> None:
             file["u"].read_direct(into)
 
 
-def measure(folder: Path, gigabytes: float) -> dict[str, float]:
+def measure(folder: Path, gigabytes: float, cold: bool) -> dict[str, float]:
+    def timed(work: Callable[[], None]) -> float:
+        if cold:
+            give_up_pages(shards)
+        return seconds(work)
+
     shards = make_shards(folder, gigabytes)
     ds = open_snapshots(folder)
     first = ds.isel(sample=slice(0, ds.sizes["sample"] // len(shards)))
@@ -99,8 +114,8 @@ def measure(folder: Path, gigabytes: float) -> dict[str, float]:
         for work in PASSES:
             work(first)
         before = resident_peak()
-    passes = {work.__name__: seconds(lambda work=work: work(ds)) for work in PASSES}
-    order = seconds(lambda: read_in_order(shards))
+    passes = {work.__name__: timed(lambda work=work: work(ds)) for work in PASSES}
+    order = timed(lambda: read_in_order(shards))
     megabytes = SHARD * len(shards) / 1e6
     rates = {f"{name}_mb_per_s": megabytes / value for name, value in (passes | {"in_order": order}).items()}
     shares = {f"{name}_of_in_order": order / value for name, value in passes.items()}
@@ -108,12 +123,14 @@ def measure(folder: Path, gigabytes: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=8.0)
+    parser.add_argument("--cold", action="store_true", help="read from the disk, not from the page cache")
+    parser.add_argument("--folder", help="where files are made (default: the temporary folder of the system)")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), arguments.gigabytes)))
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        print(json.dumps(measure(Path(folder), arguments.gigabytes, arguments.cold)))
 
 
 if __name__ == "__main__":

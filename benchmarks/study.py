@@ -31,7 +31,7 @@ def run(folder: Path, data: Path, workers: int, arguments: argparse.Namespace) -
     moments: list[tuple[float, float]] = []
 
     def note(line: str) -> None:
-        if found := re.match(r"\[\d+/\d+\].* ([\d.]+) s$", line):
+        if found := re.search(r"\[\d+/\d+\].*?, ([\d.]+) s(?:,|$)", line):
             moments.append((time.perf_counter(), float(found[1])))
 
     seeds = list(range(arguments.seeds))
