@@ -180,7 +180,7 @@ def kdv_rate(u: Tensor, p: Mapping[str, Tensor], grid: Grid) -> Tensor:
 
 def test_waves_are_integrated_by_a_method_that_is_stable_for_them() -> None:
     """The eigenvalues of Korteweg and de Vries's equation are imaginary and reach 1000."""
-    _, grid, u, truth, time = korteweg_de_vries(2.0)
+    _, grid, u, truth, time = korteweg_de_vries(1.5)
     state, stepper = advance(make(kdv_rate), grid, u, time)
     assert stepper.names == ["ssprk3"]
     assert relative_error(state, truth) < 1e-6
@@ -241,10 +241,10 @@ def test_a_member_alone_equals_the_member_in_a_batch_bit_for_bit() -> None:
         make(lambda u, p, g: u - u**3, parameters=name, linear=lambda d, p: p["d"] * d(2) - 1e-5 * d(3)),
         make(lambda u, p, g: p["d"] * spectral_derivative(u, g, 2) + u - u**3, parameters=name),
     ):
-        together = equation.stepper(values, grid, 0.5, Numerics())(u)
+        together = equation.stepper(values, grid, 0.1, Numerics())(u)
         assert torch.isfinite(together).all()
         for member in range(3):
-            alone = equation.stepper({"d": values["d"][[member]]}, grid, 0.5, Numerics())(u[[member]])
+            alone = equation.stepper({"d": values["d"][[member]]}, grid, 0.1, Numerics())(u[[member]])
             assert torch.equal(alone[0], together[member])
 
 
