@@ -6,14 +6,14 @@ import glob
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 
 from surrogate.config import Settings, Source, assign, validate
 from surrogate.data import DataSettings
 from surrogate.errors import ConfigError, did_you_mean
 from surrogate.experiment.evaluation_settings import EvaluationSettings
 from surrogate.experiment.optimizers import OptimizerSettings
-from surrogate.models.registry import ModelSettings, is_fitted, settings_union
+from surrogate.models.registry import ModelSettings, is_fitted, of_families
 from surrogate.models.surrogate import MOST_MEMBERS
 
 __all__ = ["CASES", "Experiment", "SimulateSettings", "TrainingSettings", "case_sources", "read_experiment"]
@@ -202,8 +202,7 @@ def read_experiment(source: Source) -> Experiment:
 
     A relative path of the data is looked for next to the file first, then in the working directory.
     """
-    typed = create_model("Experiment", __base__=Experiment, model=(settings_union(), ...))
-    experiment = validate(source, typed)
+    experiment = validate(source, of_families(Experiment))
     file, path = Path(source.name), experiment.data.path
     own = file.parent / path
     if Path(path).is_absolute() or file.parent == Path() or not file.is_file() or not any(glob.iglob(str(own))):

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from surrogate.batch import Batch
 from surrogate.config import Settings
@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "families",
     "is_fitted",
+    "of_families",
     "prepare",
     "register",
     "settings_of",
@@ -130,6 +131,7 @@ class Shapes(Settings):
 
 
 M = TypeVar("M", bound=ModelSettings)
+T = TypeVar("T", bound=Settings)
 Builder = Callable[[M, Shapes], Separable]
 Batches = Callable[[], Iterable[Batch]]  # starts a pass over the training data in normalised units
 Prepare = Callable[[M, Any, Batches], None]  # the network is what the builder of the same family returns
@@ -216,6 +218,21 @@ def settings_union() -> Any:
     """Return the type of the `model` section of a configuration: one of the registered families, chosen by `family`."""
     load_installed()
     return Annotated[Union[tuple(family.settings for family in _FAMILIES.values())], Field(discriminator="family")]  # noqa: UP007
+
+
+def of_families(base: type[T]) -> type[T]:
+    """Return settings whose field `model` is that of any registered family.
+
+    The class is made once for the families there are: classes are never freed, and making one takes milliseconds.
+    """
+    load_installed()
+    return _with_model(base, tuple(family.settings for family in _FAMILIES.values()))
+
+
+@lru_cache(maxsize=16)
+def _with_model(base: type[T], of_models: tuple[type[ModelSettings], ...]) -> type[T]:
+    union: Any = Annotated[Union[of_models], Field(discriminator="family")]  # noqa: UP007
+    return create_model(base.__name__, __base__=base, model=(union, ...))
 
 
 def build(settings: ModelSettings, shapes: Shapes) -> Separable:

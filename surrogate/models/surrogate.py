@@ -24,7 +24,7 @@ from surrogate.config import Settings
 from surrogate.errors import ConfigError, ResourceError
 from surrogate.files import read_json, read_pointer, verify_manifest, write_manifest
 from surrogate.models.ensemble import ensemble
-from surrogate.models.registry import ModelSettings, build, settings_union
+from surrogate.models.registry import ModelSettings, build, of_families
 from surrogate.models.signature import Signature
 from surrogate.normalize import Normalizer
 from surrogate.slimtik import Posterior
@@ -241,10 +241,7 @@ class _Description(Settings):
 
     @staticmethod
     def read(folder: Path) -> _Description:
-        class Typed(_Description):
-            model: settings_union()  # type: ignore[valid-type]
-
-        return Typed.model_validate(read_json(folder / DESCRIPTION))
+        return of_families(_Description).model_validate(read_json(folder / DESCRIPTION))
 
     def empty(self, shapes: dict[str, tuple[int, ...]]) -> Surrogate:
         """Build a surrogate whose weights are still to be loaded, after a comparison of shapes on the meta device.
