@@ -24,6 +24,8 @@ CHECKS_HERE, CHECKS_ELSEWHERE = 60, 1800  # in a row without a worker; a batch s
 LOCAL = {
     # a machine that sleeps, or a paused job, must not lose its workers: their nannies watch over them
     "distributed.scheduler.worker-ttl": None,
+    # a worker would keep an hour of its call stacks for the dashboard, taken 100 times a second: over a gigabyte
+    "distributed.worker.profile.enabled": False,
     # dask's own value (64 KiB) gives memory back after every operation of torch and takes it again page by page
     "distributed.nanny.pre-spawn-environ": {
         "OMP_NUM_THREADS": 1,
