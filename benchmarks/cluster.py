@@ -18,7 +18,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from slimtrain import fields as convolution
+from slimtrain import CASES, FIELDS
 from stream_files import SNAPSHOT, fields
 
 from surrogate.data import MappedVariable, Mapping, Stream, open_snapshots
@@ -95,7 +95,7 @@ def sizes() -> dict[str, dict[str, int]]:
     found = {}
     for name, network, shape in (
         ("quickstart autoencoder", autoencoder, (2, 1, 32, 32)),
-        ("conv 16-2 on 256x256", convolution(), (2, 2, 256, 256)),
+        (FIELDS, CASES[FIELDS].network(), (2, 2, 256, 256)),
     ):
         values = torch.randn(shape)
         sums = network.head.normal_equations(network.features(values).detach(), values).arranged(network.head.blocks)
