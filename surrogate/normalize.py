@@ -325,9 +325,16 @@ def _write(path: Path, moments: Sequence[Moments]) -> None:
     """Write statistics; delete the oldest files of statistics in the folder beyond a number."""
     entries = [{"seen": m.seen, **{name: getattr(m, name).tolist() for name in TENSORS}} for m in moments]
     write_json(path, {"version": VERSION, "moments": entries}, indent=None)
-    others = sorted(path.parent.glob(f"{PREFIX}*.json"), key=lambda other: other.stat().st_mtime)
-    for old in others[:-KEPT]:
+    for old in sorted(path.parent.glob(f"{PREFIX}*.json"), key=_written)[:-KEPT]:
         old.unlink(missing_ok=True)
+
+
+def _written(path: Path) -> float:
+    """Return when a file was last written, 0 if another process has deleted it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _read(path: Path) -> tuple[Moments, Moments] | None:

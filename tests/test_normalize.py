@@ -1,6 +1,7 @@
 """Moments merge exactly; normalisation is inverted."""
 
 import errno
+import os
 import warnings
 
 import numpy as np
@@ -227,6 +228,19 @@ def test_statistics_that_cannot_be_kept_are_still_given(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="statistics are not kept for the next run: .*No space left"):
         cached_normalizers(Counted(torch.randn(12, 2, 3)), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_newest_statistics_stay_though_another_process_deletes_some(tmp_path):
+    for age in range(70):
+        (tmp_path / f".statistics-{age}.json").write_text("{}")
+        os.utime(tmp_path / f".statistics-{age}.json", (1000 - age, 1000 - age))
+    (tmp_path / ".statistics-gone.json").symlink_to("deleted")  # listed, but not there any more
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cached_normalizers(Counted(torch.randn(12, 2, 3)), tmp_path)
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert len(kept) == 64
+    assert kept > {f".statistics-{age}.json" for age in range(63)}
 
 
 def test_where_statistics_are_kept(tmp_path, monkeypatch):
