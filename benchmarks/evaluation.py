@@ -101,12 +101,13 @@ def read_in_order(shards: list[Path]) -> None:
 
 
 def measure(folder: Path, gigabytes: float, cold: bool) -> dict[str, float]:
+    shards = make_shards(folder, gigabytes)
+
     def timed(work: Callable[[], None]) -> float:
         if cold:
             give_up_pages(shards)
         return seconds(work)
 
-    shards = make_shards(folder, gigabytes)
     ds = open_snapshots(folder)
     first = ds.isel(sample=slice(0, ds.sizes["sample"] // len(shards)))
     for _ in range(2):  # the second time nothing is imported or compiled

@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import psutil
 from evaluation import make_shards
+from study import METHODS
 
 from surrogate.config import Source
 from surrogate.experiment.settings import read_experiment
@@ -32,7 +33,6 @@ from surrogate.training.run import train
 from surrogate.workflows import Spread, find_pipeline, run_file
 
 QUARTERS = 4
-METHODS = "cases={slimtrain: {}, adam: {optimizer: {name: adam, learning_rate: 2e-3}}}"
 
 
 def resident_mb(process: psutil.Process) -> float:
