@@ -22,7 +22,7 @@ def read(model: dict[str, Any]) -> Any:
 
 
 def test_reading_many_configurations_makes_one_class() -> None:
-    """A class is never freed, so one for each reading would let the memory of a long study grow."""
+    """With a class for each reading the memory of a process grew."""
     first = read({"family": "mlp", "width": 4})
     assert {type(read({"family": "mlp", "width": width})) for width in range(1, 20)} == {type(first)}
 
